@@ -1,0 +1,5 @@
+"""`python -m msdn`."""
+
+from msdn.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""What a dataset says about its images: labels, classes, attributes, splits. Travels inside the cache."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdn.cache.errors import MsdnError
+
+SPLIT_NAMES = ("trainval", "train", "val", "test_seen", "test_unseen")
+
+
+class AnnotationError(MsdnError):
+    """Annotations that contradict themselves."""
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Everything known of N images in C classes with K attributes.
+
+    Attributes:
+        dataset: the dataset's name.
+        image_paths: N paths, relative to the dataset's image folder, in row order.
+        labels: [N] int64, 0-based class of every image.
+        class_names: C names.
+        attributes: [C, K] float64, raw as published (not normalised, missing values still negative).
+        attribute_names: K names, or none where the dataset has none.
+        attribute_vectors: [K, D] float32 word vectors, or None where there are none (yet).
+        splits: sorted int64 row indices for each of `SPLIT_NAMES`; train and val divide trainval by class.
+    """
+
+    dataset: str
+    image_paths: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    attributes: np.ndarray
+    attribute_names: tuple[str, ...]
+    attribute_vectors: np.ndarray | None
+    splits: dict[str, np.ndarray]
+
+    @property
+    def seen_classes(self) -> np.ndarray:
+        """Classes with training images, ascending."""
+        return np.unique(self.labels[self.splits["trainval"]])
+
+    @property
+    def unseen_classes(self) -> np.ndarray:
+        """Classes that only `test_unseen` holds, ascending."""
+        return np.unique(self.labels[self.splits["test_unseen"]])
+
+
+def check_annotations(annotations: Annotations) -> None:
+    """Raise an `AnnotationError` that names the first contradiction."""
+    for problem in _problems(annotations):
+        raise AnnotationError(f"{annotations.dataset}: {problem}")
+
+
+def _problems(a: Annotations) -> Iterator[str]:
+    n, (c, k) = len(a.image_paths), a.attributes.shape
+    if n == 0:
+        yield "there are no images"
+    if a.labels.shape != (n,):
+        yield f"{len(a.labels)} labels for {n} images"
+    if len(a.class_names) != c:
+        yield f"{len(a.class_names)} class names for {c} rows of attributes"
+    if len(set(a.class_names)) != c:
+        yield "two classes have the same name"
+    if a.labels.min() < 0 or a.labels.max() >= c:
+        yield f"labels run from {a.labels.min()} to {a.labels.max()}, expected 0 to {c - 1}"
+    if not np.isfinite(a.attributes).all():
+        yield "attributes hold values that are not finite"
+    if a.attribute_names and len(a.attribute_names) != k:
+        yield f"{len(a.attribute_names)} attribute names for {k} attributes"
+    if a.attribute_vectors is not None and len(a.attribute_vectors) != k:
+        yield f"{len(a.attribute_vectors)} attribute vectors for {k} attributes"
+    if a.attribute_vectors is not None and not np.isfinite(a.attribute_vectors).all():
+        yield "attribute vectors hold values that are not finite"
+    yield from _split_problems(a, n)
+
+
+def _split_problems(a: Annotations, n: int) -> Iterator[str]:
+    if set(a.splits) != set(SPLIT_NAMES):
+        yield f"splits are {', '.join(sorted(a.splits))}, expected {', '.join(SPLIT_NAMES)}"
+        return
+    for name, rows in a.splits.items():
+        if len(rows) and (rows.min() < 0 or rows.max() >= n):
+            yield f"split '{name}' holds row {rows.min()}..{rows.max()}, but there are {n} images"
+            return
+        if len(np.unique(rows)) != len(rows):
+            yield f"split '{name}' names an image twice"
+    for first, second in (
+        ("trainval", "test_seen"),
+        ("trainval", "test_unseen"),
+        ("test_seen", "test_unseen"),
+    ):
+        shared = np.intersect1d(a.splits[first], a.splits[second])
+        if len(shared):
+            example = a.image_paths[shared[0]]
+            yield f"splits '{first}' and '{second}' share {len(shared)} images, such as {example}"
+    for name in ("trainval", "test_unseen"):
+        if not len(a.splits[name]):
+            yield f"split '{name}' is empty"
+    if not np.array_equal(np.union1d(a.splits["train"], a.splits["val"]), a.splits["trainval"]):
+        yield "splits 'train' and 'val' together are not 'trainval'"
+    both = np.intersect1d(a.seen_classes, a.unseen_classes)
+    if len(both):
+        yield f"class '{a.class_names[both[0]]}' has images both in 'trainval' and in 'test_unseen'"
+    strangers = np.setdiff1d(a.labels[a.splits["test_seen"]], a.seen_classes)
+    if len(strangers):
+        yield f"class '{a.class_names[strangers[0]]}' is in 'test_seen' but has no training image"

@@ -1,0 +1,46 @@
+"""`msdn cache`: look into a cache, and prove it whole."""
+
+from pathlib import Path
+
+import click
+
+from msdn.cache.errors import CacheError
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def cache() -> None:
+    """Look into feature caches and check them."""
+
+
+@cache.command()
+@click.argument("file", type=FILE)
+def info(file: Path) -> None:
+    """Summarise a cache, finished or not."""
+    from rich.console import Console
+
+    from msdn.cache.summary import summarise
+
+    console = Console(soft_wrap=True, highlight=False)
+    for name, value in summarise(file):
+        console.print(f"[bold]{name:<18}[/bold] ", end="")
+        console.print(value, markup=False)
+
+
+@cache.command()
+@click.argument("file", type=FILE)
+def verify(file: Path) -> None:
+    """Check every row's checksum; the exit code is 0 only if all is well."""
+    from msdn.cache.reader import FeatureCache
+    from msdn.cache.verify import find_damaged_rows
+
+    with FeatureCache(file) as opened:
+        damaged = find_damaged_rows(opened)
+        paths = opened.annotations.image_paths
+        n = opened.shape[0]
+    for row in damaged:
+        click.echo(f"row {row} ({paths[row]}): features do not match their checksum")
+    if damaged:
+        raise CacheError(f"{file}: {len(damaged)} of {n} rows are damaged; run 'msdn extract' with --restart")
+    click.echo(f"{file}: all {n} rows are as they were written")

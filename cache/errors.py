@@ -1,0 +1,22 @@
+"""The errors that a user can cause; `cli.py` alone turns them into a sentence and an exit code."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MsdnError(ValueError):
+    """Something the user can mend: the message says what, where, and what to do."""
+
+
+class CacheError(MsdnError):
+    """A feature cache is missing, incomplete, foreign, damaged, or not the one expected."""
+
+
+class UnknownNameError(MsdnError):
+    """A name that no registry knows."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=1)
+        hint = f"Did you mean '{near[0]}'? " if near else ""
+        super().__init__(f"unknown {kind} '{name}'. {hint}Known: {', '.join(names)}")

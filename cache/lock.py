@@ -1,0 +1,66 @@
+"""An OS lock on a sidecar file: one writer at a time, freed by the kernel when its holder dies."""
+
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+
+from msdn.cache.errors import MsdnError
+
+
+class LockError(MsdnError):
+    """Somebody else holds the lock, or the file system has none to give."""
+
+
+class FileLock:
+    """Hold `path` exclusively for the length of a `with` block; the sidecar is removed at its end."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        """`what` names, for the error message, what the holder of the lock is doing."""
+        self._path = path
+        self._what = what
+        self._fd = -1
+
+    def __enter__(self) -> "FileLock":
+        while self._fd < 0:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self._take(fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            if self._is_current(fd):
+                self._fd = fd
+            else:  # the last holder removed the file between our open and our lock
+                os.close(fd)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._fd)
+        self._fd = -1
+
+    def _take(self, fd: int) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(fd, 200, 0).decode(errors="replace") or "another process"
+            raise LockError(f"{holder} is {self._what} already; wait for it or stop it") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise
+            raise LockError(
+                f"{self._path}: this file system offers no locks; use a folder on a local disk"
+            ) from error
+
+    def _is_current(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self._path.stat())
+        except FileNotFoundError:
+            return False

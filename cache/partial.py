@@ -1,0 +1,88 @@
+"""An unfinished cache: rows come in place, each flushed before its mark, until it is renamed complete.
+
+HDF5 never opens this file for writing, so a process killed at any instant leaves it valid.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from msdn.cache import layout
+from msdn.cache.checksum import checksum_row
+from msdn.cache.errors import CacheError
+from msdn.cache.header import Header, read_header
+from msdn.cache.structure import flush_folder
+
+SUFFIX = ".partial"
+
+
+def partial_path(final: Path) -> Path:
+    """Where the unfinished file of a cache lies."""
+    return final.with_name(final.name + SUFFIX)
+
+
+class PartialCache:
+    """The unfinished file, open for `write_rows`, `mask_rows` and `finish`."""
+
+    def __init__(self, final: Path) -> None:
+        self._final = final
+        self.path = partial_path(final)
+        self.header: Header = read_header(self.path)
+        self.states = self.header.states.copy()
+        self._fd = os.open(self.path, os.O_RDWR)
+
+    def __enter__(self) -> "PartialCache":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    @property
+    def unfinished_rows(self) -> np.ndarray:
+        """Rows without features: those never reached, and those masked by an earlier pass."""
+        return np.flatnonzero(self.states != layout.DONE)
+
+    def write_rows(self, rows: Sequence[int], features: np.ndarray) -> None:
+        """Store the features [n, h, w, F] of `rows`: data first, flushed, then their marks."""
+        for row, values in zip(rows, features, strict=True):
+            self._write(layout.FEATURES, row, values)
+            self._write(layout.CHECKSUMS, row, np.uint64(checksum_row(values)))
+        self._mark(rows, layout.DONE)
+
+    def mask_rows(self, reasons: Mapping[int, str]) -> None:
+        """Record rows whose image cannot be used, with the reason for each."""
+        for row, reason in reasons.items():
+            self._write(layout.REASONS, row, np.bytes_(reason.encode()[: layout.REASON_BYTES]))
+            self._write(layout.CHECKSUMS, row, np.uint64(0))
+        self._mark(list(reasons), layout.MASKED)
+
+    def finish(self) -> None:
+        """Give the complete file its final name."""
+        todo = int((self.states == layout.TODO).sum())
+        if todo:
+            raise CacheError(f"{self.path}: {todo} rows are not extracted yet")
+        os.fsync(self._fd)
+        self.path.replace(self._final)
+        flush_folder(self._final.parent)
+
+    def _mark(self, rows: Sequence[int], state: int) -> None:
+        os.fsync(self._fd)
+        for row in rows:
+            self._write(layout.STATES, row, np.uint8(state))
+            self.states[row] = state
+        os.fsync(self._fd)
+
+    def _write(self, name: str, row: int, value: np.ndarray | np.generic) -> None:
+        place = self.header.places[name]
+        data = memoryview(np.ascontiguousarray(value, place.dtype)).cast("B")
+        if len(data) != place.row_bytes:
+            raise ValueError(f"a row of '{name}' has {place.row_bytes} bytes, got {len(data)}")
+        offset = place.start_of(row)
+        while data:
+            done = os.pwrite(self._fd, data, offset)
+            data, offset = data[done:], offset + done

@@ -1,0 +1,89 @@
+"""The `msdn` command: finds each command's file when it is called, and turns errors into a sentence.
+
+Nothing heavy is imported here or in the command files, so that help answers at once.
+"""
+
+import errno
+import importlib
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from msdn import __version__
+from msdn.cache.errors import MsdnError, UnknownNameError
+
+COMMANDS = {
+    "demo": "msdn.app.demo_command:demo",
+    "extract": "msdn.extract.command:extract",
+    "train": "msdn.train.train_command:train",
+    "evaluate": "msdn.train.evaluate_command:evaluate",
+    "cache": "msdn.cache.command:cache",
+}
+DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full; make room and repeat the command",
+    errno.EDQUOT: "the disk quota is used up; make room and repeat the command",
+    errno.EFBIG: "the file grew beyond what this system allows; choose another place",
+    errno.EACCES: "permission denied; choose a place you may write to",
+    errno.EPERM: "operation not permitted; choose a place you may write to",
+    errno.EROFS: "the file system is read-only; choose a place you may write to",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's file when that command is needed, in the order of `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's file and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Answer an unknown command with the known ones."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise click.UsageError(str(UnknownNameError("command", args[0], COMMANDS)), ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what a user can mend ends as one sentence, not as a traceback."""
+        try:
+            return super().invoke(ctx)
+        except UnknownNameError as error:
+            raise click.UsageError(str(error)) from error
+        except MsdnError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            stop("Stopped. What was finished is kept.", 130)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{DISK_ERRORS[error.errno]}") from error
+
+
+def stop(sentence: str, code: int) -> NoReturn:
+    """End the program with a sentence on stderr."""
+    click.echo(sentence, err=True)
+    sys.exit(code)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="msdn")
+def main() -> None:
+    """Zero-shot learning from attributes: extract region features once, train and evaluate in minutes.
+
+    \b
+    First time here?          msdn demo
+    On a benchmark:           msdn extract --dataset cub
+                              msdn train --dataset cub
+                              msdn evaluate --gzsl
+    """
+    if sys.platform == "win32":
+        stop("msdn runs on Linux and macOS; on Windows, use it inside WSL.", 1)

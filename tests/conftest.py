@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_cache import make_annotations, write_cache
+
+from msdn.cache.annotations import Annotations
+
+
+@pytest.fixture
+def make_cache(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a small cache of random features and gives its path."""
+
+    def make(
+        path: Path | None = None,
+        grid: int = 3,
+        channels: int = 16,
+        dtype: type = np.float16,
+        seed: int = 0,
+        masked: dict[int, str] | None = None,
+        provenance: dict | None = None,
+        annotations: Annotations | None = None,
+        **shape: int,
+    ) -> Path:
+        annotations = annotations or make_annotations(seed=seed, **shape)
+        rng = np.random.RandomState(seed)
+        centres = rng.uniform(0, 2, (len(annotations.class_names), grid, grid, channels))
+        noise = rng.uniform(0, 1, (len(annotations.labels), grid, grid, channels))
+        features = (centres[annotations.labels] + noise).astype(dtype)
+        path = path or tmp_path / "home" / "features" / "toy-224-random.h5"
+        return write_cache(path, annotations, features, masked, provenance)
+
+    return make
