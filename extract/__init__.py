@@ -1,0 +1,1 @@
+"""Stage one: a frozen ResNet101 writes every image's region features to a cache, once."""

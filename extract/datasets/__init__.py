@@ -1,0 +1,1 @@
+"""Datasets that `--dataset` knows: one small file each over shared readers."""

@@ -1,0 +1,43 @@
+"""What a dataset's file says about it: where its parts lie, what they must count, how to get them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msdn.cache.annotations import Annotations
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A dataset in the layout of the published benchmarks; all paths are relative to the home's data folder.
+
+    Attributes:
+        images: the folder that the image lists' paths are relative to.
+        annotations: the folder of `res101.mat` and `att_splits.mat`.
+        how_to_get: one sentence for whoever lacks the files.
+        attribute_names: files that may hold the attributes' names, the first that exists is read.
+        attribute_vectors: a file of word vectors, where the dataset brings one.
+        counts: known sizes of splits, checked where given.
+        make: draws the dataset into its folder, for one that ships with the project.
+    """
+
+    name: str
+    images: str
+    annotations: str
+    how_to_get: str
+    attribute_names: tuple[str, ...] = ()
+    attribute_vectors: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    make: Callable[[Path, Callable[[int, int], None] | None], None] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset on disk: its annotations and the folder its image paths are relative to."""
+
+    annotations: Annotations
+    image_folder: Path
+
+    def image_path(self, row: int) -> Path:
+        """Where the image of a row lies."""
+        return self.image_folder / self.annotations.image_paths[row]

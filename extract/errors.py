@@ -1,0 +1,19 @@
+"""What can go wrong in stage one, by cause."""
+
+from msdn.cache.errors import MsdnError
+
+
+class DatasetError(MsdnError):
+    """A dataset's files are missing or contradict what is known of it."""
+
+
+class WeightsError(MsdnError):
+    """The backbone's weights cannot be had or do not fit."""
+
+
+class ExtractError(MsdnError):
+    """The extraction itself cannot go on."""
+
+
+class BadImageError(MsdnError):
+    """One image cannot be used."""

@@ -1,0 +1,177 @@
+"""One whole extraction: from a dataset's name to a finished cache."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from msdn.cache.find import name_cache
+from msdn.cache.header import Header, read_header
+from msdn.cache.home import Home
+from msdn.cache.lock import FileLock
+from msdn.cache.partial import PartialCache, partial_path
+from msdn.cache.structure import create_structure
+from msdn.extract.backbone import CHANNELS, STRIDE, Backbone, build_trunk
+from msdn.extract.blocks import default_workers
+from msdn.extract.calibration import calibrate, read_calibration_batches, read_statistics, restore_statistics
+from msdn.extract.datasets.registry import open_dataset
+from msdn.extract.datasets.spec import Dataset
+from msdn.extract.devices import pick_device
+from msdn.extract.errors import ExtractError
+from msdn.extract.recipe import check_recipe, write_recipe
+from msdn.extract.runner import Progress, fill_cache
+from msdn.extract.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
+from msdn.extract.weights import Weights, load_weights
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction left: the cache, what it cost, and the images it masked."""
+
+    path: Path
+    progress: Progress
+    masked: dict[str, str]
+    weights_kind: str
+    was_complete: bool = False
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What to call as an extraction goes on; silent by default."""
+
+    on_stage: Callable[[str], None] = lambda _text: None
+    on_drawing: Callable[[int, int], None] = lambda _done, _total: None
+    on_progress: Callable[[Progress], None] = lambda _progress: None
+
+
+def extract(settings: ExtractSettings, home: Home, watcher: Watcher = Watcher()) -> Extraction:
+    """Extract a dataset's features, going on where an earlier, interrupted run stopped."""
+    device = pick_device(settings.device)
+    dataset = open_dataset(settings.dataset, home, watcher.on_drawing)
+    weights = load_weights(settings.weights)
+    name = name_cache(settings.dataset, settings.image_size, weights.tag)
+    final = settings.out or home.features / name
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
+        job = _Job(settings, dataset, weights, device, final, watcher)
+        return job.run()
+
+
+class _Job:
+    """An extraction whose dataset, weights and place are known, and whose place is locked."""
+
+    def __init__(
+        self,
+        settings: ExtractSettings,
+        dataset: Dataset,
+        weights: Weights,
+        device: torch.device,
+        final: Path,
+        watcher: Watcher,
+    ) -> None:
+        self._settings = settings
+        self._dataset = dataset
+        self._weights = weights
+        self._device = device
+        self._final = final
+        self._watcher = watcher
+        self._workers = settings.workers or default_workers()
+
+    def run(self) -> Extraction:
+        partial = partial_path(self._final)
+        if self._settings.restart:
+            partial.unlink(missing_ok=True)
+        elif self._final.exists():
+            return self._accept_complete(read_header(self._final))
+        trunk = build_trunk(self._weights)
+        if partial.exists():
+            self._adopt(read_header(partial), trunk)
+        else:
+            self._begin(partial, trunk)
+        return self._fill(Backbone(trunk, self._device, self._settings.precision))
+
+    def _accept_complete(self, header: Header) -> Extraction:
+        self._check_same(header)
+        n = len(header.states)
+        return Extraction(self._final, Progress(n, n), _name_masked(header), self._weights.kind, True)
+
+    def _adopt(self, header: Header, trunk: torch.nn.Sequential) -> None:
+        threads = header.provenance.get("device", {}).get("threads")
+        if self._device.type == "cpu" and isinstance(threads, int) and threads > 0:
+            torch.set_num_threads(threads)  # belongs to the cache: it can decide a sum's last bit
+        self._check_same(header)
+        if self._weights.kind == "random":
+            restore_statistics(trunk, header.backbone_state)
+
+    def _check_same(self, header: Header) -> None:
+        block_rows = self._settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
+        check_recipe(header.provenance, self._recipe(block_rows), str(header.path))
+        stored, now = header.annotations, self._dataset.annotations
+        for name in ("image_paths", "class_names"):
+            if getattr(stored, name) != getattr(now, name):
+                raise ExtractError(
+                    f"{header.path}: the dataset's {name} changed since it was begun; --restart"
+                )
+        same = np.array_equal(stored.labels, now.labels) and np.array_equal(stored.attributes, now.attributes)
+        if not same or any(
+            not np.array_equal(stored.splits[name], now.splits[name]) for name in stored.splits
+        ):
+            raise ExtractError(
+                f"{header.path}: the dataset's labels, attributes or splits changed since it was begun; --restart"
+            )
+
+    def _recipe(self, block_rows: int) -> dict[str, object]:
+        s = self._settings
+        return write_recipe(
+            s.dataset, self._weights, s.image_size, self._device, s.precision, s.dtype, block_rows
+        )
+
+    def _begin(self, partial: Path, trunk: torch.nn.Sequential) -> None:
+        statistics: dict[str, np.ndarray] = {}
+        size = self._settings.image_size
+        if self._weights.kind == "random":
+            self._watcher.on_stage("calibrating batch norm on training images")
+            calibrate(trunk, read_calibration_batches(self._dataset, size, self._workers), self._device)
+            statistics = read_statistics(trunk)
+        grid = size // STRIDE
+        create_structure(
+            partial,
+            self._dataset.annotations,
+            (grid, grid, CHANNELS),
+            np.dtype(self._settings.dtype),
+            self._recipe(self._settings.batch_size or DEFAULT_BLOCK_ROWS),
+            statistics,
+        )
+
+    def _fill(self, backbone: Backbone) -> Extraction:
+        with PartialCache(self._final) as cache:
+            progress, bad = fill_cache(
+                cache,
+                self._dataset,
+                backbone,
+                self._settings.image_size,
+                cache.header.provenance["block_rows"],
+                self._workers,
+                self._watcher.on_progress,
+            )
+            masked = {str(self._dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
+            if bad and self._settings.bad_images == "stop":
+                raise ExtractError(_list_bad(masked, cache.path))
+            if bad:
+                cache.mask_rows(bad)
+            cache.finish()
+        return Extraction(self._final, progress, masked, self._weights.kind)
+
+
+def _list_bad(masked: dict[str, str], partial: Path) -> str:
+    lines = "".join(f"\n  {path}: {reason}" for path, reason in masked.items())
+    return (
+        f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; mend these and "
+        "repeat the command, or repeat it with '--bad-images mask' to leave them out."
+    )
+
+
+def _name_masked(header: Header) -> dict[str, str]:
+    return {header.annotations.image_paths[row]: why for row, why in header.mask_reasons.items()}

@@ -1,0 +1,76 @@
+"""Everything that decides the bits of a feature: fixed in a cache at its start, compared at every resume."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy
+import PIL
+import torch
+import torchvision
+
+import msdn
+from msdn.extract.errors import ExtractError
+from msdn.extract.images import TRANSFORM
+from msdn.extract.weights import Weights
+
+
+def write_recipe(
+    dataset: str,
+    weights: Weights,
+    image_size: int,
+    device: torch.device,
+    precision: str,
+    dtype: str,
+    block_rows: int,
+) -> dict[str, Any]:
+    """Return the cache's provenance: plain JSON values only."""
+    return {
+        "dataset": dataset,
+        "backbone": "torchvision ResNet101 up to layer4, batch norm folded, channels last",
+        "weights": weights.description,
+        "transform": TRANSFORM,
+        "image_size": image_size,
+        "precision": precision,
+        "dtype": dtype,
+        "block_rows": block_rows,
+        "device": _describe_device(device),
+        "versions": {
+            "msdn": msdn.__version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "pillow": PIL.__version__,
+            "numpy": numpy.__version__,
+        },
+    }
+
+
+def _describe_device(device: torch.device) -> dict[str, Any]:
+    if device.type == "cpu":
+        # threads: how sums are divided among them can change their last bit
+        return {
+            "kind": "cpu",
+            "name": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+            "threads": torch.get_num_threads(),
+        }
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"kind": device.type, "name": name}
+
+
+def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:
+    """Refuse to go on with a file of another recipe, naming every difference."""
+    differences = list(_compare(stored, now))
+    if differences:
+        raise ExtractError(
+            f"{file} was begun otherwise ({'; '.join(differences)}); repeat the first command, "
+            "or begin anew with --restart"
+        )
+
+
+def _compare(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted({*stored, *now}):
+        before, after = stored.get(key), now.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _compare(before, after, f"{prefix}{key} ")
+        elif before != after:
+            yield f"{prefix}{key} was {before}, now {after}"

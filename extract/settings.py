@@ -1,0 +1,27 @@
+"""Every choice of an extraction and its default; knows no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_SIZES = (224, 448)
+PRECISIONS = ("float32", "bfloat16", "float16")
+DTYPES = ("float16", "float32")
+BAD_IMAGES = ("stop", "mask")
+DEFAULT_BLOCK_ROWS = 32
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """What `msdn extract` can be told."""
+
+    dataset: str
+    image_size: int = 224
+    weights: str = "imagenet"
+    device: str = "auto"
+    precision: str = "float32"
+    dtype: str = "float16"
+    batch_size: int | None = None  # the unfinished cache's, else DEFAULT_BLOCK_ROWS
+    workers: int | None = None  # one a core, eight at most
+    bad_images: str = "stop"
+    out: Path | None = None
+    restart: bool = False
