@@ -1,0 +1,99 @@
+"""Decoding: the published preprocessing, any image mode, and a reason for every bad file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
+
+from msdn.extract.errors import BadImageError
+from msdn.extract.images import crop_centre, read_image, resize_shorter_side
+
+EXIF_ORIENTATION = 0x0112
+
+
+def make_image(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.RandomState(seed).randint(0, 255, (height, width, 3), np.uint8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(width=st.integers(1, 300), height=st.integers(1, 300), size=st.sampled_from([32, 64, 224]))
+def test_preprocessing_is_the_published_one(width: int, height: int, size: int) -> None:
+    image = make_image(width, height)
+    published = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+    ours = crop_centre(resize_shorter_side(image, size), size)
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(published(image)))
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"]
+)
+def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr", "I", "F", "LA", "I;16") else "a.png")
+    image = make_image(40, 30)
+    if mode in ("I;16", "I"):
+        grey = np.asarray(image.convert("L")).astype(np.uint16 if mode == "I;16" else np.int32) * 257
+        Image.fromarray(grey).save(path)
+    else:
+        image.convert(mode).save(path)
+    pixels = read_image(path, 32)
+    assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8 and pixels.std() > 5
+
+
+def test_sixteen_bit_grey_does_not_clip_to_white(tmp_path: Path) -> None:
+    grey = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png", 64)
+    np.testing.assert_array_equal(pixels[0, :, 0], grey[0] >> 8)
+
+
+def test_palette_with_transparency_warns_nobody(tmp_path: Path) -> None:
+    image = make_image(40, 30).convert("P")
+    image.save(tmp_path / "a.png", transparency=bytes(range(256)))
+    assert read_image(tmp_path / "a.png", 32).shape == (32, 32, 3)
+
+
+def test_exif_rotation_is_ignored_as_published(tmp_path: Path) -> None:
+    image, exif = make_image(64, 32), Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    image.save(tmp_path / "plain.png")
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "turned.png", 32), read_image(tmp_path / "plain.png", 32)
+    )
+
+
+def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.jpg"
+    make_image(300, 300).save(whole)
+    (tmp_path / "truncated.jpg").write_bytes(whole.read_bytes()[:5000])
+    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    reasons = {
+        "missing.jpg": "missing",
+        "truncated.jpg": "cannot be decoded: .*truncated",
+        "text.jpg": "not an image",
+        "empty.jpg": "not an image",
+        "folder.jpg": "cannot be decoded: .*directory",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(BadImageError, match=reason):
+            read_image(tmp_path / name, 32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(where=st.integers(0, 10_000), value=st.binary(min_size=1, max_size=20))
+def test_a_damaged_file_is_read_or_refused_never_worse(tmp_path_factory, where: int, value: bytes) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "a.png"
+    make_image(50, 50).save(path)
+    data = bytearray(path.read_bytes())
+    data[where % len(data) : where % len(data) + len(value)] = value
+    path.write_bytes(data)
+    try:
+        assert read_image(path, 32).shape == (32, 32, 3)
+    except BadImageError as error:
+        assert str(error)
