@@ -87,6 +87,7 @@ def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dty
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(fill_time)
+    plan.set_obj_track_times(False)  # the same extraction gives the same file, whenever it ran
     space = h5py.h5s.create_simple(shape)
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, plan)
 

@@ -4,7 +4,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy
 import PIL
 import torch
 import torchvision
@@ -40,7 +39,6 @@ def write_recipe(
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "pillow": PIL.__version__,
-            "numpy": numpy.__version__,
         },
     }
 

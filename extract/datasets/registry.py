@@ -1,6 +1,7 @@
 """The datasets by name. A new one is a file beside this and a line here."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home
@@ -26,7 +27,8 @@ def open_dataset(name: str, home: Home, on_making: Callable[[int, int], None] | 
     image_folder = home.data / spec.images
     if spec.make is not None and not image_folder.is_dir():
         home.data.mkdir(parents=True, exist_ok=True)
-        spec.make(home.data, on_making)
+        module, _, function = spec.make.partition(":")
+        getattr(import_module(module), function)(home.data / spec.annotations, on_making)
     for folder in (image_folder, home.data / spec.annotations):
         if not folder.is_dir():
             raise DatasetError(

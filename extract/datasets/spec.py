@@ -1,6 +1,5 @@
 """What a dataset's file says about it: where its parts lie, what they must count, how to get them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +17,8 @@ class DatasetSpec:
         attribute_names: files that may hold the attributes' names, the first that exists is read.
         attribute_vectors: a file of word vectors, where the dataset brings one.
         counts: known sizes of splits, checked where given.
-        make: draws the dataset into its folder, for one that ships with the project.
+        make: `module:function` that draws the dataset into a given folder, for one that ships with the project;
+            called with the folder and a progress callback, and found only when needed.
     """
 
     name: str
@@ -28,7 +28,7 @@ class DatasetSpec:
     attribute_names: tuple[str, ...] = ()
     attribute_vectors: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    make: Callable[[Path, Callable[[int, int], None] | None], None] | None = None
+    make: str | None = None
 
 
 @dataclass(frozen=True)
