@@ -9,7 +9,7 @@ from msdn.cache.annotations import Annotations
 
 def checksum_row(row: np.ndarray) -> int:
     """Return a 64-bit checksum of the row's bytes; never 0, which stands for a row without features."""
-    digest = blake2b(memoryview(np.ascontiguousarray(row)).cast("B"), digest_size=8).digest()
+    digest = blake2b(np.ascontiguousarray(row).data.cast("B"), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1
 
 

@@ -79,7 +79,7 @@ class PartialCache:
 
     def _write(self, name: str, row: int, value: np.ndarray | np.generic) -> None:
         place = self.header.places[name]
-        data = memoryview(np.ascontiguousarray(value, place.dtype)).cast("B")
+        data = np.ascontiguousarray(value, place.dtype).data.cast("B")
         if len(data) != place.row_bytes:
             raise ValueError(f"a row of '{name}' has {place.row_bytes} bytes, got {len(data)}")
         offset = place.start_of(row)

@@ -31,7 +31,7 @@ def create_structure(
     loses its writer cannot be opened again.
     """
     check_annotations(annotations)
-    _check_free_space(path, len(annotations.image_paths) * int(np.prod(row_shape)) * dtype.itemsize)
+    _check_free_space(path, _estimate_size(annotations, int(np.prod(row_shape)) * dtype.itemsize))
     making = path.with_name(path.name + ".creating")
     with h5py.File(
         making,
@@ -90,6 +90,12 @@ def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dty
     plan.set_obj_track_times(False)  # the same extraction gives the same file, whenever it ran
     space = h5py.h5s.create_simple(shape)
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, plan)
+
+
+def _estimate_size(annotations: Annotations, row_bytes: int) -> int:
+    """Bytes that the complete file takes, rather too many than too few."""
+    tables = annotations.attributes.nbytes + 64 * 2**10
+    return tables + len(annotations.image_paths) * (row_bytes + layout.REASON_BYTES + 256)
 
 
 def _check_free_space(path: Path, needed: int) -> None:

@@ -22,18 +22,17 @@ def build_trunk(weights: Weights) -> nn.Sequential:
     network.to_empty(device="cpu")
     network.load_state_dict(weights.state, strict=False)
     network.requires_grad_(False).eval()
-    stages = [network.layer1, network.layer2, network.layer3, network.layer4]
-    for stage in stages:
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
         drop_silent_branches(stage)
-    return nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, *stages)
+    return nn.Sequential(*list(network.children())[:-2])
 
 
 def drop_silent_branches(stage: nn.Sequential) -> None:
     """Leave out residual branches whose last scale and shift are all zero: they add exactly nothing."""
     for position, block in enumerate(stage):
-        if _is_silent(block):
-            shortcut = [block.downsample] if block.downsample is not None else []
-            stage[position] = nn.Sequential(*shortcut, block.relu)
+        if isinstance(block, Bottleneck) and _is_silent(block):
+            kept = [part for part in (block.downsample, block.relu) if part is not None]
+            stage[position] = nn.Sequential(*kept)
 
 
 def _is_silent(block: Bottleneck) -> bool:
@@ -53,7 +52,7 @@ class Backbone:
         self._device = device
         self._dtype = PRECISIONS[precision]
         fold_batch_norms(trunk)
-        self._trunk = trunk.to(device, self._dtype, memory_format=torch.channels_last)
+        self._trunk = trunk.to(device, self._dtype).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def compute(self, images: np.ndarray) -> np.ndarray:

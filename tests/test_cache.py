@@ -171,7 +171,7 @@ def test_a_cache_cut_short_after_opening_is_an_error_not_a_crash(make_cache) -> 
     with FeatureCache(path) as cache:
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size - 100)
-        with pytest.raises(CacheError, match="cut short while it was read"):
+        with pytest.raises(CacheError, match="cut short while it was in use"):
             cache.read_rows(np.array([29]))
 
 

@@ -1,0 +1,108 @@
+"""The shape of the house: import direction, packaging, help without torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    tomllib = None
+
+ROOT = Path(__file__).parent.parent
+HOUSE = ("app", "cache", "extract", "train")
+MAY_IMPORT = {
+    "cache": {"cache"},
+    "extract": {"cache", "extract"},
+    "train": {"cache", "train"},
+    "app": {"cache", "extract", "train", "app"},
+    "cli": {"cache"},
+}
+COMMANDS = ("demo", "extract", "train", "evaluate", "cache", "cache info", "cache verify")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def source_files() -> list[Path]:
+    return [ROOT / "cli.py", *(path for part in HOUSE for path in sorted((ROOT / part).rglob("*.py")))]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    room = room_of(path)
+    for name in imports_of(path):
+        first, _, rest = name.partition(".")
+        if first == "msdn" and rest:
+            assert rest.split(".")[0] in MAY_IMPORT[room], f"{path}: {room} must not import {name}"
+        if room == "cache":
+            assert first not in ("torch", "torchvision"), f"{path}: the cache knows no torch"
+
+
+def test_cache_loads_no_torch() -> None:
+    run_python("import msdn.cache.partial, msdn.cache.find, msdn.cache.verify, msdn.cache.summary, sys")
+
+
+def run_python(code: str) -> None:
+    check = f"{code}\nheavy = {{'torch', 'torchvision'}} & set(sys.modules)\nassert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", check], check=True, cwd="/")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_loads_no_torch(command: str) -> None:
+    run_python(
+        "import sys\nfrom msdn.cli import main\n"
+        f"try:\n    main({[*command.split(), '--help']!r})\nexcept SystemExit as end:\n    assert not end.code"
+    )
+
+
+def test_registries_settings_and_presets_load_no_torch() -> None:
+    run_python(
+        "import sys, msdn.train.presets, msdn.train.settings, msdn.train.models.registry\n"
+        "import msdn.extract.settings, msdn.extract.datasets.registry"
+    )
+
+
+@pytest.mark.skipif(tomllib is None, reason="tomllib came with Python 3.11")
+def test_every_package_is_listed() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {init.parent for part in HOUSE for init in (ROOT / part).rglob("__init__.py")}
+    modules = {path.parent for path in source_files()} - {ROOT}
+    assert modules == folders
+    assert listed == {"msdn"} | {".".join(["msdn", *folder.relative_to(ROOT).parts]) for folder in folders}
+
+
+def test_requirements_are_the_agreed_seven() -> None:
+    names = {line.split(">=")[0] for line in (ROOT / "requirements.txt").read_text().split()}
+    assert names == {"torch", "torchvision", "h5py", "numpy", "scipy", "click", "rich"}
+
+
+def test_every_file_says_what_it_is() -> None:
+    for path in [
+        *source_files(),
+        *sorted((ROOT / "tests").glob("*.py")),
+        *sorted((ROOT / "benchmarks").glob("*.py")),
+    ]:
+        first = ast.get_docstring(ast.parse(path.read_text()))
+        assert first and first != "placeholder", path
+
+
+def test_python_dash_m_works_from_another_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "msdn", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("msdn, version ")
