@@ -1,0 +1,1 @@
+"""What joins both stages: the only folder that imports `extract` and `train`."""
