@@ -28,9 +28,7 @@ def test_preprocessing_is_the_published_one(width: int, height: int, size: int) 
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(published(image)))
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"]
-)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr", "I", "F", "LA", "I;16") else "a.png")
     image = make_image(40, 30)

@@ -63,7 +63,8 @@ def write_toy_dataset(data: Path, size: int = 64, **shape: int) -> None:
 def write_toy_annotations(data: Path, annotations) -> None:
     """Write res101.mat, att_splits.mat and attributes.txt with the quirks of the published ones."""
     folder = data / "xlsa17/data/TOY"
-    folder.mkdir(parents=True, exist_ok=True)
+    for made in (folder, data / "TOY"):
+        made.mkdir(parents=True, exist_ok=True)
     files = [f"/BS/someone/work/TOY/images//{path}" for path in annotations.image_paths]
     scipy.io.savemat(
         folder / "res101.mat",

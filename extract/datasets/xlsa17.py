@@ -5,7 +5,6 @@ Only labels, paths, splits and attributes are read: the features in `res101.mat`
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.io
@@ -17,34 +16,35 @@ from msdn.extract.errors import DatasetError
 
 IMAGE_ROOT = re.compile(r".*(?:^|/)(?:images|JPEGImages)/+")  # greedy: anchors on the last one
 PUBLISHED = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
+DIVISION = ("train_loc", "val_loc")
+OPTIONAL = {"allclasses_names", *DIVISION}
+FETCH_AGAIN = "fetch the Proposed Splits (xlsa17.zip) again"
 
 
 def read_annotations(spec: DatasetSpec, data: Path) -> Annotations:
     """Read and check everything the annotation files say about a dataset."""
     folder = data / spec.annotations
-    images = _load(folder / "res101.mat", "labels", "image_files")
+    images = _load(folder / "res101.mat", "image_files", one_based=("labels",))
     classes = _load(
         folder / "att_splits.mat",
         "original_att",
         "allclasses_names",
-        "train_loc",
-        "val_loc",
-        *PUBLISHED.values(),
+        one_based=(*PUBLISHED.values(), *DIVISION),
     )
-    labels = _flatten(images["labels"]) - 1
-    paths = tuple(cut_image_root(path) for path in _texts(images["image_files"]))
-    attributes = np.asarray(classes["original_att"], np.float64).T
-    splits = {name: np.sort(_flatten(classes[key]) - 1) for name, key in PUBLISHED.items()}
+    labels, attributes = images["labels"], classes["original_att"].T
+    paths = tuple(cut_image_root(path) for path in _texts(folder, images["image_files"]))
+    splits = {name: np.sort(classes[key]) for name, key in PUBLISHED.items()}
+    _check_lists(folder, labels, len(paths), attributes)
     _check_versions(folder, splits, len(paths))
     annotations = Annotations(
         dataset=spec.name,
         image_paths=paths,
         labels=labels,
-        class_names=_name_classes(classes, labels, paths, len(attributes)),
-        attributes=attributes,
+        class_names=_name_classes(folder, classes, labels, paths, len(attributes)),
+        attributes=attributes.astype(np.float64),
         attribute_names=read_attribute_names(data, spec.attribute_names, attributes.shape[1]),
         attribute_vectors=read_attribute_vectors(data, spec.attribute_vectors),
-        splits=splits | divide_trainval(splits["trainval"], labels, classes),
+        splits=splits | divide_trainval(splits["trainval"], labels, *(classes.get(key) for key in DIVISION)),
     )
     check_annotations(annotations)
     _check_counts(spec, annotations)
@@ -57,55 +57,76 @@ def cut_image_root(path: str) -> str:
 
 
 def divide_trainval(
-    trainval: np.ndarray, labels: np.ndarray, classes: dict[str, Any]
+    trainval: np.ndarray, labels: np.ndarray, train: np.ndarray | None, val: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Divide trainval by class into train and val: as published where sound, else every third class is val."""
+    """Divide trainval by class into train and val.
+
+    The published `train` and `val` rows decide where their classes are disjoint and are the seen ones;
+    else every third seen class is a validation class.
+    """
     seen = np.unique(labels[trainval])
     val_classes = seen[2::3]
-    if "train_loc" in classes and "val_loc" in classes:
-        train_published, val_published = (
-            np.unique(labels[_flatten(classes[key]) - 1]) for key in ("train_loc", "val_loc")
-        )
-        disjoint = not len(np.intersect1d(train_published, val_published))
-        if disjoint and np.array_equal(np.union1d(train_published, val_published), seen):
-            val_classes = val_published
+    if train is not None and val is not None and max([*train, *val], default=0) < len(labels):
+        both = [np.unique(labels[rows]) for rows in (train, val)]
+        if not len(np.intersect1d(*both)) and np.array_equal(np.union1d(*both), seen):
+            val_classes = both[1]
     is_val = np.isin(labels[trainval], val_classes)
     return {"train": trainval[~is_val], "val": trainval[is_val]}
 
 
-def _load(path: Path, *names: str) -> dict[str, Any]:
+def _load(path: Path, *names: str, one_based: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Read variables of a .mat file, those that count from 1 as int64 arrays that count from 0."""
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; it belongs to the Proposed Splits (xlsa17)")
     try:
-        found: dict[str, Any] = scipy.io.loadmat(path, variable_names=names)
+        found = scipy.io.loadmat(path, variable_names=[*names, *one_based])
     except Exception as error:  # SciPy raises nearly anything on damaged files
-        raise DatasetError(f"{path}: cannot be read as a MATLAB file ({error}); fetch it again") from error
-    optional = {"allclasses_names", "train_loc", "val_loc"}
-    for name in names:
-        if name not in found and name not in optional:
-            raise DatasetError(
-                f"{path}: '{name}' is missing; is it the file of the Proposed Splits (xlsa17)?"
-            )
-    return found
+        raise DatasetError(f"{path}: cannot be read as a MATLAB file ({error}); {FETCH_AGAIN}") from error
+    missing = [name for name in (*names, *one_based) if name not in found and name not in OPTIONAL]
+    if missing:
+        raise DatasetError(
+            f"{path}: '{missing[0]}' is missing; is it the file of the Proposed Splits (xlsa17)?"
+        )
+    arrays = {name: found[name] for name in names if name in found}
+    return arrays | {name: _count_from_0(path, name, found[name]) for name in one_based if name in found}
 
 
-def _flatten(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array).reshape(-1).astype(np.int64)  # some copies hold uint8: cast before subtracting
+def _count_from_0(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    values = np.asarray(array).reshape(-1)
+    numeric = values.dtype.kind in "iuf"
+    if not numeric or not ((values >= 0) & (values < 2**31) & (values == np.floor(values))).all():
+        raise DatasetError(f"{path}: '{name}' holds something else than whole numbers; {FETCH_AGAIN}")
+    return values.astype(np.int64) - 1  # some copies hold uint8: widened before 1 is subtracted
 
 
-def _texts(cells: np.ndarray) -> list[str]:
-    return [str(np.asarray(cell).reshape(-1)[0]) for cell in np.asarray(cells).reshape(-1)]
+def _texts(folder: Path, cells: np.ndarray) -> list[str]:
+    try:
+        return [str(np.asarray(cell).reshape(-1)[0]) for cell in np.asarray(cells).reshape(-1)]
+    except IndexError as error:
+        raise DatasetError(f"{folder}: a list of names holds an empty one; {FETCH_AGAIN}") from error
 
 
 def _name_classes(
-    classes: dict[str, Any], labels: np.ndarray, paths: tuple[str, ...], count: int
+    folder: Path, classes: dict[str, np.ndarray], labels: np.ndarray, paths: tuple[str, ...], count: int
 ) -> tuple[str, ...]:
     if "allclasses_names" in classes:
-        return tuple(_texts(classes["allclasses_names"]))
+        return tuple(_texts(folder, classes["allclasses_names"]))
     names = [f"class {number + 1}" for number in range(count)]
     for label, path in zip(labels, paths, strict=True):
         names[label] = Path(path).parent.name
     return tuple(names)
+
+
+def _check_lists(folder: Path, labels: np.ndarray, n: int, attributes: np.ndarray) -> None:
+    if attributes.ndim != 2 or attributes.dtype.kind not in "iuf":
+        raise DatasetError(f"{folder}: 'original_att' is no table of numbers; {FETCH_AGAIN}")
+    if len(labels) != n or n == 0:
+        raise DatasetError(f"{folder}/res101.mat: {len(labels)} labels for {n} images; {FETCH_AGAIN}")
+    if labels.min() < 0 or labels.max() >= len(attributes):
+        raise DatasetError(
+            f"{folder}: labels run from {labels.min() + 1} to {labels.max() + 1}, but att_splits.mat has "
+            f"attributes of {len(attributes)} classes; {FETCH_AGAIN}"
+        )
 
 
 def _check_versions(folder: Path, splits: dict[str, np.ndarray], n: int) -> None:
