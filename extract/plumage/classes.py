@@ -1,0 +1,132 @@
+"""The 48 Plumage classes: which values each colour form wears, how often, and which classes are unseen."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from msdn.extract.plumage.attributes import COLORS, GROUPS, PARTS
+from msdn.extract.plumage.names import BIRD_NAMES
+
+CLASS_COUNT = len(BIRD_NAMES)
+ROLE_SIZES = {"train": 26, "val": 10, "unseen": 12}
+CLASS_SEED = 1
+MOST_SHARED = 4  # groups of 13 in which two classes may wear the same value
+TWO_FORM_SHARE = 2  # one class in this many comes in two colour forms
+
+Form = dict[str, str]
+
+
+@dataclass(frozen=True)
+class BirdClass:
+    """One species: its role in the splits, and its one or two colour forms with their shares in percent."""
+
+    name: str
+    role: str
+    forms: tuple[Form, ...]
+    shares: tuple[int, ...]
+
+    def pick_form(self, percentile: int) -> Form:
+        """Give the form that a draw of 0..99 falls on."""
+        return self.forms[0] if percentile < self.shares[0] else self.forms[-1]
+
+
+def shuffle(values: Iterable, generator: np.random.RandomState) -> list:
+    """Shuffle with nothing but `randint`, whose stream NumPy keeps frozen."""
+    values = list(values)
+    for last in range(len(values) - 1, 0, -1):
+        other = int(generator.randint(0, last + 1))
+        values[last], values[other] = values[other], values[last]
+    return values
+
+
+def deal_values(size: int, generator: np.random.RandomState) -> np.ndarray:
+    """Deal every group's values to `size` classes as evenly as they go: value numbers [size, groups]."""
+    columns = []
+    for values in GROUPS.values():
+        rounds = [
+            number
+            for _ in range(size // len(values) + 1)
+            for number in shuffle(range(len(values)), generator)
+        ]
+        columns.append(shuffle(rounds[:size], generator))
+    return np.array(columns, dtype=np.int8).T
+
+
+def count_shared(forms: np.ndarray) -> np.ndarray:
+    """Count, for every two forms, the groups in which they wear the same value: int [C, C], 0 on the diagonal."""
+    shared = sum((column[:, None] == column[None, :]).astype(np.int16) for column in forms.T)
+    np.fill_diagonal(shared, 0)
+    return shared
+
+
+def measure_likeness(shared: np.ndarray) -> int:
+    """Measure by how much pairs are more alike than allowed; 0 is well."""
+    excess = np.maximum(shared - MOST_SHARED, 0)
+    return int((excess * excess).sum())
+
+
+def spread_forms(forms: np.ndarray, roles: list[str], generator: np.random.RandomState) -> np.ndarray:
+    """Swap values inside roles, so that each role keeps its mix, until no two forms are too alike."""
+    shared = count_shared(forms)
+    while measure_likeness(shared):
+        crowded = np.argwhere(shared == shared.max())
+        one = int(crowded[int(generator.randint(0, len(crowded)))][0])
+        other, group = (int(generator.randint(0, size)) for size in forms.shape)
+        if roles[one] != roles[other]:
+            continue
+        swapped = forms.copy()
+        swapped[[one, other], group] = forms[[other, one], group]
+        now_shared = count_shared(swapped)
+        if measure_likeness(now_shared) <= measure_likeness(shared):
+            forms, shared = swapped, now_shared
+    return forms
+
+
+def deal_forms(generator: np.random.RandomState) -> list[tuple[str, Form]]:
+    """Deal each role its forms, role by role so that each holds all values; give (role, form) pairs."""
+    roles = [role for role, size in ROLE_SIZES.items() for _ in range(size)]
+    decks = [deal_values(size, generator) for size in ROLE_SIZES.values()]
+    table = spread_forms(np.concatenate(decks), roles, generator)
+    groups = GROUPS.items()
+    forms = [{g: values[number] for (g, values), number in zip(groups, row, strict=True)} for row in table]
+    return list(zip(roles, forms, strict=True))
+
+
+def add_second_form(form: Form, generator: np.random.RandomState) -> tuple[tuple[Form, ...], tuple[int, ...]]:
+    """Give some classes a second form that recolours three parts."""
+    recolored = dict(form)
+    for part in shuffle(list(PARTS), generator)[:3]:
+        others = [color for color in COLORS if color != form[f"{part} color"]]
+        recolored[f"{part} color"] = others[int(generator.randint(0, len(others)))]
+    share = 60 + 5 * int(generator.randint(0, 4))
+    two_forms = int(generator.randint(0, TWO_FORM_SHARE)) == 0
+    return ((form, recolored), (share, 100 - share)) if two_forms else ((form,), (100,))
+
+
+@lru_cache(maxsize=1)
+def list_classes() -> tuple[BirdClass, ...]:
+    """Make all classes; roles lie scattered over the class numbers."""
+    generator = np.random.RandomState(CLASS_SEED)
+    return tuple(
+        BirdClass(name, role, *add_second_form(form, generator))
+        for name, (role, form) in zip(BIRD_NAMES, shuffle(deal_forms(generator), generator), strict=True)
+    )
+
+
+def rate_strengths() -> np.ndarray:
+    """Rate each class on each attribute, 0..100 as CUB's raters did, not quite sure of anything: [C, K]."""
+    generator = np.random.RandomState(CLASS_SEED + 1)
+    rows = []
+    for bird in list_classes():
+        row = []
+        for group, values in GROUPS.items():
+            for value in values:
+                shown = sum(
+                    s for form, s in zip(bird.forms, bird.shares, strict=True) if form[group] == value
+                )
+                sureness, doubt = int(generator.randint(88, 101)), int(generator.randint(0, 50))
+                row.append(shown * sureness / 100 if shown else doubt / 10)
+        rows.append(row)
+    return np.array(rows)
