@@ -7,6 +7,7 @@ Prints the largest absolute error of every array, in float64; exits 1 if any is 
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -95,7 +96,7 @@ def main(paths: Sequence[str]) -> int:
     worst = 0.0
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 errors = largest_errors(dict(file))
         except (OSError, ValueError, KeyError, RuntimeError, IndexError, BadZipFile) as error:
             print(f"{path}: no golden file of the released MSDN: {error}", file=sys.stderr)

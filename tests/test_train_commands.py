@@ -1,0 +1,212 @@
+"""`msdn train` and `msdn evaluate` as a user types them."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from msdn.cli import main
+from msdn.train.reporting import epoch_line, percent
+from msdn.train.runs import Run, find_runs
+from msdn.train.settings import TrainSettings, option_name
+from msdn.train.trainer import Trainer
+
+Msdn = Callable[..., Result]
+SHORT = ("--epochs", "3", "--batch-size", "8")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny products are fastest on one thread, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def home(make_cache: Callable[..., Path]) -> Path:
+    """A home with a small cache of the dataset 'toy'."""
+    return make_cache().parents[1]
+
+
+@pytest.fixture
+def msdn(home: Path) -> Msdn:
+    """Return a function that runs `msdn` with that home."""
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(main, [*arguments, "--home", str(home)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return run
+
+
+def only_run(home: Path) -> Run:
+    (run,) = find_runs(home / "runs")
+    return run
+
+
+def test_train_and_evaluate(msdn: Msdn, home: Path) -> None:
+    trained = msdn("train", "--dataset", "toy", *SHORT)
+    assert trained.exit_code == 0, trained.output
+    run = only_run(home)
+    assert trained.stdout.splitlines()[-1] == f"next: msdn evaluate --run {run.path}"
+    lines = trained.stderr.splitlines()
+    assert lines[0].startswith("backbone: random weights")
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/3", "2/3", "3/3"]
+    assert "test" not in trained.stderr.replace(str(run.path), "")
+    evaluated = msdn("evaluate")
+    assert evaluated.exit_code == 0, evaluated.output
+    assert all(f"│ {name} " in evaluated.stdout for name in ("U", "S", "H", "acc"))
+    assert "chance" in evaluated.stdout and "backbone: random weights" in evaluated.stdout
+
+
+def test_json_is_for_machines(msdn: Msdn) -> None:
+    trained = json.loads(msdn("train", "--dataset", "toy", "--model", "baseline", *SHORT, "--json").stdout)
+    figures = json.loads(msdn("evaluate", "--gzsl", "--json").stdout)
+    assert figures["run"] == trained["run"]
+    assert {"U", "S", "H", "dataset", "model", "weights", "masked_images", "chance"} <= set(figures)
+    assert "acc" not in figures
+    assert all(0 <= figures[name] <= 100 for name in ("U", "S", "H"))
+    assert "acc" in json.loads(msdn("evaluate", "--czsl", "--margin", "0.5", "--json").stdout)
+
+
+def test_every_setting_is_an_option(msdn: Msdn, home: Path) -> None:
+    text = msdn("train", "--help").output
+    for field in dataclasses.fields(TrainSettings):
+        assert option_name(field.name) in text
+    options = [
+        "--lr",
+        "0.01",
+        "--alpha",
+        "0.2",
+        "0.8",
+        "--va-form",
+        "paper",
+        "--normalize-vectors",
+        "--seed",
+        "3",
+    ]
+    assert msdn("train", "--dataset", "toy", *SHORT, *options).exit_code == 0
+    run = only_run(home)
+    assert run.settings == TrainSettings(
+        epochs=3,
+        batch_size=8,
+        learning_rate=0.01,
+        alpha=(0.2, 0.8),
+        va_form="paper",
+        normalize_vectors=True,
+        seed=3,
+    )
+    assert run.manifest["overrides"].keys() == {
+        *("epochs", "batch_size", "learning_rate", "alpha", "va_form", "normalize_vectors", "seed")
+    }
+
+
+def test_watching_the_test_is_shown_and_recorded(msdn: Msdn, home: Path) -> None:
+    trained = msdn("train", "--dataset", "toy", *SHORT, "--watch-test")
+    assert "test U" in trained.stderr and "test acc" in trained.stderr
+    assert only_run(home).manifest["watch_test"] is True
+    assert "test figures were shown while training" in msdn("evaluate").stdout
+    assert json.loads(msdn("evaluate", "--json").stdout)["watch_test"] is True
+
+
+def interrupt(msdn: Msdn, monkeypatch: pytest.MonkeyPatch, *options: str) -> Result:
+    """Train, interrupted in the third epoch."""
+
+    def stop(self: Trainer) -> dict[str, float]:
+        if next(epochs) == 3:
+            raise KeyboardInterrupt
+        return train_epoch(self)
+
+    epochs, train_epoch = iter((1, 2, 3)), Trainer.train_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", stop)
+        return msdn("train", "--dataset", "toy", *SHORT, *options)
+
+
+@pytest.mark.parametrize("how", ["alone", "dataset", "same command", "run"])
+def test_resume_continues_the_run(msdn: Msdn, home: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    stopped = interrupt(msdn, monkeypatch)
+    assert stopped.exit_code != 0
+    run = only_run(home)
+    assert f"continue with: msdn train --resume {run.path}" in stopped.stderr
+    arguments = {
+        "alone": ["--resume"],
+        "dataset": ["--dataset", "toy", "--resume"],
+        "same command": ["--dataset", "toy", *SHORT, "--preset", "released", "--resume"],
+        "run": ["--resume", str(run.path)],
+    }[how]
+    resumed = msdn("train", *arguments)
+    assert resumed.exit_code == 0, resumed.output
+    assert only_run(home).finished
+    assert "epoch 3/3" in resumed.stderr and "epoch 1/3" not in resumed.stderr
+
+
+def test_a_resumed_run_keeps_its_settings(msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(msdn, monkeypatch)
+    for options, message in (
+        (("--lr", "0.5"), "was started with --lr 0.0001, not 0.5: a resumed run keeps its settings"),
+        (("--preset", "paper"), "was started with --preset released/gzsl, not paper/gzsl"),
+        (("--watch-test",), "was started with --watch-test False, not True"),
+    ):
+        refused = msdn("train", "--resume", *options)
+        assert refused.exit_code == 1 and message in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train"], 2, "Missing option '--dataset'"),
+        (["train", "--dataset", "tyo"], 1, "no cache of 'tyo'"),
+        (["train", "--dataset", "toy", "--model", "msnd"], 2, "unknown model 'msnd'. Did you mean 'msdn'?"),
+        (["train", "--dataset", "toy", "--lr", "0"], 1, "--lr is 0.0, expected more than 0"),
+        (
+            ["train", "--dataset", "toy", "--model", "baseline", "--alpha", "1", "0"],
+            1,
+            "--alpha is no setting",
+        ),
+        (["train", "--dataset", "toy", "--device", "tpu9"], 1, "no device 'tpu9' here"),
+        (["train", "--dataset", "toy", "--cache", __file__], 1, "test_train_commands.py: "),
+        (["train", "--dataset", "toy", "--resume"], 1, "no unfinished run of 'toy'"),
+        (["train", "--resume", "nowhere"], 1, "nowhere: not a run folder"),
+        (["evaluate"], 1, "no finished run in"),
+        (["evaluate", "--run", "nowhere"], 1, "nowhere: not a run folder"),
+        (["evaluate", "--model", "msnd"], 2, "unknown model 'msnd'"),
+        (["evaluate", "--margin", "nan"], 2, "not a finite number"),
+    ],
+)
+def test_bad_input_gets_one_sentence(msdn: Msdn, arguments: list[str], code: int, message: str) -> None:
+    result = msdn(*arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_features_of_another_dataset_are_refused(msdn: Msdn, make_cache: Callable[..., Path]) -> None:
+    result = msdn("train", "--dataset", "cub", "--cache", str(make_cache()))
+    assert result.exit_code == 1 and "features of 'toy', not of 'cub'" in result.stderr
+
+
+def test_evaluate_refuses_a_run_that_is_not_what_was_asked(msdn: Msdn, home: Path) -> None:
+    msdn("train", "--dataset", "toy", *SHORT)
+    result = msdn("evaluate", "--run", str(only_run(home).path), "--model", "baseline")
+    assert result.exit_code == 1 and "a run of the model 'msdn', not 'baseline'" in result.stderr
+
+
+def test_masked_images_are_counted(make_cache: Callable[..., Path]) -> None:
+    home = make_cache(masked={2: "truncated"}).parents[1]
+    trained = CliRunner().invoke(main, ["train", "--dataset", "toy", *SHORT, "--home", str(home)])
+    assert "masked images: 1" in trained.stderr
+    assert "masked images: 1" in CliRunner().invoke(main, ["evaluate", "--home", str(home)]).stdout
+
+
+def test_epoch_line_has_a_fixed_order() -> None:
+    record = {"epoch": 2, "loss": 0.41234, "ce": 0.4, "U": 12.34, "S": None, "seconds": 3.14}
+    assert epoch_line(record, 30) == "epoch  2/30  loss 0.4123  ce 0.4  test U 12.3  test S –  3.1 s"
+    assert percent(None) == "–"

@@ -1,0 +1,291 @@
+"""Training: continued exactly wherever it stopped, reproducible, and clear about what stops it."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toy_cache import make_annotations
+
+from msdn.cache import FeatureCache
+from msdn.cache.lock import LockError
+from msdn.train import runner
+from msdn.train.checkpoints import load_checkpoint
+from msdn.train.errors import RunError, TrainError
+from msdn.train.evaluate import evaluate_run
+from msdn.train.runner import continue_run, train_model
+from msdn.train.runs import Run
+from msdn.train.settings import TrainSettings
+
+SETTINGS = TrainSettings(epochs=6, batch_size=4, learning_rate=1e-3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny products are fastest on one thread, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def cache(make_cache: Callable[..., Path]) -> FeatureCache:
+    """A small open cache."""
+    return FeatureCache(make_cache())
+
+
+def final_state(run: Run) -> dict[str, Any]:
+    """What a finished run's checkpoint holds, in comparable form."""
+    trainer = load_checkpoint(run.checkpoint)["trainer"]
+    optimizer = trainer["optimizer"]["state"]
+    tensors = {f"{n}.{k}": v for n, state in optimizer.items() for k, v in state.items()}
+    return {**trainer["model"], **tensors, "rng": trainer["torch_rng"], "sampler": trainer["sampler"]}
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+def assert_same(first: Run, second: Run) -> None:
+    """Two runs ended with the same bits and the same metrics."""
+    ours, theirs = final_state(first), final_state(second)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert (
+            torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
+        ), name
+    assert metrics(first) == metrics(second)
+
+
+def stop_after(epoch: int) -> Callable[[dict[str, Any]], None]:
+    def on_epoch(record: dict[str, Any]) -> None:
+        if record["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def interrupted_run(cache: FeatureCache, runs: Path, settings: TrainSettings, epoch: int) -> Run:
+    started: list[Run] = []
+    with pytest.raises(KeyboardInterrupt):
+        train_model(cache, settings, runs, on_start=started.append, on_epoch=stop_after(epoch))
+    return Run(started[0].path)
+
+
+@pytest.mark.parametrize("model", ["msdn", "baseline"])
+def test_loss_falls(cache: FeatureCache, tmp_path: Path, model: str) -> None:
+    settings = dataclasses.replace(SETTINGS, model=model, epochs=30, learning_rate=3e-3, lambda_cal=0.0)
+    losses = [record["loss"] for record in metrics(train_model(cache, settings, tmp_path))]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("form", ["va_form", "cross_entropy", "calibration", "distillation"])
+def test_each_of_the_papers_forms_changes_training(cache: FeatureCache, tmp_path: Path, form: str) -> None:
+    short = dataclasses.replace(SETTINGS, epochs=2)
+    released = train_model(cache, short, tmp_path)
+    paper = train_model(cache, dataclasses.replace(short, **{form: "paper"}), tmp_path)
+    assert metrics(released)[-1]["loss"] != metrics(paper)[-1]["loss"]
+
+
+def test_a_seed_gives_the_same_weights_and_leaves_the_callers_generator_alone(
+    cache: FeatureCache, tmp_path: Path
+) -> None:
+    before = torch.get_rng_state()
+    first = train_model(cache, SETTINGS, tmp_path, features="memory")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(77)
+    second = train_model(cache, SETTINGS, tmp_path, features="map")
+    assert_same(first, second)
+    other = train_model(cache, dataclasses.replace(SETTINGS, seed=1), tmp_path)
+    assert not torch.equal(final_state(first)["av_score"], final_state(other)["av_score"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"sampler": "balanced"},
+        {"model": "baseline", "momentum": 0.0},
+        {"va_form": "paper", "normalize_vectors": True},
+    ],
+)
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_an_interrupted_run_continues_exactly(
+    cache: FeatureCache, tmp_path: Path, change: dict[str, Any], epoch: int
+) -> None:
+    settings = dataclasses.replace(SETTINGS, **change)
+    whole = train_model(cache, settings, tmp_path)
+    broken = interrupted_run(cache, tmp_path, settings, epoch)
+    assert broken.manifest["status"] == "interrupted"
+    continued = continue_run(broken, cache)
+    assert continued.manifest["status"] == "finished"
+    assert_same(whole, continued)
+
+
+@pytest.mark.parametrize("epochs_saved", [(), (2,)])
+def test_epochs_after_the_checkpoint_are_trained_again(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs_saved: tuple[int, ...]
+) -> None:
+    whole = train_model(cache, SETTINGS, tmp_path)
+    epochs = iter(range(1, 20))
+    monkeypatch.setattr(runner._SavingTimes, "due", lambda self: next(epochs) in epochs_saved)
+    broken = interrupted_run(cache, tmp_path, SETTINGS, 4)
+    assert len(metrics(broken)) == 4
+    assert broken.checkpoint.exists() == bool(epochs_saved)
+    assert_same(whole, continue_run(broken, cache))
+
+
+def test_a_killed_run_continues_exactly(cache: FeatureCache, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=150, batch_size=16)
+    home = cache.path.parents[1]
+    command = [sys.executable, "-m", "msdn", "train", "--dataset", "toy", "--home", str(home)]
+    command += ["--epochs", "150", "--batch-size", "16", "--lr", "1e-3"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 60
+        while _lines_written(home) < 3:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    (killed,) = (Run(path) for path in (home / "runs").iterdir())
+    assert killed.manifest["status"] == "running"
+    assert 3 <= len(metrics(killed)) < 150
+    assert_same(train_model(cache, settings, tmp_path / "whole"), continue_run(killed, cache))
+
+
+def _lines_written(home: Path) -> int:
+    return sum(path.read_text().count("\n") for path in (home / "runs").glob("*/metrics.jsonl"))
+
+
+def test_a_finished_run_is_not_trained_again(cache: FeatureCache, tmp_path: Path) -> None:
+    run = train_model(cache, SETTINGS, tmp_path)
+    before = {path: path.read_bytes() for path in run.path.iterdir()}
+    with pytest.raises(RunError, match="finished already; see it with 'msdn evaluate"):
+        continue_run(run, cache)
+    assert {path: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_another_environment_is_mentioned(
+    cache: FeatureCache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = interrupted_run(cache, tmp_path, SETTINGS, 1)
+    broken.update(environment={**broken.manifest["environment"], "torch": "1.0"})
+    continue_run(broken, cache)
+    assert f"torch was 1.0, is {torch.__version__}: the weights may differ slightly" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_only_one_process_continues_a_run(cache: FeatureCache, tmp_path: Path) -> None:
+    broken = interrupted_run(cache, tmp_path, SETTINGS, 1)
+    with broken.lock(), pytest.raises(LockError, match="is training this run already"):
+        continue_run(broken, cache)
+
+
+def test_changed_features_are_refused(
+    cache: FeatureCache, tmp_path: Path, make_cache: Callable[..., Path]
+) -> None:
+    broken = interrupted_run(cache, tmp_path, SETTINGS, 1)
+    other = FeatureCache(make_cache(tmp_path / "other.h5", seed=5))
+    with other, pytest.raises(RunError, match=r"other\.h5: not the features that .* was trained on"):
+        continue_run(broken, other)
+
+
+def test_the_manifest_tells_everything(cache: FeatureCache, tmp_path: Path) -> None:
+    run = train_model(
+        cache, SETTINGS, tmp_path, preset="released/gzsl", overrides={"epochs": 6}, watch_test=True
+    )
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    assert manifest["settings"] == SETTINGS.as_json()
+    assert manifest["cache"] == {"path": str(cache.path.resolve()), "fingerprint": cache.fingerprint}
+    assert (manifest["preset"], manifest["overrides"]) == ("released/gzsl", {"epochs": 6})
+    assert (manifest["status"], manifest["weights"]) == ("finished", "random")
+    assert manifest["watch_test"] is True
+    assert manifest["selection"].startswith("last epoch")
+    assert {"torch", "numpy", "msdn", "threads"} <= set(manifest["environment"])
+
+
+def test_test_figures_are_only_recorded_when_watched(cache: FeatureCache, tmp_path: Path) -> None:
+    plain, watched = (train_model(cache, SETTINGS, tmp_path, watch_test=watch) for watch in (False, True))
+    assert not {"U", "S", "H", "acc"} & set(metrics(plain)[-1])
+    figures = evaluate_run(watched, cache)
+    assert {name: metrics(watched)[-1][name] for name in ("U", "S", "H", "acc")} == {
+        name: figures[name] for name in ("U", "S", "H", "acc")
+    }
+    assert torch.equal(final_state(plain)["av_score"], final_state(watched)["av_score"])
+
+
+def test_a_checkpoint_carries_settings_metrics_and_fingerprint(cache: FeatureCache, tmp_path: Path) -> None:
+    run = train_model(cache, SETTINGS, tmp_path)
+    content = load_checkpoint(run.checkpoint)
+    assert content["settings"] == SETTINGS.as_json()
+    assert content["fingerprint"] == cache.fingerprint
+    assert [record["epoch"] for record in content["metrics"]] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "code", "other", "weights"])
+def test_a_damaged_checkpoint_is_named(cache: FeatureCache, tmp_path: Path, damage: str) -> None:
+    broken = interrupted_run(cache, tmp_path, SETTINGS, 2)
+    content = load_checkpoint(broken.checkpoint)
+    if damage == "cut":
+        broken.checkpoint.write_bytes(broken.checkpoint.read_bytes()[:-2000])
+    elif damage == "text":
+        broken.checkpoint.write_text("no weights")
+    elif damage == "code":
+        torch.save({"version": 1, "run": print}, broken.checkpoint)
+    elif damage == "other":
+        torch.save({"version": 1}, broken.checkpoint)
+    else:
+        content["trainer"]["model"] = {"weight": torch.zeros(3)}
+        torch.save(content, broken.checkpoint)
+    with pytest.raises(RunError, match=r"train (it|the model) again"):
+        continue_run(broken, cache)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(
+    make_cache: Callable[..., Path], tmp_path: Path
+) -> None:
+    with FeatureCache(make_cache()) as cache:
+        wild = dataclasses.replace(SETTINGS, learning_rate=1e30)
+        started: list[Run] = []
+        with pytest.raises(TrainError, match="epoch 1: the loss is no longer finite"):
+            train_model(cache, wild, tmp_path, on_start=started.append)
+    manifest = Run(started[0].path).manifest
+    assert manifest["status"] == "failed" and "no longer finite" in manifest["reason"]
+
+
+def test_msdn_needs_word_vectors_and_the_baseline_does_not(
+    make_cache: Callable[..., Path], tmp_path: Path
+) -> None:
+    annotations = dataclasses.replace(make_annotations(), attribute_vectors=None)
+    with FeatureCache(make_cache(annotations=annotations)) as cache:
+        with pytest.raises(TrainError, match="needs a word vector of every attribute"):
+            train_model(cache, SETTINGS, tmp_path / "runs")
+        assert not (tmp_path / "runs").exists()
+        train_model(cache, dataclasses.replace(SETTINGS, model="baseline"), tmp_path / "runs")
+
+
+def test_masked_images_are_never_drawn(make_cache: Callable[..., Path], tmp_path: Path) -> None:
+    annotations = make_annotations()
+    masked = {int(row): "truncated" for row in annotations.splits["trainval"][:3]}
+    with FeatureCache(make_cache(masked=masked)) as cache:
+        run = train_model(cache, SETTINGS, tmp_path)
+        assert run.manifest["masked_images"] == 3
+        assert evaluate_run(run, cache)["masked_images"] == 3
+        assert not np.isin(cache.rows("trainval"), list(masked)).any()
+    everything = {int(row): "truncated" for row in annotations.splits["trainval"]}
+    empty = FeatureCache(make_cache(tmp_path / "none.h5", masked=everything))
+    with empty, pytest.raises(TrainError, match="all training images are masked"):
+        train_model(empty, SETTINGS, tmp_path)

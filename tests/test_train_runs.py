@@ -1,0 +1,94 @@
+"""Run folders: never overwritten, found by what they are, and clear about damage."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msdn.cache.lock import LockError
+from msdn.train.errors import RunError
+from msdn.train.runs import Run, create_run, find_runs, latest_run
+from msdn.train.settings import TrainSettings
+
+FACTS: dict[str, Any] = {
+    "cache": {"path": "/nowhere/toy.h5", "fingerprint": "abc"},
+    "weights": "random",
+    "masked_images": 0,
+    "device": "cpu",
+    "features": "auto",
+}
+
+
+def make_run(runs: Path, dataset: str = "toy", **settings: Any) -> Run:
+    return create_run(runs, dataset, TrainSettings(**settings), FACTS)
+
+
+def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, seed=4) for _ in range(3)]
+    assert len({run.path for run in runs}) == 3
+    assert all(run.path.name.startswith("toy-msdn-s4-2") for run in runs)
+    assert [run.path for run in find_runs(tmp_path)] == [run.path for run in runs]
+
+
+def test_latest_run_is_chosen_by_status_dataset_and_model(tmp_path: Path) -> None:
+    first, second = make_run(tmp_path), make_run(tmp_path, model="baseline")
+    third, other = make_run(tmp_path), make_run(tmp_path, dataset="other")
+    for run in (first, second, other):
+        run.update(status="finished")
+    assert latest_run(tmp_path, finished=True, dataset="toy").path == second.path
+    assert latest_run(tmp_path, finished=True, dataset="toy", model="msdn").path == first.path
+    assert latest_run(tmp_path, finished=True).path == other.path
+    assert latest_run(tmp_path, finished=False).path == third.path
+    with pytest.raises(RunError, match=r"no unfinished baseline run of 'toy'.*is finished: see it with"):
+        latest_run(tmp_path, finished=False, dataset="toy", model="baseline")
+    with pytest.raises(RunError, match=r"no finished run of 'new'.*msdn train --dataset new"):
+        latest_run(tmp_path, finished=True, dataset="new")
+
+
+def test_an_unfinished_run_is_offered_for_resuming(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(RunError, match=f"msdn train --resume {run.path}"):
+        latest_run(tmp_path, finished=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda m: "{", "cannot be read as a manifest"),
+        (lambda m: "[]", "manifest version None, expected 1"),
+        (lambda m: json.dumps(m | {"version": 2}), "manifest version 2, expected 1"),
+        (lambda m: json.dumps({k: v for k, v in m.items() if k != "cache"}), "'cache' is missing"),
+        (lambda m: json.dumps(m | {"cache": "x"}), "'cache' is 'x'"),
+        (lambda m: json.dumps(m | {"started": "today"}), "'started' is 'today'"),
+        (lambda m: json.dumps(m | {"settings": {"epochs": 0}}), "--epochs is 0"),
+        (lambda m: json.dumps(m | {"settings": {"speed": 9}}), "unknown setting 'speed'"),
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, damage: Any, message: str) -> None:
+    run = make_run(tmp_path)
+    (run.path / "manifest.json").write_text(damage(run.manifest))
+    with pytest.raises(RunError, match=message):
+        Run(run.path)
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = make_run(tmp_path), make_run(tmp_path)
+    (bad.path / "manifest.json").write_text("")
+    (tmp_path / "notes").mkdir()
+    assert [run.path for run in find_runs(tmp_path)] == [good.path]
+    assert f"left out: {bad.path}" in caplog.text
+
+
+def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not a run folder"):
+        Run(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot make a run folder there"):
+        make_run(tmp_path / "file")
+
+
+def test_a_run_is_locked_against_a_second_process(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with run.lock(), pytest.raises(LockError, match="is training this run already"), run.lock():
+        pass

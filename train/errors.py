@@ -1,0 +1,15 @@
+"""The errors of stage two that a user can cause."""
+
+from msdn.cache.errors import MsdnError
+
+
+class TrainError(MsdnError):
+    """Training cannot start or go on."""
+
+
+class SettingsError(TrainError):
+    """A setting has a value that makes no sense."""
+
+
+class RunError(MsdnError):
+    """A run folder is missing, unfinished, damaged, in use, or belongs to other features."""

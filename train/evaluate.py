@@ -1,0 +1,119 @@
+"""Test figures of a model: what `msdn evaluate` reports, and `--watch-test` while training."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from msdn.cache import FeatureCache
+from msdn.train.checkpoints import load_checkpoint
+from msdn.train.device import choose_device
+from msdn.train.errors import RunError
+from msdn.train.features import FeatureSource
+from msdn.train.metrics import ScoredImages, chance_levels, czsl_accuracy, gzsl_accuracies
+from msdn.train.models.base import ZslModel, build_model
+from msdn.train.problem import problem_of
+from msdn.train.runs import Run
+
+_BATCH = 64
+
+
+class Evaluator:
+    """Measures models on the test images of one cache."""
+
+    def __init__(self, cache: FeatureCache, device: torch.device, place: str = "auto") -> None:
+        """Serve the test features from `place`: "auto", "memory" or "map"."""
+        self._annotations = cache.annotations
+        self._seen_rows = cache.rows("test_seen")
+        self._unseen_rows = cache.rows("test_unseen")
+        rows = np.concatenate([self._seen_rows, self._unseen_rows])
+        self._features = FeatureSource(cache, rows, device, place)
+
+    def measure(self, model: ZslModel, margin: float, *, gzsl: bool, czsl: bool) -> dict[str, float | None]:
+        """U, S, H (`gzsl`) and acc (`czsl`) in percent; None where there is no image to tell."""
+        figures: dict[str, float | None] = {}
+        unseen = self._score(model, self._unseen_rows)
+        if gzsl:
+            seen = self._score(model, self._seen_rows)
+            figures |= gzsl_accuracies(unseen, seen, self._annotations.seen_classes, margin)
+        if czsl:
+            figures |= czsl_accuracy(unseen, self._annotations.unseen_classes)
+        return {name: None if value is None else 100 * value for name, value in figures.items()}
+
+    @torch.inference_mode()
+    def _score(self, model: ZslModel, rows: np.ndarray) -> ScoredImages:
+        model.eval()
+        scores = np.empty((len(rows), len(self._annotations.class_names)), np.float32)
+        for start in range(0, len(rows), _BATCH):
+            part = slice(start, start + _BATCH)
+            scores[part] = model.class_scores(model(self._features.read(rows[part]))).cpu().numpy()
+        return ScoredImages(scores, self._annotations.labels[rows])
+
+
+def evaluate_run(
+    run: Run,
+    cache: FeatureCache,
+    *,
+    gzsl: bool = False,
+    czsl: bool = False,
+    margin: float | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Measure a finished run on the test images of the cache it was trained on.
+
+    Args:
+        run: the run.
+        cache: its cache; another one is refused.
+        gzsl: report U, S and H; neither `gzsl` nor `czsl` means both.
+        czsl: report acc.
+        margin: the prediction's margin instead of the one trained with (1 as published).
+        device: where to compute.
+
+    Returns:
+        Figures in percent, and what they belong to; ready for JSON.
+    """
+    if not run.finished:
+        raise RunError(f"{run.path}: not finished; finish it with 'msdn train --resume {run.path}'")
+    check_cache(run, cache)
+    target = choose_device(device)
+    model = load_model(run, cache).to(target)
+    both = gzsl == czsl
+    used = run.settings.margin if margin is None else margin
+    figures = Evaluator(cache, target, "map").measure(model, used, gzsl=gzsl or both, czsl=czsl or both)
+    annotations = cache.annotations
+    chance = chance_levels(len(annotations.class_names), len(annotations.unseen_classes))
+    return {
+        **figures,
+        "dataset": run.dataset,
+        "model": run.settings.model,
+        "run": str(run.path),
+        "weights": run.manifest["weights"],
+        "margin": used,
+        "chance": {name: 100 * chance[name] for name in figures},
+        "masked_images": len(cache.masked_rows),
+        "epochs": run.settings.epochs,
+        "seed": run.settings.seed,
+        "selection": run.manifest.get("selection"),
+        "watch_test": run.manifest.get("watch_test"),
+    }
+
+
+def load_model(run: Run, cache: FeatureCache) -> ZslModel:
+    """The model of a run with the weights of its checkpoint, on the CPU."""
+    model = build_model(problem_of(cache), run.settings)
+    content = load_checkpoint(run.checkpoint)
+    try:
+        model.load_state_dict(content["trainer"]["model"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise RunError(f"{run.checkpoint}: the weights do not fit the run's model; train it again") from error
+    return model
+
+
+def check_cache(run: Run, cache: FeatureCache) -> None:
+    """Refuse a cache that is not the one the run was trained on."""
+    trained_on = run.manifest["cache"]["fingerprint"]
+    if cache.fingerprint != trained_on:
+        raise RunError(
+            f"{cache.path}: not the features that {run.path.name} was trained on (fingerprint "
+            f"{cache.fingerprint[:12]}, expected {trained_on[:12]}); give those with --cache, or train again"
+        )

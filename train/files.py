@@ -1,0 +1,19 @@
+"""Files that are whole or not there: written beside their place, then renamed into it."""
+
+import os
+from pathlib import Path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a crash leaves the old content or the new, never a part."""
+    beside = path.with_name(path.name + ".partial")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,32 @@
+"""Finds the cache that a run was trained on, also after it was moved or the home was."""
+
+import logging
+from pathlib import Path
+
+from msdn.cache import CacheError, FeatureCache, Home
+from msdn.cache.find import find_caches
+from msdn.train.errors import RunError
+from msdn.train.runs import Run
+
+log = logging.getLogger(__name__)
+
+
+def open_run_cache(home: Home, run: Run, given: Path | None = None) -> FeatureCache:
+    """Open the given cache, else the one with the run's fingerprint: where it was, or in the home."""
+    if given is not None:
+        return FeatureCache(given)
+    recorded = Path(run.manifest["cache"]["path"])
+    others = [path for path in find_caches(home, run.dataset) if path != recorded]
+    for path in [recorded] * recorded.is_file() + others:
+        try:
+            cache = FeatureCache(path)
+        except CacheError as error:
+            log.warning("left out: %s", error)
+            continue
+        if cache.fingerprint == run.manifest["cache"]["fingerprint"]:
+            return cache
+        cache.close()
+    raise RunError(
+        f"the features that {run.path.name} was trained on are neither at {recorded} nor in {home.features}; "
+        f"give their file with --cache, or train again on what there is"
+    )

@@ -1,0 +1,1 @@
+"""The models, one file each, and the table that names them."""

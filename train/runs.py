@@ -1,0 +1,193 @@
+"""Run folders: one for each training, with a manifest, metrics and a checkpoint; nothing is overwritten."""
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from msdn.cache.lock import FileLock
+from msdn.train.errors import RunError
+from msdn.train.files import replace_file
+from msdn.train.settings import SettingsError, TrainSettings, settings_from_json
+
+log = logging.getLogger(__name__)
+_VERSION = 1
+_NEEDED = (
+    "status",
+    "dataset",
+    "settings",
+    "cache",
+    "weights",
+    "masked_images",
+    "device",
+    "features",
+    "started",
+)
+
+
+class Run:
+    """One run's folder.
+
+    Attributes:
+        path: the folder.
+        manifest: what was trained on what, how far it is, and with which versions.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a run that exists."""
+        self.path = path
+        self.manifest = _read_manifest(path)
+        try:
+            self.settings = settings_from_json(self.manifest["settings"])
+        except (SettingsError, TypeError) as error:
+            raise RunError(f"{path / 'manifest.json'}: {error}") from error
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint's file."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of metrics, one JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return str(self.manifest["dataset"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs were trained."""
+        return bool(self.manifest["status"] == "finished")
+
+    def update(self, **changes: Any) -> None:
+        """Change the manifest, in memory and on disk."""
+        self.manifest.update(changes)
+        _write_manifest(self.path, self.manifest)
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Write the records of all epochs so far, in place of what was there."""
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        replace_file(self.metrics, lines.encode())
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Add one epoch's record."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def lock(self) -> FileLock:
+        """A lock for the length of training: two processes never continue one run."""
+        return FileLock(self.path / "train.lock", "training this run")
+
+
+def create_run(runs: Path, dataset: str, settings: TrainSettings, facts: dict[str, Any]) -> Run:
+    """Make a new folder below `runs` with a manifest of the settings and `facts`."""
+    now = datetime.now(timezone.utc).astimezone()
+    name = f"{dataset}-{settings.model}-s{settings.seed}-{now:%Y%m%d-%H%M%S}"
+    path = _make_folder(runs, name)
+    manifest = {
+        "version": _VERSION,
+        "status": "running",
+        "dataset": dataset,
+        "model": settings.model,
+        "started": now.isoformat(),
+        "finished": None,
+        "settings": settings.as_json(),
+        **facts,
+    }
+    _write_manifest(path, manifest)
+    return Run(path)
+
+
+def find_runs(runs: Path, *, dataset: str | None = None, model: str | None = None) -> list[Run]:
+    """List the runs below a folder, oldest first, of a dataset and model where given."""
+    found = []
+    for manifest in sorted(runs.glob("*/manifest.json")):
+        try:
+            run = Run(manifest.parent)
+        except RunError as error:
+            log.warning("left out: %s", error)
+            continue
+        if dataset in (None, run.dataset) and model in (None, run.settings.model):
+            found.append(run)
+    return sorted(found, key=lambda run: (datetime.fromisoformat(run.manifest["started"]), run.path.name))
+
+
+def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model: str | None = None) -> Run:
+    """The latest finished, or unfinished, run; raises a `RunError` that says what there is instead."""
+    candidates = find_runs(runs, dataset=dataset, model=model)
+    fitting = [run for run in candidates if run.finished == finished]
+    if fitting:
+        return fitting[-1]
+    what = " ".join(filter(None, ("finished" if finished else "unfinished", model, "run")))
+    of = f" of '{dataset}'" if dataset else ""
+    raise RunError(f"no {what}{of} in {runs}; {_advice(candidates, finished, dataset)}")
+
+
+def _advice(others: list[Run], finished: bool, dataset: str | None) -> str:
+    if not others:
+        return f"start one with 'msdn train --dataset {dataset or 'NAME'}'"
+    if finished:
+        return f"finish {others[-1].path.name} with 'msdn train --resume {others[-1].path}'"
+    return f"{others[-1].path.name} is finished: see it with 'msdn evaluate --run {others[-1].path}'"
+
+
+def _make_folder(runs: Path, name: str) -> Path:
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            path = runs / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise RunError(
+            f"{runs}: cannot make a run folder there ({error.strerror}); choose another --home"
+        ) from error
+
+
+def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    replace_file(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: not a run folder, it has no manifest.json") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: cannot be read as a manifest ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("version") != _VERSION:
+        version = manifest.get("version") if isinstance(manifest, dict) else None
+        raise RunError(f"{file}: manifest version {version}, expected {_VERSION}; train the model again")
+    _check_manifest(file, manifest)
+    return manifest
+
+
+def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
+    missing = [key for key in _NEEDED if key not in manifest]
+    if missing:
+        raise RunError(f"{file}: damaged, '{missing[0]}' is missing; train the model again")
+    checks: dict[str, Callable[[Any], bool]] = {
+        "settings": lambda v: isinstance(v, dict),
+        "cache": lambda v: isinstance(v, dict) and {"path", "fingerprint"} <= set(v),
+        "started": lambda v: isinstance(v, str) and _is_time(v),
+    }
+    for key, good in checks.items():
+        if not good(manifest[key]):
+            raise RunError(f"{file}: damaged, '{key}' is {manifest[key]!r}; train the model again")
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False

@@ -1,0 +1,111 @@
+"""Every setting of a training run with its default, meaning and limits: the only place that holds them."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from msdn.train.errors import SettingsError
+
+FORMS = ("released", "paper")
+
+
+def _setting(default: Any, meaning: str, **limits: Any) -> Any:
+    """A field with its meaning, and `choices`, `above`, `at_least` or `below`; `flag` names a shorter option."""
+    return field(default=default, metadata={"meaning": meaning, **limits})
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What decides the weights that training ends with, given the features (see `presets` for the values)."""
+
+    model: str = _setting("msdn", "The model to train.")
+    seed: int = _setting(0, "Seed of the initial weights and of the sampler.", at_least=0)
+    epochs: int = _setting(30, "Epochs; one is (training images // batch size) steps.", at_least=1)
+    batch_size: int = _setting(50, "Images in a step.", at_least=1)
+    learning_rate: float = _setting(1e-4, "RMSprop's learning rate.", above=0, flag="--lr")
+    weight_decay: float = _setting(1e-4, "RMSprop's weight decay.", at_least=0)
+    momentum: float = _setting(0.9, "RMSprop's momentum.", at_least=0, below=1)
+    sampler: str = _setting("random", "How a step draws its images.", choices=("random", "balanced"))
+    margin: float = _setting(
+        1.0, "Added to unseen classes' scores, taken from seen ones', where the equations say.", at_least=0
+    )
+    lambda_cal: float = _setting(0.1, "Weight of the self-calibration.", at_least=0)
+    lambda_distill: float = _setting(0.001, "Weight of the distillation between the branches.", at_least=0)
+    alpha: tuple[float, float] = _setting((0.9, 0.1), "Weights of A→V and V→A in the prediction.", at_least=0)
+    va_form: str = _setting("released", "V→A branch: as in the released code or the paper.", choices=FORMS)
+    cross_entropy: str = _setting(
+        "released", "Cross-entropy over all classes (released) or the seen ones (paper).", choices=FORMS
+    )
+    calibration: str = _setting(
+        "released",
+        "Self-calibration: log of the batch mean (released), or eq. (7)'s sum over unseen classes (paper), "
+        "which at the usual weight ruins seen accuracy.",
+        choices=FORMS,
+    )
+    distillation: str = _setting(
+        "released", "Jensen-Shannon and weighted distance (released) or eq. (8) (paper).", choices=FORMS
+    )
+    normalize_vectors: bool = _setting(False, "Normalise the attribute vectors again in every forward pass.")
+    negative_attributes: str = _setting(
+        "keep",
+        "Negative class attributes: keep them, or count them as missing (0).",
+        choices=("keep", "missing"),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the limits."""
+        for one in dataclasses.fields(self):
+            _check(one, getattr(self, one.name))
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON knows them."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+
+def settings_from_json(stored: Mapping[str, Any]) -> TrainSettings:
+    """Settings as stored in a run; a setting younger than the run takes its default."""
+    known = {one.name for one in dataclasses.fields(TrainSettings)}
+    unknown = sorted(set(stored) - known)
+    if unknown:
+        raise SettingsError(f"unknown setting '{unknown[0]}': made by another version of msdn")
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    return TrainSettings(**values)
+
+
+def option_name(name: str) -> str:
+    """The command-line option of a setting."""
+    metadata = {one.name: one.metadata for one in dataclasses.fields(TrainSettings)}[name]
+    return str(metadata.get("flag", "--" + name.replace("_", "-")))
+
+
+def _check(one: "dataclasses.Field[Any]", value: Any) -> None:
+    where = option_name(one.name)
+    choices, default = one.metadata.get("choices"), cast(Any, one.default)
+    if choices and value not in choices:
+        raise SettingsError(f"{where} is {value!r}, expected one of: {', '.join(choices)}")
+    if isinstance(default, (bool, str)):
+        if not isinstance(value, type(default)):
+            raise SettingsError(f"{where} is {value!r}, expected {type(default).__name__}")
+    elif isinstance(default, tuple):
+        if not isinstance(value, tuple) or len(value) != len(default):
+            raise SettingsError(f"{where} is {value!r}, expected {len(default)} numbers")
+        for part, part_default in zip(value, default, strict=True):
+            _check_number(where, part, part_default, one.metadata)
+    else:
+        _check_number(where, value, default, one.metadata)
+
+
+def _check_number(where: str, value: Any, default: float, limits: Mapping[str, Any]) -> None:
+    whole = isinstance(default, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise SettingsError(f"{where} is {value!r}, expected a {'whole ' if whole else ''}number")
+    if not math.isfinite(value):
+        raise SettingsError(f"{where} is {value}, expected a finite number")
+    if "above" in limits and not value > limits["above"]:
+        raise SettingsError(f"{where} is {value}, expected more than {limits['above']}")
+    if "at_least" in limits and not value >= limits["at_least"]:
+        raise SettingsError(f"{where} is {value}, expected {limits['at_least']} or more")
+    if "below" in limits and not value < limits["below"]:
+        raise SettingsError(f"{where} is {value}, expected less than {limits['below']}")
