@@ -104,7 +104,11 @@ def test_version_1_of_the_splits_is_refused(data: Path) -> None:
             {"test_unseen_loc": np.array([[99.0]])},
             "points at image 99, but res101.mat lists 30",
         ),
-        ("att_splits.mat", {"original_att": np.ones((7, 5))}, "but att_splits.mat has attributes of 5 classes"),
+        (
+            "att_splits.mat",
+            {"original_att": np.ones((7, 5))},
+            "but att_splits.mat has attributes of 5 classes",
+        ),
         ("res101.mat", {"labels": np.ones((3, 1))}, "3 labels for 30 images"),
         ("res101.mat", {"labels": np.zeros((30, 1))}, "labels run from 0 to 0, but"),
     ],
@@ -151,7 +155,8 @@ def test_attribute_vectors_are_never_unpickled(tmp_path: Path) -> None:
     vectors = read_attribute_vectors(tmp_path, "good.npz")
     assert vectors is not None and vectors.dtype == np.float32
     assert read_attribute_vectors(tmp_path, None) is None
-    for name in ("pickled.npz", "text.npz", "missing.npz"):
+    assert read_attribute_vectors(tmp_path, "missing.npz") is None
+    for name in ("pickled.npz", "text.npz"):
         with pytest.raises(DatasetError, match=rf"{name}: attribute vectors cannot be read"):
             read_attribute_vectors(tmp_path, name)
 

@@ -51,7 +51,7 @@ def random_regions() -> Tensor:
 
 
 def naive_scores(model: Msdn, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """psi and Psi [B, K] of facts.md §2, one product at a time."""
+    """psi and Psi [B, K] of MSDN, one product at a time."""
     vectors = model.word_vectors.detach()
     if model.normalize_vectors:
         vectors = torch.stack([a / a.norm() for a in vectors])

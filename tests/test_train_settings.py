@@ -44,7 +44,7 @@ def test_settings_survive_json() -> None:
         settings_from_json({"warmup": 3})
 
 
-# facts.md §2, the released column: epochs, λ_cal, CZSL's λ_cal, λ_distill, α, momentum, sampler
+# The published training code: epochs, λ_cal, CZSL's λ_cal, λ_distill, α, momentum, sampler
 PUBLISHED = {
     "cub": (30, 0.1, 0.18, 0.001, (0.9, 0.1), 0.9, "random"),
     "sun": (70, 1e-4, 1e-4, 0.01, (0.7, 0.3), 0.9, "balanced"),

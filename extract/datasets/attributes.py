@@ -27,8 +27,8 @@ def _parse_name(line: str) -> str:
 
 
 def read_attribute_vectors(data: Path, file: str | None) -> np.ndarray | None:
-    """Return the word vectors [K, D] of an .npz file, where the dataset brings one."""
-    if file is None:
+    """Return the word vectors [K, D] of an .npz file, where there is one."""
+    if file is None or not (data / file).exists():
         return None
     path = data / file
     try:

@@ -15,5 +15,6 @@ CUB = DatasetSpec(
         "attributes.txt",
         "CUB_200_2011/attributes.txt",
     ),
+    attribute_vectors="vectors/cub.npz",
     counts={"trainval": 7057, "test_seen": 1764, "test_unseen": 2967},
 )

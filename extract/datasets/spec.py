@@ -15,7 +15,7 @@ class DatasetSpec:
         annotations: the folder of `res101.mat` and `att_splits.mat`.
         how_to_get: one sentence for whoever lacks the files.
         attribute_names: files that may hold the attributes' names, the first that exists is read.
-        attribute_vectors: a file of word vectors, where the dataset brings one.
+        attribute_vectors: an .npz file with the array `vectors` [K, D], read where it exists.
         counts: known sizes of splits, checked where given.
         make: `module:function` that draws the dataset into a given folder, for one that ships with the project;
             called with the folder and a progress callback, and found only when needed.
