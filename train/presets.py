@@ -63,7 +63,7 @@ _BASELINE: dict[str, Overrides] = {
     **_MSDN,
     # As above: a linear map that starts at zero needs larger steps, and more of them, on so few images.
     "plumage": {
-        "epochs": 60,
+        "epochs": 120,
         "sampler": "random",
         "learning_rate": 3e-3,
         "weight_decay": 3e-5,
