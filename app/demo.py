@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache import FeatureCache, Home
+from msdn.extract.datasets.registry import find_spec
 from msdn.extract.extraction import Watcher, extract
 from msdn.extract.settings import ExtractSettings
 from msdn.train.evaluate import evaluate_run
@@ -43,4 +44,4 @@ def run_demo(
             run = train_model(cache, settings, home.runs, preset="released/gzsl", on_epoch=on_epoch)
             figures[model] = evaluate_run(run, cache)
             runs[model] = run.path
-    return DemoResult(figures, home.data / DATASET / "images", extraction.path, runs)
+    return DemoResult(figures, home.data / find_spec(DATASET).images, extraction.path, runs)

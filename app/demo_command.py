@@ -53,7 +53,7 @@ def _print_table(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Plumage (drawn birds), backbone of random weights, one seed", title_justify="left")
+    table = Table()
     table.add_column("per-class mean, %")
     for name in FIGURES:
         table.add_column(name, justify="right")
@@ -61,11 +61,11 @@ def _print_table(result: Any) -> None:
     table.add_row("chance", *(f"{chance[name]:.1f}" for name in FIGURES))
     for model, figures in result.figures.items():
         table.add_row(model, *(f"{figures[name]:.1f}" for name in FIGURES))
-    console = Console()
+    console = Console(soft_wrap=True)
+    console.print("Plumage (drawn birds), backbone of random weights, one seed", highlight=False)
     console.print(table)
     console.print(
         "acc: images of 12 classes never trained on, told apart by their attributes alone.\n"
         "U, S: images of unseen and seen classes when all 48 compete; H: their harmonic mean.",
         highlight=False,
-        soft_wrap=True,
     )

@@ -19,6 +19,7 @@ TOY = DatasetSpec(
     annotations="xlsa17/data/TOY",
     how_to_get="make it with write_toy_dataset",
     attribute_names=("TOY/attributes.txt",),
+    attribute_vectors="TOY/vectors.npz",
 )
 PROGRAM = "import toy_dataset; toy_dataset.register(); from msdn.cli import main; main(prog_name='msdn')"
 
@@ -81,6 +82,7 @@ def write_toy_annotations(data: Path, annotations) -> None:
             **columns,
         },
     )
+    np.savez(data / "TOY/vectors.npz", vectors=annotations.attribute_vectors)
     lines = [f"{k + 1} {name}" for k, name in enumerate(annotations.attribute_names)]
     (data / "TOY/attributes.txt").write_text("\n".join(lines) + "\n")
 

@@ -214,7 +214,7 @@ def _epoch_printer(epochs: int) -> Callable[[dict[str, Any]], None]:
 
 
 def _report(run: "Run", as_json: bool) -> None:
-    facts = {"run": str(run.path), "dataset": run.dataset, "model": run.settings.model}
+    facts: dict[str, Any] = {"run": str(run.path), "dataset": run.dataset, "model": run.settings.model}
     if as_json:
         facts |= {name: run.manifest.get(name) for name in ("weights", "masked_images", "watch_test")}
         last = json.loads(run.metrics.read_text(encoding="utf-8").splitlines()[-1])

@@ -68,7 +68,7 @@ def divide_trainval(
     val_classes = seen[2::3]
     if train is not None and val is not None and max([*train, *val], default=0) < len(labels):
         both = [np.unique(labels[rows]) for rows in (train, val)]
-        if not len(np.intersect1d(*both)) and np.array_equal(np.union1d(*both), seen):
+        if not len(np.intersect1d(both[0], both[1])) and np.array_equal(np.union1d(both[0], both[1]), seen):
             val_classes = both[1]
     is_val = np.isin(labels[trainval], val_classes)
     return {"train": trainval[~is_val], "val": trainval[is_val]}
