@@ -1,6 +1,6 @@
 """The `msdn` command: finds each command's file when it is called, and turns errors into a sentence.
 
-Nothing heavy is imported here or in the command files, so that help answers at once.
+Neither this file nor a command file imports torch, so that help answers at once.
 """
 
 import errno
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from msdn import __version__
-from msdn.cache.errors import MsdnError, UnknownNameError
+from msdn.cache.errors import MsdnError, UnknownNameError, WrongUsageError
 
 COMMANDS = {
     "demo": "msdn.app.demo_command:demo",
@@ -55,17 +55,29 @@ class LazyGroup(click.Group):
         """Run the command; what a user can mend ends as one sentence, not as a traceback."""
         try:
             return super().invoke(ctx)
-        except UnknownNameError as error:
+        except WrongUsageError as error:
             raise click.UsageError(str(error)) from error
         except MsdnError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             stop("Stopped. What was finished is kept.", 130)
         except OSError as error:
-            if error.errno not in DISK_ERRORS:
+            raise click.ClickException(explain_os_error(error)) from error
+        except MemoryError as error:
+            raise click.ClickException("out of memory; a smaller --batch-size needs less") from error
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported here
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{DISK_ERRORS[error.errno]}") from error
+            raise click.ClickException(
+                "the GPU is out of memory; a smaller --batch-size needs less"
+            ) from error
+
+
+def explain_os_error(error: OSError) -> str:
+    """One sentence: where, what, and what to do where that is known."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = DISK_ERRORS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+    return f"{where}{what}"
 
 
 def stop(sentence: str, code: int) -> NoReturn:

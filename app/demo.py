@@ -26,6 +26,7 @@ class DemoResult:
     images: Path
     cache: Path
     runs: dict[str, Path]
+    masked_images: int
 
 
 def run_demo(
@@ -44,4 +45,6 @@ def run_demo(
             run = train_model(cache, settings, home.runs, preset="released/gzsl", on_epoch=on_epoch)
             figures[model] = evaluate_run(run, cache)
             runs[model] = run.path
-    return DemoResult(figures, home.data / find_spec(DATASET).images, extraction.path, runs)
+    return DemoResult(
+        figures, home.data / find_spec(DATASET).images, extraction.path, runs, len(extraction.masked)
+    )

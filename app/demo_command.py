@@ -24,7 +24,7 @@ def demo(home: Home) -> None:
 
     from msdn.app.demo import run_demo
     from msdn.extract.progress import ProgressView
-    from msdn.train.reporting import epoch_line
+    from msdn.train.reporting import epoch_line, provenance_notes
 
     start = perf_counter()
     console = Console(stderr=True)
@@ -42,6 +42,8 @@ def demo(home: Home) -> None:
     with ProgressView(console) as view:
         result = run_demo(home, view.watcher, show_training, show_epoch)
     _print_table(result)
+    for note in provenance_notes("random", result.masked_images):
+        click.echo(note)
     click.echo(f"images    {result.images}")
     click.echo(f"features  {result.cache}")
     for model, path in result.runs.items():

@@ -1,7 +1,7 @@
 """What a dataset says about its images: labels, classes, attributes, splits. Travels inside the cache."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,18 @@ class Annotations:
         return np.unique(self.labels[self.splits["test_unseen"]])
 
 
+def settle_types(a: Annotations) -> Annotations:
+    """Give every array the type that a cache stores it in."""
+    vectors = None if a.attribute_vectors is None else np.asarray(a.attribute_vectors, np.float32)
+    return replace(
+        a,
+        labels=np.asarray(a.labels, np.int64),
+        attributes=np.asarray(a.attributes, np.float64),
+        attribute_vectors=vectors,
+        splits={name: np.asarray(rows, np.int64) for name, rows in a.splits.items()},
+    )
+
+
 def check_annotations(annotations: Annotations) -> None:
     """Raise an `AnnotationError` that names the first contradiction."""
     for problem in _problems(annotations):
@@ -56,6 +68,8 @@ def check_annotations(annotations: Annotations) -> None:
 
 
 def _problems(a: Annotations) -> Iterator[str]:
+    if a.attributes.ndim != 2 or a.labels.ndim != 1 or any(rows.ndim != 1 for rows in a.splits.values()):
+        yield "attributes must be a table, labels and splits lists"
     n, (c, k) = len(a.image_paths), a.attributes.shape
     if n == 0:
         yield "there are no images"
@@ -71,6 +85,10 @@ def _problems(a: Annotations) -> Iterator[str]:
         yield "attributes hold values that are not finite"
     if a.attribute_names and len(a.attribute_names) != k:
         yield f"{len(a.attribute_names)} attribute names for {k} attributes"
+    if a.attribute_vectors is not None and (
+        a.attribute_vectors.ndim != 2 or not a.attribute_vectors.shape[1]
+    ):
+        yield f"attribute vectors have shape {a.attribute_vectors.shape}, expected a table [{k}, D]"
     if a.attribute_vectors is not None and len(a.attribute_vectors) != k:
         yield f"{len(a.attribute_vectors)} attribute vectors for {k} attributes"
     if a.attribute_vectors is not None and not np.isfinite(a.attribute_vectors).all():

@@ -1,5 +1,6 @@
 """Checksums of rows, and the fingerprint that tells two caches apart."""
 
+from collections.abc import Mapping
 from hashlib import blake2b, sha256
 
 import numpy as np
@@ -25,3 +26,19 @@ def fingerprint(annotations: Annotations, checksums: np.ndarray) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()[:32]
+
+
+def digest_header(annotations: Annotations, backbone_state: Mapping[str, np.ndarray], provenance: str) -> str:
+    """Hash everything but the rows, so that damage to it is noticed at every opening."""
+    digest = sha256(provenance.encode())
+    for text in (
+        annotations.dataset,
+        *annotations.image_paths,
+        *annotations.class_names,
+        *annotations.attribute_names,
+    ):
+        digest.update(text.encode() + b"\0")
+    for name in sorted(backbone_state):
+        digest.update(name.encode() + np.ascontiguousarray(backbone_state[name]).tobytes())
+    digest.update(fingerprint(annotations, np.empty(0, np.uint64)).encode())
+    return digest.hexdigest()

@@ -38,9 +38,12 @@ def verify(file: Path) -> None:
     with FeatureCache(file) as opened:
         damaged = find_damaged_rows(opened)
         paths = opened.annotations.image_paths
-        n = opened.shape[0]
+        n, masked = opened.shape[0], len(opened.masked_rows)
     for row in damaged:
         click.echo(f"row {row} ({paths[row]}): features do not match their checksum")
     if damaged:
-        raise CacheError(f"{file}: {len(damaged)} of {n} rows are damaged; run 'msdn extract' with --restart")
-    click.echo(f"{file}: all {n} rows are as they were written")
+        raise CacheError(
+            f"{file}: {len(damaged)} of {n} rows are damaged; make it anew: 'msdn extract' with --restart"
+        )
+    left_out = f"; {masked} images are masked" if masked else ""
+    click.echo(f"{file}: {n - masked} rows and all annotations are as they were written{left_out}")

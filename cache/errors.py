@@ -12,7 +12,11 @@ class CacheError(MsdnError):
     """A feature cache is missing, incomplete, foreign, damaged, or not the one expected."""
 
 
-class UnknownNameError(MsdnError):
+class WrongUsageError(MsdnError):
+    """What was asked for makes no sense, whatever the files: exit code 2."""
+
+
+class UnknownNameError(WrongUsageError):
     """A name that no registry knows."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:

@@ -9,10 +9,12 @@ import h5py
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.annotations import SPLIT_NAMES, Annotations, check_annotations
+from msdn.cache.annotations import SPLIT_NAMES, Annotations, check_annotations, settle_types
+from msdn.cache.checksum import digest_header
 from msdn.cache.errors import CacheError, MsdnError
 
-AGAIN = "run 'msdn extract' again"
+AGAIN = "make it anew: 'msdn extract' with --restart"
+STORED_TYPES = (np.dtype(np.float16), np.dtype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,19 @@ def read_header(path: Path) -> Header:
         raise CacheError(f"{path}: damaged ({_first_line(error)}); {AGAIN}") from error
 
 
+def refuse_foreign_file(path: Path) -> None:
+    """Raise unless there is no such file or it is a cache, be it damaged or old: nothing else is replaced."""
+    if not path.exists():
+        return
+    try:
+        read_header(path)
+    except MsdnError as error:
+        if not h5py.is_hdf5(path) or "not a cache made by" in str(error):
+            raise CacheError(
+                f"{path}: exists and is no cache made by 'msdn extract'; choose another --out"
+            ) from error
+
+
 def _check_format(path: Path, file: h5py.File) -> None:
     if file.attrs.get("format") != layout.FORMAT:
         hint = " (a published feature file?)" if "feature_map" in file else ""
@@ -85,21 +100,35 @@ def _read(path: Path, file: h5py.File) -> Header:
     size = path.stat().st_size
     if size < max(place.end for place in places.values()):
         raise CacheError(f"{path}: cut short at {size} bytes; {AGAIN}")
-    annotations = _read_annotations(file)
+    annotations = settle_types(_read_annotations(file))
     check_annotations(annotations)
-    for name, place in places.items():
-        if place.shape[0] != len(annotations.image_paths):
-            raise CacheError(f"{path}: '{name}' has {place.shape[0]} rows; {AGAIN}")
+    _check_places(path, places, len(annotations.image_paths))
+    state = {name: data[()] for name, data in file.get("backbone", {}).items()}
+    provenance = str(file.attrs["provenance"])
+    if digest_header(annotations, state, provenance) != file.attrs["header_digest"]:
+        raise CacheError(f"{path}: damaged, its annotations are not those it was made with; {AGAIN}")
     return Header(
         path=path,
         annotations=annotations,
-        provenance=json.loads(file.attrs["provenance"]),
-        backbone_state={name: data[()] for name, data in file.get("backbone", {}).items()},
+        provenance=json.loads(provenance),
+        backbone_state=state,
         places=places,
         states=file[layout.STATES][()],
         checksums=file[layout.CHECKSUMS][()],
         reasons=file[layout.REASONS][()],
     )
+
+
+def _check_places(path: Path, places: dict[str, layout.Place], n: int) -> None:
+    for name, place in places.items():
+        if not place.shape or place.shape[0] != n:
+            raise CacheError(f"{path}: '{name}' has shape {place.shape}, expected {n} rows; {AGAIN}")
+    features = places[layout.FEATURES]
+    if len(features.shape) != 4 or features.dtype not in STORED_TYPES:
+        raise CacheError(
+            f"{path}: features are {features.dtype} of shape {features.shape}, expected float16 or float32 "
+            f"[N, h, w, F]; {AGAIN}"
+        )
 
 
 def _place_of(path: Path, file: h5py.File, name: str) -> layout.Place:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -35,16 +36,19 @@ class FileLock:
                 self._fd = fd
             else:  # the last holder removed the file between our open and our lock
                 os.close(fd)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        with suppress(OSError):  # only a hint for others, and the disk may be full
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._path.unlink(missing_ok=True)
-        os.close(self._fd)
-        self._fd = -1
+        try:
+            self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self._fd)
+            self._fd = -1
 
     def _take(self, fd: int) -> None:
         try:

@@ -52,6 +52,8 @@ class PartialCache:
         for row, values in zip(rows, features, strict=True):
             self._write(layout.FEATURES, row, values)
             self._write(layout.CHECKSUMS, row, np.uint64(checksum_row(values)))
+            if self.states[row] == layout.MASKED:
+                self._write(layout.REASONS, row, np.bytes_(b""))
         self._mark(rows, layout.DONE)
 
     def mask_rows(self, reasons: Mapping[int, str]) -> None:

@@ -11,7 +11,7 @@ from msdn.cache import layout
 from msdn.cache.annotations import Annotations
 from msdn.cache.checksum import fingerprint
 from msdn.cache.errors import CacheError
-from msdn.cache.header import AGAIN, read_header
+from msdn.cache.header import AGAIN, Header, read_header
 
 
 class FeatureCache:
@@ -24,11 +24,7 @@ class FeatureCache:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         header = read_header(self.path)
-        todo = int((header.states == layout.TODO).sum())
-        if todo:
-            raise CacheError(
-                f"{self.path}: incomplete, {todo} of {len(header.states)} images not extracted yet; {AGAIN}"
-            )
+        check_complete(header)
         self.annotations: Annotations = header.annotations
         self.provenance: dict[str, Any] = header.provenance
         self.backbone_state = header.backbone_state
@@ -74,6 +70,21 @@ class FeatureCache:
             self._rows, rows, axis=0, out=out, mode="clip"
         )  # checked above; "clip" copies without a buffer
         return out
+
+
+def check_complete(header: Header) -> None:
+    """Refuse a cache with rows that are neither done nor masked."""
+    todo = int((header.states == layout.TODO).sum())
+    if todo:
+        raise CacheError(
+            f"{header.path}: incomplete, {todo} of {len(header.states)} images not extracted yet; repeat the command "
+            f"that began it, or {AGAIN}"
+        )
+    wrong = np.flatnonzero((header.states == layout.DONE) != (header.checksums != 0))
+    if len(wrong) or header.states.max() > layout.MASKED:
+        raise CacheError(
+            f"{header.path}: damaged, the marks of {max(1, len(wrong))} rows contradict them; {AGAIN}"
+        )
 
 
 def map_file(path: Path, place: layout.Place) -> mmap.mmap:

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.annotations import Annotations, check_annotations
+from msdn.cache.annotations import Annotations, check_annotations, settle_types
+from msdn.cache.checksum import digest_header
 from msdn.cache.errors import CacheError
 
 TEXT = h5py.string_dtype()
@@ -30,6 +31,7 @@ def create_structure(
     The default (oldest) library version bounds are kept on purpose: a file of newer bounds that
     loses its writer cannot be opened again.
     """
+    annotations = settle_types(annotations)
     check_annotations(annotations)
     _check_free_space(path, _estimate_size(annotations, int(np.prod(row_shape)) * dtype.itemsize))
     making = path.with_name(path.name + ".creating")
@@ -42,7 +44,8 @@ def create_structure(
     ) as file:
         file.attrs["format"] = layout.FORMAT
         file.attrs["schema"] = layout.SCHEMA
-        file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+        file.attrs["provenance"] = text = json.dumps(provenance, sort_keys=True)
+        file.attrs["header_digest"] = digest_header(annotations, backbone_state, text)
         _write_annotations(file, annotations)
         for name, array in backbone_state.items():
             file[f"backbone/{name}"] = array
@@ -63,14 +66,14 @@ def flush_folder(folder: Path) -> None:
 
 def _write_annotations(file: h5py.File, a: Annotations) -> None:
     file.attrs["dataset"] = a.dataset
-    file["labels"] = a.labels.astype(np.int64)
-    file["attributes"] = a.attributes.astype(np.float64)
+    file["labels"] = a.labels
+    file["attributes"] = a.attributes
     if a.attribute_vectors is not None:
-        file["attribute_vectors"] = a.attribute_vectors.astype(np.float32)
+        file["attribute_vectors"] = a.attribute_vectors
     for name in ("image_paths", "class_names", "attribute_names"):
         file.create_dataset(name, data=list(getattr(a, name)), dtype=TEXT, shape=(len(getattr(a, name)),))
     for name, rows in a.splits.items():
-        file[f"splits/{name}"] = rows.astype(np.int64)
+        file[f"splits/{name}"] = rows
 
 
 def _set_aside_rows(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -94,7 +97,8 @@ def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dty
 
 def _estimate_size(annotations: Annotations, row_bytes: int) -> int:
     """Bytes that the complete file takes, rather too many than too few."""
-    tables = annotations.attributes.nbytes + 64 * 2**10
+    vectors = annotations.attribute_vectors
+    tables = annotations.attributes.nbytes + (0 if vectors is None else vectors.nbytes) + 2**20
     return tables + len(annotations.image_paths) * (row_bytes + layout.REASON_BYTES + 256)
 
 

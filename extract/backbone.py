@@ -49,6 +49,9 @@ class Backbone:
     """Computes region features: batch norm folded into the convolutions, channels last, one precision."""
 
     def __init__(self, trunk: nn.Sequential, device: torch.device, precision: str) -> None:
+        torch.backends.cudnn.allow_tf32 = False  # "float32" means float32
+        torch.backends.cudnn.benchmark = False  # the same algorithm, so the same bits, at every start
+        torch.backends.cudnn.deterministic = True
         self._device = device
         self._dtype = PRECISIONS[precision]
         fold_batch_norms(trunk)

@@ -21,15 +21,15 @@ def read_calibration_batches(dataset: Dataset, image_size: int, workers: int) ->
     step = max(1, len(trainval) // CALIBRATION_IMAGES)
     chosen = trainval[::step][:CALIBRATION_IMAGES].tolist()
     paths = [dataset.image_path(row) for row in chosen]
-    usable = 0
+    batches = 0
     with BlockReader(paths, range(len(chosen)), CALIBRATION_BATCH, image_size, workers) as reader:
         for block in reader:
-            usable += len(block.rows)
             if len(block.rows) > 1:  # statistics of one image would say nothing
+                batches += 1
                 yield block.images[block.positions]
-    if usable < min(2, len(chosen)):
+    if not batches:
         raise ExtractError(
-            f"{dataset.image_folder}: none of {len(chosen)} training images can be read, first: {paths[0]}"
+            f"{dataset.image_folder}: fewer than two of {len(chosen)} training images can be read, first: {paths[0]}"
         )
 
 

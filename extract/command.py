@@ -93,7 +93,8 @@ def extract(home: Home, **choices: Any) -> None:
         with ProgressView(console) as view:
             done = run_extraction(ExtractSettings(**choices), home, view.watcher)
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here")
+        again = "the same command without --restart" if choices["restart"] else "the same command"
+        console.print(f"interrupted; {again} goes on from here")
         raise
     if done.was_complete:
         console.print("complete already; --restart begins anew", soft_wrap=True)

@@ -1,5 +1,6 @@
 """One whole extraction: from a dataset's name to a finished cache."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ import numpy as np
 import torch
 
 from msdn.cache.find import name_cache
-from msdn.cache.header import Header, read_header
+from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home
 from msdn.cache.lock import FileLock
 from msdn.cache.partial import PartialCache, partial_path
+from msdn.cache.reader import check_complete
 from msdn.cache.structure import create_structure
 from msdn.extract.backbone import CHANNELS, STRIDE, Backbone, build_trunk
 from msdn.extract.blocks import default_workers
@@ -20,7 +22,7 @@ from msdn.extract.datasets.registry import open_dataset
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.devices import pick_device
 from msdn.extract.errors import ExtractError
-from msdn.extract.recipe import check_recipe, write_recipe
+from msdn.extract.recipe import check_recipe, check_request, write_recipe
 from msdn.extract.runner import Progress, fill_cache
 from msdn.extract.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
 from msdn.extract.weights import Weights, load_weights
@@ -80,20 +82,26 @@ class _Job:
         self._workers = settings.workers or default_workers()
 
     def run(self) -> Extraction:
-        partial = partial_path(self._final)
-        if self._settings.restart:
-            partial.unlink(missing_ok=True)
-        elif self._final.exists():
+        with warnings.catch_warnings():  # set here: decoding threads share the filters
+            warnings.simplefilter("ignore")  # transparency in palettes, odd EXIF, large pictures: all usable
+            return self._run()
+
+    def _run(self) -> Extraction:
+        partial, restart = partial_path(self._final), self._settings.restart
+        for file in (partial, self._final):
+            refuse_foreign_file(file)
+        if self._final.exists() and not partial.exists() and not restart:
             return self._accept_complete(read_header(self._final))
         trunk = build_trunk(self._weights)
-        if partial.exists():
+        if partial.exists() and not restart:
             self._adopt(read_header(partial), trunk)
         else:
-            self._begin(partial, trunk)
+            self._begin(partial, trunk)  # replaces an old unfinished file only when the new one is whole
         return self._fill(Backbone(trunk, self._device, self._settings.precision))
 
     def _accept_complete(self, header: Header) -> Extraction:
-        self._check_same(header)
+        check_complete(header)
+        self._check_same(header, check_request)
         n = len(header.states)
         return Extraction(self._final, Progress(n, n), _name_masked(header), self._weights.kind, True)
 
@@ -101,13 +109,13 @@ class _Job:
         threads = header.provenance.get("device", {}).get("threads")
         if self._device.type == "cpu" and isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # belongs to the cache: it can decide a sum's last bit
-        self._check_same(header)
+        self._check_same(header, check_recipe)
         if self._weights.kind == "random":
             restore_statistics(trunk, header.backbone_state)
 
-    def _check_same(self, header: Header) -> None:
+    def _check_same(self, header: Header, check: Callable[..., None]) -> None:
         block_rows = self._settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
-        check_recipe(header.provenance, self._recipe(block_rows), str(header.path))
+        check(header.provenance, self._recipe(block_rows), str(header.path))
         stored, now = header.annotations, self._dataset.annotations
         for name in ("image_paths", "class_names"):
             if getattr(stored, name) != getattr(now, name):

@@ -4,13 +4,16 @@ Shorter side resized to the image size (Pillow, bilinear), centre crop, RGB. EXI
 published scripts do: pixels are taken as they are stored.
 """
 
-import warnings
+import errno
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from msdn.extract.errors import BadImageError
+
+NOT_THE_IMAGES_FAULT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM}  # stop, never mask
+MOST_PIXELS = 100_000_000  # after resizing: a picture so long and narrow would take gigabytes
 
 TRANSFORM = (
     "Pillow RGB, no EXIF rotation, bilinear resize of the shorter side, centre crop, ImageNet mean/std"
@@ -20,15 +23,15 @@ TRANSFORM = (
 def read_image(path: Path, size: int) -> np.ndarray:
     """Return the image as [size, size, 3] uint8, or raise a `BadImageError` with the reason."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # transparency in palettes, odd EXIF, large pictures: all usable
-            with Image.open(path) as image:
-                return np.asarray(crop_centre(resize_shorter_side(convert_to_rgb(image), size), size))
+        with Image.open(path) as image:
+            return np.asarray(crop_centre(resize_shorter_side(convert_to_rgb(image), size), size))
     except MemoryError:
         raise
     except FileNotFoundError:
         raise BadImageError("missing") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on broken files
+        if getattr(error, "errno", None) in NOT_THE_IMAGES_FAULT:
+            raise
         raise BadImageError(_explain(error)) from error
 
 
@@ -45,6 +48,8 @@ def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
     width, height = image.size
     shorter = min(width, height)
     target = (int(size * width / shorter), int(size * height / shorter))
+    if target[0] * target[1] > MOST_PIXELS:
+        raise ValueError(f"{width}x{height} pixels are too long and narrow to be resized")
     return image if image.size == target else image.resize(target, Image.Resampling.BILINEAR)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import PIL
 import torch
 import torchvision
+from PIL import features
 
 import msdn
 from msdn.extract.errors import ExtractError
@@ -39,6 +40,9 @@ def write_recipe(
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "pillow": PIL.__version__,
+            "libjpeg": features.version("jpg"),
+            "cuda": torch.version.cuda if device.type == "cuda" else None,
+            "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         },
     }
 
@@ -55,6 +59,14 @@ def _describe_device(device: torch.device) -> dict[str, Any]:
     return {"kind": device.type, "name": name}
 
 
+REQUESTED = ("dataset", "backbone", "weights", "transform", "image_size", "precision", "dtype", "block_rows")
+
+
+def check_request(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:
+    """Refuse to take a complete cache for one that was asked for otherwise; where it was made is no matter."""
+    check_recipe({key: stored.get(key) for key in REQUESTED}, {key: now.get(key) for key in REQUESTED}, file)
+
+
 def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:
     """Refuse to go on with a file of another recipe, naming every difference."""
     differences = list(_compare(stored, now))
@@ -68,6 +80,8 @@ def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -
 def _compare(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted({*stored, *now}):
         before, after = stored.get(key), now.get(key)
+        if f"{prefix}{key}" == "weights name":
+            continue  # the hash decides, wherever the file lies
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _compare(before, after, f"{prefix}{key} ")
         elif before != after:

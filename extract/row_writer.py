@@ -1,7 +1,7 @@
 """Writes finished blocks from a thread of its own, so that computing never waits for the disk."""
 
-from queue import Queue
-from threading import Thread
+from queue import Empty, Queue
+from threading import Event, Thread
 from time import perf_counter
 from types import TracebackType
 
@@ -10,6 +10,7 @@ import numpy as np
 from msdn.cache.partial import PartialCache
 
 BEHIND = 2  # blocks that may wait for the disk
+POLL_SECONDS = 0.05  # how soon the thread notices that no more will come
 
 
 class RowWriter:
@@ -18,9 +19,10 @@ class RowWriter:
     def __init__(self, cache: PartialCache) -> None:
         self.busy = 0.0
         self._cache = cache
-        self._queue: Queue[tuple[list[int], np.ndarray] | None] = Queue(BEHIND)
+        self._queue: Queue[tuple[list[int], np.ndarray]] = Queue(BEHIND)
+        self._closing = Event()
         self._error: Exception | None = None
-        self._thread = Thread(target=self._write_all, name="write")
+        self._thread = Thread(target=self._write_all, name="write", daemon=True)
 
     def __enter__(self) -> "RowWriter":
         self._thread.start()
@@ -29,10 +31,18 @@ class RowWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._queue.put(None)
-        self._thread.join()  # also after Ctrl-C: what was computed is kept
+        """Wait until all that was computed is written, however often Ctrl-C is pressed meanwhile."""
+        interrupted = False
+        while self._thread.is_alive():
+            try:
+                self._closing.set()
+                self._thread.join()
+            except KeyboardInterrupt:
+                interrupted = True
         if error is None and self._error is not None:
             raise self._error
+        if error is None and interrupted:
+            raise KeyboardInterrupt
 
     def put(self, rows: list[int], features: np.ndarray) -> None:
         """Queue the features [n, h, w, F] of `rows`."""
@@ -41,9 +51,13 @@ class RowWriter:
         self._queue.put((rows, features))
 
     def _write_all(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while not (self._closing.is_set() and self._queue.empty()):
+            try:
+                rows, features = self._queue.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
             if self._error is None:
-                self._write(*item)
+                self._write(rows, features)
 
     def _write(self, rows: list[int], features: np.ndarray) -> None:
         start = perf_counter()

@@ -72,11 +72,12 @@ def fill_cache(
             if block.rows:
                 before = perf_counter()
                 features = backbone.compute(block.images)[block.positions]
-                writer.put(block.rows, store_as(features, dtype, [paths[row] for row in block.rows]))
+                stored = store_as(features, dtype, [paths[row] for row in block.rows])
                 progress.computing += perf_counter() - before
+                writer.put(block.rows, stored)
             _advance(progress, block, reader, writer, perf_counter() - start)
             on_progress(progress)
-    progress.writing = writer.busy
+    progress.writing, progress.elapsed = writer.busy, perf_counter() - start
     return progress, bad
 
 

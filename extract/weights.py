@@ -1,6 +1,7 @@
 """Where the backbone's weights come from: ImageNet, a file, or (only when asked for by name) random numbers."""
 
 import socket
+import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -63,9 +64,10 @@ def _draw_random(seed: int) -> dict[str, torch.Tensor]:
 def _load_imagenet() -> dict[str, torch.Tensor]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET.url.rpartition("/")[2]
     try:
-        return torch.hub.load_state_dict_from_url(
-            IMAGENET.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+            IMAGENET.url, map_location="cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True
         )
     except Exception as error:  # no network, wrong hash, damaged file: each ends the same way for the user
         raise WeightsError(
@@ -74,6 +76,8 @@ def _load_imagenet() -> dict[str, torch.Tensor]:
         ) from error
     finally:
         socket.setdefaulttimeout(before)
+    _check_state(file, state)
+    return state
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ import functools
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import transforms
 from toy_dataset import PROGRAM, TOY, run_msdn, toy_environment, write_toy_dataset
 
-from msdn.cache import FeatureCache, layout
+from msdn.cache import CacheError, FeatureCache, layout
 from msdn.cache.header import read_header
 from msdn.cache.home import Home
 from msdn.cache.lock import FileLock, LockError
@@ -27,6 +29,7 @@ from msdn.extract.datasets import registry
 from msdn.extract.errors import DatasetError, ExtractError
 from msdn.extract.extraction import Extraction, Watcher, extract
 from msdn.extract.images import read_image
+from msdn.extract.row_writer import RowWriter
 from msdn.extract.settings import ExtractSettings
 from msdn.extract.weights import load_weights
 
@@ -70,7 +73,7 @@ def test_features_are_those_of_a_naive_loop(home: Home) -> None:
         for row in (0, 13, 29):
             image = read_image(home.data / TOY.images / cache.annotations.image_paths[row], 224)
             with torch.no_grad():
-                expected = network(prepare(image)[None])[0].permute(1, 2, 0).reshape(49, 2048)
+                expected = network(prepare(image.copy())[None])[0].permute(1, 2, 0).reshape(49, 2048)
             np.testing.assert_allclose(cache.read_rows([row])[0], expected, rtol=2e-3, atol=2e-3)
         assert cache.annotations.attribute_names[0] == "part 0 color: red"
         assert cache.provenance["weights"]["seed"] == 0
@@ -174,6 +177,12 @@ def test_mended_images_fit_in_bit_by_bit(home: Home) -> None:
     assert extract(replace(settings, out=home.root / "a.h5"), home).path.read_bytes() == whole.read_bytes()
 
 
+def test_palettes_with_transparency_warn_nobody(home: Home) -> None:
+    palette = Image.effect_noise((64, 64), 90).convert("P")
+    palette.save(home.data / "TOY/images/class_0/2.jpg", "PNG", transparency=bytes(range(256)))
+    assert extract(SETTINGS, home).progress.computed == 30
+
+
 def test_bad_images_can_be_masked(home: Home) -> None:
     break_images(home)
     with pytest.raises(ExtractError):
@@ -207,6 +216,105 @@ def test_a_second_extraction_at_the_same_time_is_refused(home: Home) -> None:
     assert isinstance(extract(SETTINGS, home), Extraction)
 
 
+def damage(path: Path) -> None:
+    place = read_header(path).places["features"]
+    with path.open("r+b") as file:
+        file.seek(place.start_of(29))
+        file.write(b"damage")
+
+
+def test_an_interrupted_restart_goes_on_and_replaces_the_old_file(home: Home) -> None:
+    done = extract(SETTINGS, home)
+    whole = done.path.read_bytes()
+    damage(done.path)
+    with pytest.raises(StoppedError):
+        extract(replace(SETTINGS, restart=True), home, interrupt_after(3))
+    assert done.path.exists(), "the old file stays until the new one is whole"
+    again = extract(SETTINGS, home)
+    assert not again.was_complete and again.progress.computed < 30
+    assert done.path.read_bytes() == whole
+
+
+def test_a_complete_cache_is_accepted_wherever_it_was_made(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(SETTINGS, home)
+    monkeypatch.setattr(torch, "__version__", "9.9.9")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert extract(replace(SETTINGS, batch_size=None), home).was_complete
+    with pytest.raises(ExtractError, match="precision was float32, now bfloat16"):
+        extract(replace(SETTINGS, precision="bfloat16"), home)
+
+
+def test_only_caches_are_ever_replaced(home: Home) -> None:
+    precious = home.root / "precious.txt"
+    precious.write_text("years of work")
+    with pytest.raises(CacheError, match=r"precious.txt: exists and is no cache .*; choose another --out"):
+        extract(replace(SETTINGS, out=precious, restart=True), home)
+    assert precious.read_text() == "years of work"
+    cut = extract(replace(SETTINGS, out=home.root / "cut.h5"), home).path
+    with cut.open("r+b") as file:
+        file.truncate(cut.stat().st_size - 5000)
+    with pytest.raises(CacheError, match=r"cut.h5: .*cut short.*'msdn extract' with --restart"):
+        extract(replace(SETTINGS, out=cut), home)
+    assert extract(replace(SETTINGS, out=cut, restart=True), home).progress.computed == 30
+
+
+def test_an_unfinished_file_under_the_final_name_is_not_complete(home: Home) -> None:
+    with pytest.raises(StoppedError):
+        extract(SETTINGS, home, interrupt_after(2))
+    final = home.features / CACHE
+    partial_path(final).rename(final)
+    with pytest.raises(CacheError, match=r"incomplete, .* of 30 images not extracted yet"):
+        extract(SETTINGS, home)
+
+
+def test_the_same_weights_from_another_file_go_on(home: Home) -> None:
+    weights = load_weights("random:3")
+    for name in ("w.pth", "moved.pth"):
+        torch.save(weights.state, home.root / name)
+    settings = replace(SETTINGS, weights=str(home.root / "w.pth"))
+    with pytest.raises(StoppedError):
+        extract(settings, home, interrupt_after(2))
+    assert extract(replace(settings, weights=str(home.root / "moved.pth")), home).progress.computed < 30
+
+
+def test_killed_during_calibration_nothing_is_left_behind(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    with monkeypatch.context() as patched, pytest.raises(StoppedError):
+        patched.setattr(extraction, "read_statistics", stop)
+        extract(SETTINGS, home)
+    assert list(home.features.iterdir()) == []
+    assert extract(SETTINGS, home).progress.computed == 30
+
+
+def test_the_writer_outlives_any_number_of_interrupts() -> None:
+    written = []
+
+    class SlowCache:
+        def write_rows(self, rows: list[int], _features: object) -> None:
+            time.sleep(0.2)
+            written.extend(rows)
+
+    interrupts = [
+        threading.Timer(delay, signal.raise_signal, [signal.SIGINT]) for delay in (0.05, 0.15, 0.25)
+    ]
+    with pytest.raises(KeyboardInterrupt), RowWriter(SlowCache()) as writer:
+        for timer in interrupts:
+            timer.start()
+        writer.put([1], np.zeros(1))
+        writer.put([2], np.zeros(1))
+        while True:
+            time.sleep(0.01)
+    for timer in interrupts:
+        timer.join()
+    assert written == [1, 2]
+
+
 def test_missing_parts_of_a_dataset_are_named(home: Home) -> None:
     splits = home.data / "xlsa17/data/TOY/att_splits.mat"
     splits.write_bytes(b"x" * 500)
@@ -226,7 +334,7 @@ def test_missing_parts_of_a_dataset_are_named(home: Home) -> None:
 def test_no_readable_training_image_at_all(home: Home) -> None:
     for path in (home.data / "TOY/images").rglob("*.jpg"):
         path.write_text("x")
-    with pytest.raises(ExtractError, match="none of 16 training images can be read, first: "):
+    with pytest.raises(ExtractError, match="fewer than two of 16 training images can be read, first: "):
         extract(SETTINGS, home)
 
 
@@ -249,7 +357,7 @@ def kill_when(condition: Callable[[], bool], arguments: list[str], cwd: Path) ->
     while process.poll() is None and not condition():
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
 def test_killed_at_several_instants_the_same_command_goes_on(home: Home, tmp_path: Path) -> None:

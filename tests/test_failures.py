@@ -66,6 +66,9 @@ def test_wrong_usage_ends_with_exit_code_2(home: Home, arguments: list[str], par
     [
         (["extract", "--dataset", "cub"], ["dataset 'cub' is not in", "CUB_200_2011", "xlsa17.zip"]),
         ([*EXTRACT, "--device", "gpu0"], ["--device gpu0: not to be had on this machine"]),
+        ([*EXTRACT, "--device", "meta"], ["--device meta: not to be had on this machine"]),
+        ([*EXTRACT, "--out", "a" * 300 + ".h5"], ["File name too long"]),
+        ([*EXTRACT, "--out", f"{__file__}/a.h5"], ["test_failures.py"]),
         ([*EXTRACT, "--weights", "none.pth"], ["none.pth: no such file", "--weights random"]),
         (["train", "--dataset", "toy"], ["no cache of 'toy'", "msdn extract --dataset toy"]),
         (["cache", "info", "none.h5"], ["none.h5: no such file"]),
@@ -81,7 +84,7 @@ def test_what_is_missing_is_named(home: Home, arguments: list[str], parts: list[
 def test_a_truncated_cache_is_refused_everywhere(make_cache, home: Home, command: list[str]) -> None:
     path = make_cache()
     os.truncate(path, path.stat().st_size - 1000)
-    assert_one_sentence(run(*command, path), str(path), "cut short", "run 'msdn extract' again")
+    assert_one_sentence(run(*command, path), str(path), "cut short", "'msdn extract' with --restart")
 
 
 def test_verify_names_the_damaged_rows(make_cache, home: Home) -> None:
@@ -95,7 +98,7 @@ def test_verify_names_the_damaged_rows(make_cache, home: Home) -> None:
     assert "row 29 (class_5/29.jpg): features do not match their checksum" in result.stdout
 
 
-def test_info_tells_of_finished_masked_and_unfinished_caches(make_cache, home: Home) -> None:
+def test_info_tells_of_masked_images(make_cache, home: Home) -> None:
     result = run("cache", "info", make_cache(masked={3: "missing"}))
     assert result.exit_code == 0
     for part in (
@@ -113,7 +116,9 @@ def test_corrupt_images_are_listed_then_masked_and_counted(home: Home) -> None:
     result = run(*EXTRACT)
     assert_one_sentence(result, "1 images cannot be used:")
     assert "class_1/7.jpg: not an image" in result.stderr and "--bad-images mask" in result.stderr
-    assert "29 of 30" not in result.stderr and partial_path(home.features / CACHE).exists()
+    assert count_done(partial_path(home.features / CACHE)) == 29
+    unfinished = run("cache", "info", partial_path(home.features / CACHE))
+    assert "unfinished: 1 of 30 images to go" in unfinished.stdout
     masked = run(*EXTRACT, "--bad-images", "mask")
     assert masked.exit_code == 0 and "1 images masked: never trained or tested on" in masked.stderr
     assert "1 images masked" in run(*EXTRACT).stderr  # and again, whenever the cache is named

@@ -73,14 +73,35 @@ def test_an_extraction_killed_at_ten_moments_gives_the_same_bytes(homes: tuple[H
 
 def test_a_training_killed_and_resumed_gives_the_same_weights(homes: tuple[Home, Home, float]) -> None:
     home = homes[0]
-    seconds = run_to_the_end(TRAIN, home)
-    assert kill_after(0.4 * seconds, TRAIN, home)
-    assert kill_after(0.4 * seconds, ["train", "--resume"], home)
+    run_to_the_end(TRAIN, home)
+    time.sleep(1.1)  # runs are told apart by the second they began
+    run_again = start(TRAIN, home)
+    while len(list(home.runs.glob("*/metrics.jsonl"))) < 2:
+        time.sleep(0.01)
+    run_again.send_signal(signal.SIGKILL)
+    assert run_again.wait() == -signal.SIGKILL
+    for epochs in (7, 19):
+        kill_when_epochs_are_done(epochs, ["train", "--resume"], home)
     run_to_the_end(["train", "--resume"], home)
     first, second = (read_weights(path) for path in sorted(home.runs.glob("*/checkpoint.pt")))
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
+
+
+def kill_when_epochs_are_done(count: int, arguments: list[str], home: Home) -> None:
+    """SIGKILL a training when its newest run has so many epochs."""
+    process = start(arguments, home)
+    while process.poll() is None and count_epochs(home) < count:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def count_epochs(home: Home) -> int:
+    """Lines of metrics in the newest run."""
+    newest = max(home.runs.glob("*/metrics.jsonl"), key=lambda path: path.parent.name)
+    return len(newest.read_text().splitlines())
 
 
 def read_weights(checkpoint: Path) -> dict[str, torch.Tensor]:

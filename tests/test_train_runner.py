@@ -256,6 +256,11 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(
         started: list[Run] = []
         with pytest.raises(TrainError, match="epoch 1: the loss is no longer finite"):
             train_model(cache, wild, tmp_path, on_start=started.append)
+        last_step = dataclasses.replace(
+            wild, epochs=1, batch_size=999
+        )  # its loss is finite, its weights are not
+        with pytest.raises(TrainError, match="epoch 1: the weights are no longer finite"):
+            train_model(cache, dataclasses.replace(last_step, learning_rate=3e38), tmp_path)
     manifest = Run(started[0].path).manifest
     assert manifest["status"] == "failed" and "no longer finite" in manifest["reason"]
 

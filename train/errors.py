@@ -1,13 +1,13 @@
 """The errors of stage two that a user can cause."""
 
-from msdn.cache.errors import MsdnError
+from msdn.cache.errors import MsdnError, WrongUsageError
 
 
 class TrainError(MsdnError):
     """Training cannot start or go on."""
 
 
-class SettingsError(TrainError):
+class SettingsError(TrainError, WrongUsageError):
     """A setting has a value that makes no sense."""
 
 

@@ -47,6 +47,8 @@ class Evaluator:
         for start in range(0, len(rows), _BATCH):
             part = slice(start, start + _BATCH)
             scores[part] = model.class_scores(model(self._features.read(rows[part]))).cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise RunError("the model's scores are not finite; train it again with a lower --lr")
         return ScoredImages(scores, self._annotations.labels[rows])
 
 
@@ -102,6 +104,12 @@ def load_model(run: Run, cache: FeatureCache) -> ZslModel:
     """The model of a run with the weights of its checkpoint, on the CPU."""
     model = build_model(problem_of(cache), run.settings)
     content = load_checkpoint(run.checkpoint)
+    if content.get("fingerprint") != run.manifest["cache"]["fingerprint"] or (
+        run.finished and content.get("epoch") != run.settings.epochs
+    ):
+        raise RunError(
+            f"{run.checkpoint}: not the checkpoint that this run ended with; train the model again"
+        )
     try:
         model.load_state_dict(content["trainer"]["model"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:

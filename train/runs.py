@@ -178,7 +178,9 @@ def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
         raise RunError(f"{file}: damaged, '{missing[0]}' is missing; train the model again")
     checks: dict[str, Callable[[Any], bool]] = {
         "settings": lambda v: isinstance(v, dict),
-        "cache": lambda v: isinstance(v, dict) and {"path", "fingerprint"} <= set(v),
+        "cache": lambda v: (
+            isinstance(v, dict) and all(isinstance(v.get(k), str) for k in ("path", "fingerprint"))
+        ),
         "started": lambda v: isinstance(v, str) and _is_time(v),
     }
     for key, good in checks.items():

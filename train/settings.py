@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from msdn.train.errors import SettingsError
 
+_LARGEST = 2**53  # of whole numbers: beyond it JSON readers round them
 FORMS = ("released", "paper")
 
 
@@ -101,8 +102,11 @@ def _check_number(where: str, value: Any, default: float, limits: Mapping[str, A
     whole = isinstance(default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise SettingsError(f"{where} is {value!r}, expected a {'whole ' if whole else ''}number")
-    if not math.isfinite(value):
-        raise SettingsError(f"{where} is {value}, expected a finite number")
+    largest = _LARGEST if whole else math.inf
+    if not -largest < value < largest:
+        raise SettingsError(
+            f"{where} is {value}, expected a finite number{f' below {_LARGEST}' if whole else ''}"
+        )
     if "above" in limits and not value > limits["above"]:
         raise SettingsError(f"{where} is {value}, expected more than {limits['above']}")
     if "at_least" in limits and not value >= limits["at_least"]:

@@ -57,6 +57,8 @@ class Trainer:
                 "the loss is no longer finite; train again with a lower --lr or --lambda-cal, "
                 "or extract the features again if they are not finite"
             )
+        if not all(torch.isfinite(parameter).all() for parameter in self.model.parameters()):
+            raise TrainError("the weights are no longer finite; train again with a lower --lr")
         return means
 
     def _step(self, rows: np.ndarray) -> dict[str, Tensor]:

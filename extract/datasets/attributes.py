@@ -13,11 +13,18 @@ def read_attribute_names(data: Path, candidates: tuple[str, ...], count: int) ->
     for candidate in candidates:
         path = data / candidate
         if path.is_file():
-            names = tuple(_parse_name(line) for line in path.read_text().splitlines() if line.strip())
+            names = tuple(_parse_name(line) for line in _read_lines(path) if line.strip())
             if len(names) != count:
                 raise DatasetError(f"{path}: names {len(names)} attributes, the class table has {count}")
             return names
     return ()
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: is not UTF-8 text ({error})") from error
 
 
 def _parse_name(line: str) -> str:
@@ -34,5 +41,5 @@ def read_attribute_vectors(data: Path, file: str | None) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return np.asarray(arrays["vectors"], np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
         raise DatasetError(f"{path}: attribute vectors cannot be read ({error})") from error
