@@ -37,6 +37,7 @@ def main() -> None:
             home = make_home(root, count)
             command = ["extract", "--dataset", "plumage", "--weights", weights, "--home", str(home)]
             command += ["--device", "cpu", "--image-size", options.image_size]
+            command += ["--dtype", "float32"] if options.full else []  # such weights exceed float16
             peaks.append(peak_of([sys.executable, "-m", "msdn", *command]))
             print(f"{count:>6} images: peak {peaks[-1] / 1e6:.0f} MB anonymous memory", flush=True)
         print(f"largest / smallest: {max(peaks) / min(peaks):.3f}")
