@@ -66,7 +66,7 @@ def write_toy_annotations(data: Path, annotations) -> None:
     folder = data / "xlsa17/data/TOY"
     for made in (folder, data / "TOY"):
         made.mkdir(parents=True, exist_ok=True)
-    files = [f"/BS/someone/work/TOY/images//{path}" for path in annotations.image_paths]
+    files = [f"/BS/someone/data/TOY/images//{path}" for path in annotations.image_paths]
     scipy.io.savemat(
         folder / "res101.mat",
         {"labels": (annotations.labels + 1).astype(np.uint8)[:, None], "image_files": _cells(files)},
