@@ -42,6 +42,8 @@ def test_extract_train_evaluate(home: Path) -> None:
         assert all(0 <= figures[name] <= 100 for name in ("U", "S", "H", "acc"))
         u, s = figures["U"], figures["S"]
         assert figures["H"] == pytest.approx(2 * u * s / (u + s) if u + s else 0.0)
+    named = json.loads(run("evaluate", "--json", "--run", Path(figures["run"]).name).stdout)
+    assert named == figures
     table = run("evaluate", "--gzsl", "--model", "msdn").stdout
     assert "random weights" in table and "acc" not in table and "chance" in table
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @click.option("--gzsl", is_flag=True, help="Show U, S and H: all classes compete.")
 @click.option("--czsl", is_flag=True, help="Show acc: only unseen classes compete. Neither flag means both.")
 @click.option(
-    "--run", "run_path", type=click.Path(path_type=Path), help="The run.  [the latest finished one]"
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    help="The run: its folder, or its name.  [the latest finished one]",
 )
 @click.option("--dataset", metavar="NAME", help="The latest finished run of this dataset.")
 @click.option("--model", metavar="NAME", help="The latest finished run of this model.")
@@ -54,12 +57,12 @@ def evaluate(
         model_entry(model)
     from msdn.train.evaluate import evaluate_run
     from msdn.train.locate import open_run_cache
-    from msdn.train.runs import Run, latest_run
+    from msdn.train.runs import latest_run, open_run
 
     if run_path is None:
         run = latest_run(home.runs, finished=True, dataset=dataset, model=model)
     else:
-        run = Run(run_path)
+        run = open_run(home.runs, run_path)
         _check_is(run, dataset, model)
     with open_run_cache(home, run, cache) as opened:
         result = evaluate_run(run, opened, gzsl=gzsl, czsl=czsl, margin=margin, device=device)

@@ -103,6 +103,12 @@ def create_run(runs: Path, dataset: str, settings: TrainSettings, facts: dict[st
     return Run(path)
 
 
+def open_run(runs: Path, given: Path) -> Run:
+    """Open a run by its folder, or by its name below `runs`."""
+    named = runs / given
+    return Run(named if not given.exists() and named.exists() else given)
+
+
 def find_runs(runs: Path, *, dataset: str | None = None, model: str | None = None) -> list[Run]:
     """List the runs below a folder, oldest first, of a dataset and model where given."""
     found = []

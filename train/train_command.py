@@ -77,7 +77,7 @@ def _settings_option(field: "dataclasses.Field[Any]") -> Callable[[Callable[...,
     metavar="[RUN]",
     is_flag=False,
     flag_value=_LATEST,
-    help="Continue an interrupted run: that folder, or the latest one (of --dataset).",
+    help="Continue an interrupted run: that folder or name, or the latest one (of --dataset).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @home_option
@@ -159,12 +159,12 @@ def _resume(
 ) -> "Run":
     from msdn.train.locate import open_run_cache
     from msdn.train.runner import continue_run
-    from msdn.train.runs import Run, latest_run
+    from msdn.train.runs import latest_run, open_run
 
     if resume == _LATEST:
         run = latest_run(home.runs, finished=False, dataset=given["dataset"], model=overrides.get("model"))
     else:
-        run = Run(Path(resume))
+        run = open_run(home.runs, Path(resume))
     _check_unchanged(run, given, overrides)
     with open_run_cache(home, run, cache) as opened:
         _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
