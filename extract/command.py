@@ -96,6 +96,10 @@ def extract(home: Home, **choices: Any) -> None:
         again = "the same command without --restart" if choices["restart"] else "the same command"
         console.print(f"interrupted; {again} goes on from here")
         raise
+    except OSError:
+        if choices["restart"]:
+            console.print("what was written is kept: leave out --restart to go on from there")
+        raise
     if done.was_complete:
         console.print("complete already; --restart begins anew", soft_wrap=True)
     elif done.progress.computed:

@@ -120,14 +120,15 @@ class _Job:
         for name in ("image_paths", "class_names"):
             if getattr(stored, name) != getattr(now, name):
                 raise ExtractError(
-                    f"{header.path}: the dataset's {name} changed since it was begun; --restart"
+                    f"{header.path}: the dataset's {name} changed since it was begun; begin anew with --restart"
                 )
-        same = np.array_equal(stored.labels, now.labels) and np.array_equal(stored.attributes, now.attributes)
-        if not same or any(
-            not np.array_equal(stored.splits[name], now.splits[name]) for name in stored.splits
-        ):
+        pairs = [(stored.splits[name], now.splits[name]) for name in stored.splits]
+        for name in ("labels", "attributes", "attribute_vectors"):
+            pairs.append((getattr(stored, name), getattr(now, name)))
+        if not all(np.array_equal(before, after) for before, after in pairs):
             raise ExtractError(
-                f"{header.path}: the dataset's labels, attributes or splits changed since it was begun; --restart"
+                f"{header.path}: the dataset's labels, attributes, vectors or splits changed since it was begun; "
+                "begin anew with --restart"
             )
 
     def _recipe(self, block_rows: int) -> dict[str, object]:
@@ -166,18 +167,19 @@ class _Job:
             )
             masked = {str(self._dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
             if bad and self._settings.bad_images == "stop":
-                raise ExtractError(_list_bad(masked, cache.path))
+                raise ExtractError(_list_bad(masked, cache.path, self._settings.restart))
             if bad:
                 cache.mask_rows(bad)
             cache.finish()
         return Extraction(self._final, progress, masked, self._weights.kind)
 
 
-def _list_bad(masked: dict[str, str], partial: Path) -> str:
+def _list_bad(masked: dict[str, str], partial: Path, restart: bool) -> str:
+    again = "repeat the command without --restart" if restart else "repeat the command"
     lines = "".join(f"\n  {path}: {reason}" for path, reason in masked.items())
     return (
         f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; mend these and "
-        "repeat the command, or repeat it with '--bad-images mask' to leave them out."
+        f"{again}, or do so with '--bad-images mask' to leave them out."
     )
 
 

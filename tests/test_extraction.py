@@ -136,7 +136,9 @@ def test_a_resume_after_the_dataset_changed_is_refused(home: Home, monkeypatch: 
     (home.data / "TOY/attributes.txt").unlink()
     extract_some = replace(SETTINGS, out=None)
     write_toy_dataset(home.data, seed=8)
-    with pytest.raises(ExtractError, match="labels, attributes or splits changed since it was begun"):
+    with pytest.raises(
+        ExtractError, match="labels, attributes, vectors or splits changed since it was begun"
+    ):
         extract(extract_some, home)
 
 
@@ -214,6 +216,16 @@ def test_a_second_extraction_at_the_same_time_is_refused(home: Home) -> None:
     ):
         extract(SETTINGS, home)
     assert isinstance(extract(SETTINGS, home), Extraction)
+
+
+def test_vectors_that_came_later_are_not_passed_over(home: Home) -> None:
+    vectors = home.data / "TOY/vectors.npz"
+    content = vectors.read_bytes()
+    vectors.unlink()
+    extract(SETTINGS, home)
+    vectors.write_bytes(content)
+    with pytest.raises(ExtractError, match="vectors or splits changed since it was begun; begin anew"):
+        extract(SETTINGS, home)
 
 
 def damage(path: Path) -> None:

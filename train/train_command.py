@@ -43,7 +43,8 @@ def _settings_option(field: "dataclasses.Field[Any]") -> Callable[[Callable[...,
         shape = {"type": float, "nargs": len(default)}
         default = " ".join(map(str, default))
     if field.name == "model":
-        meaning = f"{meaning} Known: {', '.join(MODELS)}."
+        known = "; ".join(f"{name}, the {entry.summary}" for name, entry in MODELS.items())
+        meaning = f"{meaning} Known: {known}."
     return click.option(
         name,
         field.name,

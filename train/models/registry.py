@@ -62,7 +62,7 @@ MODELS = {
         ),
         ModelEntry(
             name="baseline",
-            summary="pooled features mapped to attributes (the baseline of MSDN's Table 2)",
+            summary="map from pooled features to attributes (baseline of MSDN's Table 2)",
             build="msdn.train.models.baseline:build_baseline",
             settings=_LOSS_SETTINGS,
             needs_vectors=False,
