@@ -13,12 +13,31 @@ import click
 from msdn import __version__
 from msdn.cache.errors import MsdnError, UnknownNameError, WrongUsageError
 
-COMMANDS = {
+COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one sentence and its own table
     "demo": "msdn.app.demo_command:demo",
+    "data": (
+        "Get datasets, check them, and see what is here.",
+        {
+            "download": "msdn.extract.downloads.command:download",
+            "status": "msdn.app.status_command:status",
+            "check": "msdn.extract.own.command:check",
+            "vectors": "msdn.extract.vectors.command:vectors",
+        },
+    ),
     "extract": "msdn.extract.command:extract",
     "train": "msdn.train.train_command:train",
     "evaluate": "msdn.train.evaluate_command:evaluate",
-    "cache": "msdn.cache.command:cache",
+    "cache": (
+        "Look into feature caches, check and annotate them, and exchange them with published formats.",
+        {
+            "info": "msdn.cache.command:info",
+            "verify": "msdn.cache.command:verify",
+            "annotate": "msdn.extract.annotate_command:annotate",
+            "import": "msdn.extract.import_command:import_",
+            "export": "msdn.cache.command:export",
+        },
+    ),
+    "doctor": "msdn.app.doctor_command:doctor",
 }
 DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; make room and repeat the command",
@@ -31,28 +50,41 @@ DISK_ERRORS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a command's file when that command is needed, in the order of `COMMANDS`."""
+    """Imports a command's file when that command is needed; commands keep their table's order."""
+
+    def __init__(self, table: dict[str, Any] = COMMANDS, **settings: Any) -> None:
+        """Offer the commands of `table`, written as `COMMANDS` is."""
+        super().__init__(**settings)
+        self._table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order a user meets them."""
-        return list(COMMANDS)
+        return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's file and return the command."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._table:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        entry = self._table[cmd_name]
+        if not isinstance(entry, str):
+            sentence, table = entry
+            return LazyGroup(table, name=cmd_name, help=sentence)
+        module, _, name = entry.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Answer an unknown command with the known ones."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise click.UsageError(str(UnknownNameError("command", args[0], COMMANDS)), ctx)
+        if args and not args[0].startswith("-") and args[0] not in self._table:
+            raise click.UsageError(str(UnknownNameError("command", args[0], self._table)), ctx)
         return super().resolve_command(ctx, args)
 
+
+class ErrorTranslator(LazyGroup):
+    """The outermost group: what a user can mend ends as one sentence, not as a traceback."""
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what a user can mend ends as one sentence, not as a traceback."""
+        """Run the command and give every error its sentence and exit code."""
         try:
             return super().invoke(ctx)
         except WrongUsageError as error:
@@ -86,7 +118,7 @@ def stop(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=ErrorTranslator, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="msdn")
 def main() -> None:
     """Zero-shot learning from attributes: extract region features once, train and evaluate in minutes.

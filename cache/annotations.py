@@ -61,6 +61,20 @@ def settle_types(a: Annotations) -> Annotations:
     )
 
 
+def name_differences(before: Annotations, after: Annotations) -> list[str]:
+    """Name what differs between the annotations of the same images."""
+    before, after = settle_types(before), settle_types(after)
+    changed = [
+        name for name in ("class_names", "attribute_names") if getattr(before, name) != getattr(after, name)
+    ]
+    for name in ("labels", "attributes", "attribute_vectors"):
+        if not np.array_equal(getattr(before, name), getattr(after, name)):
+            changed.append(name)
+    if any(not np.array_equal(before.splits[name], after.splits[name]) for name in SPLIT_NAMES):
+        changed.append("splits")
+    return [name.replace("_", " ") for name in changed]
+
+
 def check_annotations(annotations: Annotations) -> None:
     """Raise an `AnnotationError` that names the first contradiction."""
     for problem in _problems(annotations):

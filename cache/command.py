@@ -1,4 +1,4 @@
-"""`msdn cache`: look into a cache, and prove it whole."""
+"""`msdn cache info`, `verify` and `export`: look into a cache, prove it whole, write it in the published layout."""
 
 from pathlib import Path
 
@@ -9,12 +9,7 @@ from msdn.cache.errors import CacheError
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group()
-def cache() -> None:
-    """Look into feature caches and check them."""
-
-
-@cache.command()
+@click.command()
 @click.argument("file", type=FILE)
 def info(file: Path) -> None:
     """Summarise a cache, finished or not."""
@@ -28,7 +23,7 @@ def info(file: Path) -> None:
         console.print(value, markup=False)
 
 
-@cache.command()
+@click.command()
 @click.argument("file", type=FILE)
 def verify(file: Path) -> None:
     """Check every row's checksum; the exit code is 0 only if all is well."""
@@ -47,3 +42,28 @@ def verify(file: Path) -> None:
         )
     left_out = f"; {masked} images are masked" if masked else ""
     click.echo(f"{file}: {n - masked} rows and all annotations are as they were written{left_out}")
+
+
+@click.command()
+@click.argument("cache", type=FILE)
+@click.argument("out", type=FILE)
+@click.option("--compress", is_flag=True, help="Compress with gzip: smaller, and much slower to read.")
+@click.option("--force", is_flag=True, help="Replace OUT where it exists.")
+def export(cache: Path, out: Path, compress: bool, force: bool) -> None:
+    """Write CACHE to OUT in the layout that the published scripts read (feature_map, labels, att, …).
+
+    The features are stored as float32 there: twice the disk of a float16 cache.
+    """
+    from msdn.cache.published import write_published
+    from msdn.cache.reader import FeatureCache
+
+    if out.exists() and (not force or out.samefile(cache)):
+        raise CacheError(f"{out}: exists already; choose another name, or give --force")
+    with FeatureCache(cache) as opened:
+        write_published(opened, out, compress)
+        masked, kind = len(opened.masked_rows), opened.provenance["weights"]["kind"]
+    if masked:
+        click.echo(f"{masked} masked images are zero there, and in none of its splits", err=True)
+    if kind == "random":
+        click.echo("backbone: random weights; results say nothing about published figures", err=True)
+    click.echo(out)

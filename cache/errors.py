@@ -19,8 +19,9 @@ class WrongUsageError(MsdnError):
 class UnknownNameError(WrongUsageError):
     """A name that no registry knows."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], otherwise: str = "") -> None:
+        """Name the nearest and all known names, and what else would do (`otherwise`)."""
         names = sorted(known)
         near = get_close_matches(name, names, n=1)
         hint = f"Did you mean '{near[0]}'? " if near else ""
-        super().__init__(f"unknown {kind} '{name}'. {hint}Known: {', '.join(names)}")
+        super().__init__(f"unknown {kind} '{name}'. {hint}Known: {', '.join(names)}{otherwise}")

@@ -16,6 +16,9 @@ STATES = "row_states"
 REASONS = "mask_reasons"
 FIXED = (FEATURES, CHECKSUMS, STATES, REASONS)  # filled in place, never through the HDF5 library
 
+ANNOTATIONS = "annotations"  # the key of provenance that says where labels, splits and vectors come from
+UNNAMED_IMAGES = "images_without_names"  # the key that marks an imported cache whose image paths are made up
+
 TODO, DONE, MASKED = 0, 1, 2  # values of row_states
 
 

@@ -1,16 +1,18 @@
 """One whole extraction: from a dataset's name to a finished cache."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from msdn.cache.annotations import name_differences
 from msdn.cache.find import name_cache
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home
+from msdn.cache.layout import DONE
 from msdn.cache.lock import FileLock
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import check_complete
@@ -22,6 +24,7 @@ from msdn.extract.datasets.registry import open_dataset
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.devices import pick_device
 from msdn.extract.errors import ExtractError
+from msdn.extract.presence import require_images
 from msdn.extract.recipe import check_recipe, check_request, write_recipe
 from msdn.extract.runner import Progress, fill_cache
 from msdn.extract.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
@@ -52,8 +55,8 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = Watcher())
     """Extract a dataset's features, going on where an earlier, interrupted run stopped."""
     device = pick_device(settings.device)
     dataset = open_dataset(settings.dataset, home, watcher.on_drawing)
-    weights = load_weights(settings.weights)
-    name = name_cache(settings.dataset, settings.image_size, weights.tag)
+    weights = load_weights(settings.weights, home)
+    name = name_cache(dataset.annotations.dataset, settings.image_size, weights.tag)
     final = settings.out or home.features / name
     final.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
@@ -92,6 +95,7 @@ class _Job:
             refuse_foreign_file(file)
         if self._final.exists() and not partial.exists() and not restart:
             return self._accept_complete(read_header(self._final))
+        self._watcher.on_stage(describe_annotations(self._dataset))
         trunk = build_trunk(self._weights)
         if partial.exists() and not restart:
             self._adopt(read_header(partial), trunk)
@@ -110,36 +114,39 @@ class _Job:
         if self._device.type == "cpu" and isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # belongs to the cache: it can decide a sum's last bit
         self._check_same(header, check_recipe)
+        self._require_images(np.flatnonzero(header.states != DONE))
         if self._weights.kind == "random":
             restore_statistics(trunk, header.backbone_state)
 
     def _check_same(self, header: Header, check: Callable[..., None]) -> None:
+        """Refuse features of other images; other labels, splits or vectors are only named."""
         block_rows = self._settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
         check(header.provenance, self._recipe(block_rows), str(header.path))
-        stored, now = header.annotations, self._dataset.annotations
-        for name in ("image_paths", "class_names"):
-            if getattr(stored, name) != getattr(now, name):
-                raise ExtractError(
-                    f"{header.path}: the dataset's {name} changed since it was begun; begin anew with --restart"
-                )
-        pairs = [(stored.splits[name], now.splits[name]) for name in stored.splits]
-        for name in ("labels", "attributes", "attribute_vectors"):
-            pairs.append((getattr(stored, name), getattr(now, name)))
-        if not all(np.array_equal(before, after) for before, after in pairs):
+        if header.annotations.image_paths != self._dataset.annotations.image_paths:
             raise ExtractError(
-                f"{header.path}: the dataset's labels, attributes, vectors or splits changed since it was begun; "
-                "begin anew with --restart"
+                f"{header.path}: the dataset's list of images changed since it was begun; begin anew with --restart"
             )
+        changed = name_differences(header.annotations, self._dataset.annotations)
+        if changed:
+            self._watcher.on_stage(
+                f"the dataset's {', '.join(changed)} changed since this cache was begun; once it is complete, "
+                f"'msdn cache annotate {self._final} --dataset {self._settings.dataset}' takes them over"
+            )
+
+    def _require_images(self, rows: Iterable[int]) -> None:
+        if self._settings.bad_images == "stop":
+            require_images(self._dataset, rows)
 
     def _recipe(self, block_rows: int) -> dict[str, object]:
         s = self._settings
         return write_recipe(
-            s.dataset, self._weights, s.image_size, self._device, s.precision, s.dtype, block_rows
+            self._dataset, self._weights, s.image_size, self._device, s.precision, s.dtype, block_rows
         )
 
     def _begin(self, partial: Path, trunk: torch.nn.Sequential) -> None:
         statistics: dict[str, np.ndarray] = {}
         size = self._settings.image_size
+        self._require_images(range(len(self._dataset.annotations.image_paths)))
         if self._weights.kind == "random":
             self._watcher.on_stage("calibrating batch norm on training images")
             calibrate(trunk, read_calibration_batches(self._dataset, size, self._workers), self._device)
@@ -185,3 +192,13 @@ def _list_bad(masked: dict[str, str], partial: Path, restart: bool) -> str:
 
 def _name_masked(header: Header) -> dict[str, str]:
     return {header.annotations.image_paths[row]: why for row, why in header.mask_reasons.items()}
+
+
+def describe_annotations(dataset: Dataset) -> str:
+    """One line: how much there is, and which copy of the lists says so."""
+    a = dataset.annotations
+    created = dataset.sources.get("lists", {}).get("att_splits.mat")
+    return (
+        f"{a.dataset}: {len(a.image_paths)} images of {len(a.seen_classes)} seen and {len(a.unseen_classes)} unseen "
+        f"classes" + (f", by the splits of {created}" if created else "")
+    )

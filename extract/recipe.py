@@ -10,13 +10,15 @@ import torchvision
 from PIL import features
 
 import msdn
+from msdn.cache.layout import ANNOTATIONS
+from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
 from msdn.extract.images import TRANSFORM
 from msdn.extract.weights import Weights
 
 
 def write_recipe(
-    dataset: str,
+    dataset: Dataset,
     weights: Weights,
     image_size: int,
     device: torch.device,
@@ -26,7 +28,8 @@ def write_recipe(
 ) -> dict[str, Any]:
     """Return the cache's provenance: plain JSON values only."""
     return {
-        "dataset": dataset,
+        "dataset": dataset.annotations.dataset,
+        ANNOTATIONS: dataset.sources,
         "backbone": "torchvision ResNet101 up to layer4, batch norm folded, channels last",
         "weights": weights.description,
         "transform": TRANSFORM,
@@ -80,8 +83,8 @@ def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -
 def _compare(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted({*stored, *now}):
         before, after = stored.get(key), now.get(key)
-        if f"{prefix}{key}" == "weights name":
-            continue  # the hash decides, wherever the file lies
+        if f"{prefix}{key}" in ("weights name", ANNOTATIONS):
+            continue  # the weights' hash decides, wherever the file lies; annotations decide no feature
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _compare(before, after, f"{prefix}{key} ")
         elif before != after:

@@ -1,7 +1,5 @@
 """Where the backbone's weights come from: ImageNet, a file, or (only when asked for by name) random numbers."""
 
-import socket
-import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,14 +8,19 @@ from typing import Any
 import torch
 from torchvision.models import ResNet101_Weights, resnet101
 
+from msdn.cache.errors import MsdnError
+from msdn.cache.home import Home
+from msdn.extract.downloads.download import fetch_source
+from msdn.extract.downloads.sources import SOURCES
+from msdn.extract.downloads.state import source_state
 from msdn.extract.errors import WeightsError
 
 IMAGENET = ResNet101_Weights.IMAGENET1K_V1  # what `pretrained=True` meant when the papers were written
 CHOICES = (
-    "choose '--weights imagenet' (from torchvision's cache or the network), '--weights FILE' (a ResNet101 state "
+    "choose '--weights imagenet' (fetched by 'msdn data download weights'), '--weights FILE' (a ResNet101 state "
     "dict), or '--weights random' (no knowledge of the world: for trying things out only)"
 )
-NETWORK_TIMEOUT = 30.0
+SOURCE = "weights"
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ class Weights:
     description: dict[str, Any]
 
 
-def load_weights(choice: str) -> Weights:
+def load_weights(choice: str, home: Home) -> Weights:
     """Return the weights for `imagenet`, `random`, `random:SEED`, or a file's path."""
     if choice == "imagenet":
-        return _describe("imagenet", "imagenet", _load_imagenet(), {"name": str(IMAGENET)})
+        return _describe("imagenet", "imagenet", _load_imagenet(home), {"name": str(IMAGENET)})
     if choice == "random" or choice.startswith("random:"):
         seed = _parse_seed(choice)
         tag = "random" if seed == 0 else f"random{seed}"
@@ -61,23 +64,15 @@ def _draw_random(seed: int) -> dict[str, torch.Tensor]:
         return resnet101(weights=None, zero_init_residual=True).state_dict()
 
 
-def _load_imagenet() -> dict[str, torch.Tensor]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT)
-    file = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET.url.rpartition("/")[2]
-    try:
-        state: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
-            IMAGENET.url, map_location="cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True
-        )
-    except Exception as error:  # no network, wrong hash, damaged file: each ends the same way for the user
-        raise WeightsError(
-            f"ImageNet weights are neither in {torch.hub.get_dir()}/checkpoints nor to be had from {IMAGENET.url} "
-            f"({error}); {CHOICES}"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
-    _check_state(file, state)
-    return state
+def _load_imagenet(home: Home) -> dict[str, torch.Tensor]:
+    """Take the weights from the home, from where torchvision keeps its own, or from the network into the home."""
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / SOURCES[SOURCE].file
+    if not kept.is_file() or source_state(SOURCE, home).status in ("complete", "present"):
+        try:
+            kept = fetch_source(SOURCE, home)
+        except MsdnError as error:
+            raise WeightsError(f"no ImageNet weights in {home.data}: {error}; {CHOICES}") from error
+    return _read_state(kept)
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -1,11 +1,14 @@
 """The backbone: folding and leaving out silent branches change nothing that matters."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torchvision import transforms
 from torchvision.models import resnet101
 
+from msdn.cache.home import Home
 from msdn.extract.backbone import MEAN, STD, Backbone, build_trunk, normalise
 from msdn.extract.calibration import calibrate, read_statistics, restore_statistics
 from msdn.extract.errors import WeightsError
@@ -68,7 +71,7 @@ def test_bfloat16_stays_close(lively: Weights, images: np.ndarray) -> None:
 
 
 def test_silent_branches_add_nothing(images: np.ndarray) -> None:
-    weights = load_weights("random")
+    weights = load_weights("random", Home(Path("unused")))
     trunk = build_trunk(weights)
     calibrate(trunk, [images], CPU)
     statistics = read_statistics(trunk)
@@ -86,7 +89,7 @@ def test_silent_branches_add_nothing(images: np.ndarray) -> None:
 
 
 def test_calibration_centres_every_batch_norm(images: np.ndarray) -> None:
-    trunk = build_trunk(load_weights("random"))
+    trunk = build_trunk(load_weights("random", Home(Path("unused"))))
     calibrate(trunk, [images], CPU)
     with torch.no_grad():
         normed = trunk[1](trunk[0](normalise(torch.from_numpy(images))))
@@ -95,7 +98,7 @@ def test_calibration_centres_every_batch_norm(images: np.ndarray) -> None:
 
 
 def test_stored_statistics_rebuild_the_same_backbone(images: np.ndarray) -> None:
-    weights = load_weights("random")
+    weights = load_weights("random", Home(Path("unused")))
     first, second = build_trunk(weights), build_trunk(weights)
     calibrate(first, [images], CPU)
     statistics = read_statistics(first)

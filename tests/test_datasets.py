@@ -13,9 +13,10 @@ from msdn.cache.annotations import AnnotationError
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home
 from msdn.extract.datasets import registry
-from msdn.extract.datasets.attributes import read_attribute_names, read_attribute_vectors
+from msdn.extract.datasets.attributes import read_attribute_names
+from msdn.extract.datasets.divide import divide_trainval
 from msdn.extract.datasets.registry import find_spec, open_dataset
-from msdn.extract.datasets.xlsa17 import cut_image_root, divide_trainval, read_annotations
+from msdn.extract.datasets.xlsa17 import cut_image_root, read_dataset
 from msdn.extract.errors import DatasetError
 
 
@@ -38,7 +39,7 @@ def write_attributes(data: Path, text: str) -> None:
 
 
 def test_annotations_come_out_as_they_went_in(data: Path) -> None:
-    expected, got = make_annotations(), read_annotations(TOY, data)
+    expected, got = make_annotations(), read_dataset(TOY, data).annotations
     assert got.image_paths == expected.image_paths  # in spite of prefix and double slash
     np.testing.assert_array_equal(got.labels, expected.labels)  # in spite of uint8
     np.testing.assert_allclose(got.attributes, expected.attributes)
@@ -64,14 +65,14 @@ def test_paths_are_anchored_on_the_last_image_folder(path: str, expected: str) -
 
 def test_class_names_fall_back_on_folders(data: Path) -> None:
     rewrite(data, "att_splits.mat", allclasses_names=None)
-    assert read_annotations(TOY, data).class_names == make_annotations().class_names
+    assert read_dataset(TOY, data).annotations.class_names == make_annotations().class_names
 
 
 def test_negative_attributes_are_kept_raw(data: Path) -> None:
     attributes = make_annotations().attributes.T.copy()
     attributes[2, 1] = -1
     rewrite(data, "att_splits.mat", original_att=attributes)
-    assert read_annotations(TOY, data).attributes[1, 2] == -1
+    assert read_dataset(TOY, data).annotations.attributes[1, 2] == -1
 
 
 def test_validation_classes_as_published_or_every_third() -> None:
@@ -89,7 +90,7 @@ def test_version_1_of_the_splits_is_refused(data: Path) -> None:
     splits = make_annotations().splits
     rewrite(data, "att_splits.mat", test_seen_loc=splits["trainval"][:3, None] + 1.0)
     with pytest.raises(DatasetError, match="3 training images are test images too; this is version 1"):
-        read_annotations(TOY, data)
+        read_dataset(TOY, data)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +115,12 @@ def test_version_1_of_the_splits_is_refused(data: Path) -> None:
 def test_contradictory_files_are_refused(data: Path, file: str, change: dict, message: str) -> None:
     rewrite(data, file, **change)
     with pytest.raises((DatasetError, AnnotationError), match=message):
-        read_annotations(TOY, data)
+        read_dataset(TOY, data)
 
 
 def test_counts_of_a_known_dataset_are_checked(data: Path) -> None:
-    with pytest.raises(DatasetError, match="split 'trainval' has 16 images, expected 17"):
-        read_annotations(replace(TOY, counts={"trainval": 17}), data)
+    with pytest.raises(DatasetError, match="split 'trainval' of 'toy' has 16 images, expected 17"):
+        read_dataset(replace(TOY, counts={"trainval": 17}), data)
 
 
 @pytest.mark.parametrize("file", ["att_splits.mat", "res101.mat"])
@@ -129,7 +130,7 @@ def test_a_mat_file_cut_short_anywhere_gives_a_sentence(data: Path, file: str) -
     for length in range(0, len(whole) - 8, 61):
         path.write_bytes(whole[:length])
         with pytest.raises((DatasetError, AnnotationError), match=r"\w+"):
-            read_annotations(TOY, data)
+            read_dataset(TOY, data)
 
 
 def test_attribute_names_read_as_people_say_them(data: Path) -> None:
@@ -141,22 +142,9 @@ def test_attribute_names_read_as_people_say_them(data: Path) -> None:
         read_attribute_names(data, ("TOY/attributes.txt",), 4)
 
 
-def test_attribute_vectors_are_never_unpickled(tmp_path: Path) -> None:
-    np.savez(tmp_path / "good.npz", vectors=np.eye(3))
-    np.savez(tmp_path / "pickled.npz", vectors=np.array([{}], object))
-    (tmp_path / "text.npz").write_text("hello")
-    vectors = read_attribute_vectors(tmp_path, "good.npz")
-    assert vectors is not None and vectors.dtype == np.float32
-    assert read_attribute_vectors(tmp_path, None) is None
-    assert read_attribute_vectors(tmp_path, "missing.npz") is None
-    for name in ("pickled.npz", "text.npz"):
-        with pytest.raises(DatasetError, match=rf"{name}: attribute vectors cannot be read"):
-            read_attribute_vectors(tmp_path, name)
-
-
 def test_unknown_and_missing_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        UnknownNameError, match=r"unknown dataset 'plumages'. Did you mean 'plumage'\? Known: cub"
+        UnknownNameError, match=r"unknown dataset 'plumages'. Did you mean 'plumage'\? Known: awa2, cub, flo"
     ):
         find_spec("plumages")
     with pytest.raises(

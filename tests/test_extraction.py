@@ -67,7 +67,7 @@ def test_features_are_those_of_a_naive_loop(home: Home) -> None:
     done = extract(SETTINGS, home)
     assert done.path == home.features / CACHE and done.weights_kind == "random"
     with FeatureCache(done.path) as cache:
-        network = build_trunk(load_weights("random"))
+        network = build_trunk(load_weights("random", Home(Path("unused"))))
         restore_statistics(network, cache.backbone_state)
         prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
         for row in (0, 13, 29):
@@ -168,7 +168,7 @@ def test_bad_images_stop_after_all_others_are_done_and_are_listed(home: Home) ->
 
 def test_mended_images_fit_in_bit_by_bit(home: Home) -> None:
     """With calibration out of the way (a file's weights), mending leaves no trace."""
-    torch.save(load_weights("random:3").state, home.root / "w.pth")
+    torch.save(load_weights("random:3", Home(Path("unused"))).state, home.root / "w.pth")
     settings = replace(SETTINGS, weights=str(home.root / "w.pth"))
     whole = extract(replace(settings, out=home.root / "whole.h5"), home).path
     before = break_images(home)
@@ -282,7 +282,7 @@ def test_an_unfinished_file_under_the_final_name_is_not_complete(home: Home) -> 
 
 
 def test_the_same_weights_from_another_file_go_on(home: Home) -> None:
-    weights = load_weights("random:3")
+    weights = load_weights("random:3", Home(Path("unused")))
     for name in ("w.pth", "moved.pth"):
         torch.save(weights.state, home.root / name)
     settings = replace(SETTINGS, weights=str(home.root / "w.pth"))

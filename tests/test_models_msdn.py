@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from msdn.train.classes import ClassSpace, normalize_attributes
+from msdn.train.models.base import build_model
 from msdn.train.models.msdn import Msdn
+from msdn.train.problem import Problem
+from msdn.train.settings import TrainSettings
 
 B, R, F, K, D, C = 3, 4, 6, 5, 7, 8
 SEEN, UNSEEN = np.array([0, 1, 3, 4, 7]), np.array([2, 5, 6])
@@ -139,6 +142,16 @@ def test_initial_values_are_the_published_ones() -> None:
     assert float(model.av_score.detach().std()) == pytest.approx(1, abs=0.01)
     assert not any(weight.any() for weight in (model.av_attention, model.va_attention, model.va_score))
     torch.testing.assert_close(model.word_vectors.detach().norm(dim=1), torch.ones(K))
+
+
+def test_learned_vectors_start_as_normalised_normal_ones() -> None:
+    problem = Problem(np.eye(C, 400), None, SEEN, UNSEEN, regions=R, channels=F)
+    torch.manual_seed(0)
+    model = build_model(problem, TrainSettings(vectors="learned"))
+    torch.manual_seed(0)
+    expected = torch.nn.functional.normalize(torch.randn(400, 300), dim=1)
+    assert torch.equal(model.get_parameter("word_vectors").detach(), expected)
+    assert model.get_parameter("av_score").shape == (300, F)
 
 
 def test_every_parameter_of_the_paper_form_learns() -> None:

@@ -188,6 +188,13 @@ def test_features_of_another_dataset_are_refused(msdn: Msdn, make_cache: Callabl
     assert result.exit_code == 1 and "features of 'toy', not of 'cub'" in result.stderr
 
 
+def test_a_folder_stands_for_the_dataset_of_its_name(msdn: Msdn, home: Path, tmp_path: Path) -> None:
+    assert msdn("train", "--dataset", f"{tmp_path}/toy/", *SHORT).exit_code == 0
+    assert only_run(home).dataset == "toy"
+    assert msdn("evaluate", "--dataset", str(tmp_path / "toy")).exit_code == 0
+    assert "no finished run of 'other'" in msdn("evaluate", "--dataset", str(tmp_path / "other")).stderr
+
+
 def test_evaluate_refuses_a_run_that_is_not_what_was_asked(msdn: Msdn, home: Path) -> None:
     msdn("train", "--dataset", "toy", *SHORT)
     result = msdn("evaluate", "--run", str(only_run(home).path), "--model", "baseline")

@@ -112,6 +112,7 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_callers_generator_alone(
         {"sampler": "balanced"},
         {"model": "baseline", "momentum": 0.0},
         {"va_form": "paper", "normalize_vectors": True},
+        {"vectors": "learned"},
     ],
 )
 @pytest.mark.parametrize("epoch", [1, 4])
@@ -270,10 +271,27 @@ def test_msdn_needs_word_vectors_and_the_baseline_does_not(
 ) -> None:
     annotations = dataclasses.replace(make_annotations(), attribute_vectors=None)
     with FeatureCache(make_cache(annotations=annotations)) as cache:
-        with pytest.raises(TrainError, match="needs a word vector of every attribute"):
+        advice = r"'msdn data vectors toy'.*'msdn cache annotate .*\.h5 --vectors FILE'.*--vectors learned, or --model"
+        with pytest.raises(TrainError, match=rf"holds no attribute vectors, .*'msdn' needs one.*{advice}"):
             train_model(cache, SETTINGS, tmp_path / "runs")
         assert not (tmp_path / "runs").exists()
-        train_model(cache, dataclasses.replace(SETTINGS, model="baseline"), tmp_path / "runs")
+        for change in ({"model": "baseline"}, {"vectors": "learned"}):
+            run = train_model(cache, dataclasses.replace(SETTINGS, **change), tmp_path / "runs")
+            assert evaluate_run(run, cache)["acc"] is not None
+
+
+def test_learned_vectors_are_trained_and_do_not_depend_on_the_given_ones(
+    make_cache: Callable[..., Path], tmp_path: Path
+) -> None:
+    learned, annotations = dataclasses.replace(SETTINGS, vectors="learned"), make_annotations()
+    states = []
+    for number, vectors in enumerate((annotations.attribute_vectors, None)):
+        changed = dataclasses.replace(annotations, attribute_vectors=vectors)
+        with FeatureCache(make_cache(tmp_path / f"{number}.h5", annotations=changed)) as cache:
+            run = train_model(cache, learned, tmp_path / "runs")
+            states.append(final_state(run)["word_vectors"])
+    assert torch.equal(*states)
+    assert not torch.allclose(states[0].norm(dim=1), torch.ones(7), atol=1e-5)
 
 
 def test_masked_images_are_never_drawn(make_cache: Callable[..., Path], tmp_path: Path) -> None:

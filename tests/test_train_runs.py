@@ -46,6 +46,17 @@ def test_latest_run_is_chosen_by_status_dataset_and_model(tmp_path: Path) -> Non
         latest_run(tmp_path, finished=True, dataset="new")
 
 
+def test_a_failed_run_is_continued_only_where_no_other_is_unfinished(tmp_path: Path) -> None:
+    interrupted, killed, failed, finished = (make_run(tmp_path, seed=seed) for seed in range(4))
+    for run, status in ((interrupted, "interrupted"), (failed, "failed"), (finished, "finished")):
+        run.update(status=status)
+    assert latest_run(tmp_path, finished=False).path == killed.path
+    killed.update(status="finished")
+    assert latest_run(tmp_path, finished=False).path == interrupted.path
+    interrupted.update(status="finished")
+    assert latest_run(tmp_path, finished=False).path == failed.path
+
+
 def test_an_unfinished_run_is_offered_for_resuming(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     with pytest.raises(RunError, match=f"msdn train --resume {run.path}"):

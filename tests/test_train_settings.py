@@ -28,6 +28,7 @@ from msdn.train.settings import TrainSettings, option_name, settings_from_json
         ({"alpha": (0.5,)}, r"--alpha is \(0.5,\), expected 2 numbers"),
         ({"alpha": (0.5, -1)}, "--alpha is -1, expected 0 or more"),
         ({"lambda_cal": "much"}, "--lambda-cal is 'much', expected a number"),
+        ({"vectors": "word2vec"}, "--vectors is 'word2vec', expected one of: given, learned"),
         ({"normalize_vectors": 1}, "--normalize-vectors is 1, expected bool"),
     ],
 )
@@ -82,6 +83,11 @@ def test_the_paper_preset_has_the_papers_equations_and_weights(dataset: str, wei
     assert forms == ("paper",) * 4
     assert (settings.lambda_cal, settings.lambda_distill) == weights
     assert settings.momentum == 0.9
+
+
+def test_flo_has_no_names_of_attributes_so_its_vectors_are_learned() -> None:
+    assert preset_settings("msdn", "flo") == TrainSettings(vectors="learned")
+    assert preset_settings("baseline", "flo") == TrainSettings(model="baseline")
 
 
 def test_released_is_the_default_and_an_unknown_dataset_gets_the_defaults() -> None:

@@ -6,6 +6,7 @@ import http.server
 import pickle
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,12 @@ import pytest
 import torch
 from torchvision.models import resnet101
 
-from msdn.extract import weights as module
+from msdn.cache.home import Home
+from msdn.extract.downloads.sources import SOURCES
 from msdn.extract.errors import WeightsError
 from msdn.extract.weights import load_weights
+
+HOME = Home(Path("unused"))
 
 
 class Bomb:
@@ -34,7 +38,7 @@ def save(path: Path, value: object) -> str:
 
 
 def test_a_file_in_any_usual_wrapping_is_the_same_weights(tmp_path: Path, state: dict) -> None:
-    plain = load_weights(save(tmp_path / "a.pth", state))
+    plain = load_weights(save(tmp_path / "a.pth", state), HOME)
     wrapped = load_weights(
         save(tmp_path / "b.pth", {"state_dict": {f"module.{k}": v for k, v in state.items()}})
     )
@@ -45,7 +49,7 @@ def test_a_file_in_any_usual_wrapping_is_the_same_weights(tmp_path: Path, state:
 def test_files_that_are_no_resnet101_are_refused(tmp_path: Path, state: dict) -> None:
     def refuse(value: object, message: str) -> None:
         with pytest.raises(WeightsError, match=message):
-            load_weights(save(tmp_path / "x.pth", value))
+            load_weights(save(tmp_path / "x.pth", value), HOME)
 
     refuse([1, 2], "holds no state dict")
     refuse({"a": torch.zeros(1)}, "not a ResNet101, 'conv1.weight' and 519 more are missing")
@@ -55,10 +59,10 @@ def test_files_that_are_no_resnet101_are_refused(tmp_path: Path, state: dict) ->
     )
     refuse(state | {"bn1.bias": torch.full((64,), torch.nan)}, "'bn1.bias' holds values that are not finite")
     with pytest.raises(WeightsError, match="no such file; choose '--weights imagenet'"):
-        load_weights(str(tmp_path / "none.pth"))
+        load_weights(str(tmp_path / "none.pth"), HOME)
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(WeightsError, match="not a state dict that can be loaded safely"):
-        load_weights(str(tmp_path / "text.pth"))
+        load_weights(str(tmp_path / "text.pth"), HOME)
 
 
 def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,19 +70,23 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, monkeypatch: pyte
     Path("bomb.pth").write_bytes(pickle.dumps({"conv1.weight": Bomb()}))
     for path in ("bomb.pth", save(tmp_path / "bomb2.pth", {"conv1.weight": Bomb()})):
         with pytest.raises(WeightsError, match="not a state dict that can be loaded safely"):
-            load_weights(path)
+            load_weights(path, HOME)
     assert not Path("exploded").exists()
 
 
 def test_random_weights_follow_their_seed_and_leave_torch_alone() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    first, again, other = load_weights("random"), load_weights("random:0"), load_weights("random:7")
+    first, again, other = (
+        load_weights("random", HOME),
+        load_weights("random:0", HOME),
+        load_weights("random:7", HOME),
+    )
     assert torch.equal(before, torch.get_rng_state())
     assert first.description == again.description and first.tag == "random"
     assert other.description["sha256"] != first.description["sha256"] and other.tag == "random7"
     with pytest.raises(WeightsError, match="the seed must be a whole number"):
-        load_weights("random:x")
+        load_weights("random:x", HOME)
 
 
 @pytest.fixture
@@ -98,35 +106,44 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def serve_as_imagenet(monkeypatch, tmp_path: Path, url: str) -> None:
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home without weights, on a machine where torchvision has none either."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(module, "IMAGENET", SimpleNamespace(url=url))
+    return Home(tmp_path / "home")
 
 
-def test_imagenet_weights_are_fetched_checked_and_kept(
-    server, state: dict, tmp_path: Path, monkeypatch
-) -> None:
-    save(server.folder / "tmp", state)
-    digest = hashlib.sha256((server.folder / "tmp").read_bytes()).hexdigest()[:8]
-    served = (server.folder / "tmp").rename(server.folder / f"resnet101-{digest}.pth")
-    serve_as_imagenet(monkeypatch, tmp_path, f"{server.url}/{served.name}")
-    fetched = load_weights("imagenet")
+def serve_as_imagenet(monkeypatch: pytest.MonkeyPatch, url: str, digest: str) -> None:
+    source = replace(SOURCES["weights"], mirrors=(url,), checksum=("sha256", digest))
+    monkeypatch.setitem(SOURCES, "weights", source)
+
+
+def test_imagenet_weights_are_fetched_checked_and_kept(server, state: dict, home: Home, monkeypatch) -> None:
+    served = server.folder / "weights"
+    save(served, state)
+    digest = hashlib.sha256(served.read_bytes()).hexdigest()[:8]
+    serve_as_imagenet(monkeypatch, f"{server.url}/{served.name}", digest)
+    fetched = load_weights("imagenet", home)
     assert fetched.kind == fetched.tag == "imagenet"
+    assert (home.data / SOURCES["weights"].proof[0]).is_file()
     served.unlink()
-    assert load_weights("imagenet").description == fetched.description  # from torchvision's cache
+    assert load_weights("imagenet", home).description == fetched.description
 
 
-@pytest.mark.parametrize("file", ["resnet101-00000000.pth", "none-00000000.pth"])
+def test_imagenet_weights_that_torchvision_has_are_used(state: dict, home: Home, tmp_path: Path) -> None:
+    kept = tmp_path / "torch/hub/checkpoints" / SOURCES["weights"].file
+    kept.parent.mkdir(parents=True)
+    save(kept, state)
+    assert load_weights("imagenet", home).kind == "imagenet"
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize("file", ["tampered", "none"])
 def test_wrong_or_missing_imagenet_weights_name_the_choices(
-    server, file: str, tmp_path: Path, monkeypatch
+    server, file: str, home: Home, monkeypatch
 ) -> None:
-    (server.folder / "resnet101-00000000.pth").write_bytes(b"tampered")
-    serve_as_imagenet(monkeypatch, tmp_path, f"{server.url}/{file}")
-    with pytest.raises(WeightsError, match=r"neither in .* nor to be had from http.*'--weights random'"):
-        load_weights("imagenet")
-
-
-def test_no_network_names_the_choices(tmp_path: Path, monkeypatch) -> None:
-    serve_as_imagenet(monkeypatch, tmp_path, "http://127.0.0.1:9/resnet101-00000000.pth")
-    with pytest.raises(WeightsError, match=r"ImageNet weights are neither in .*choose '--weights imagenet'"):
-        load_weights("imagenet")
+    (server.folder / "tampered").write_bytes(b"tampered")
+    serve_as_imagenet(monkeypatch, f"{server.url}/{file}", "00000000")
+    with pytest.raises(WeightsError, match=r"(?s)no ImageNet weights in .*'--weights random'"):
+        load_weights("imagenet", home)
+    assert not (home.data / SOURCES["weights"].proof[0]).exists()

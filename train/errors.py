@@ -11,5 +11,9 @@ class SettingsError(TrainError, WrongUsageError):
     """A setting has a value that makes no sense."""
 
 
+class CheckpointError(MsdnError):
+    """A published checkpoint cannot be read, is of another model, or does not belong to the features."""
+
+
 class RunError(MsdnError):
     """A run folder is missing, unfinished, damaged, in use, or belongs to other features."""

@@ -1,5 +1,7 @@
 """Test figures of a model: what `msdn evaluate` reports, and `--watch-test` while training."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from msdn.train.errors import RunError
 from msdn.train.features import FeatureSource
 from msdn.train.metrics import ScoredImages, chance_levels, czsl_accuracy, gzsl_accuracies
 from msdn.train.models.base import ZslModel, build_model
+from msdn.train.presets import preset_settings
 from msdn.train.problem import problem_of
+from msdn.train.released import load_released
 from msdn.train.runs import Run
 
 _BATCH = 64
@@ -77,26 +81,76 @@ def evaluate_run(
     if not run.finished:
         raise RunError(f"{run.path}: not finished; finish it with 'msdn train --resume {run.path}'")
     check_cache(run, cache)
-    target = choose_device(device)
-    model = load_model(run, cache).to(target)
-    both = gzsl == czsl
     used = run.settings.margin if margin is None else margin
-    figures = Evaluator(cache, target, "map").measure(model, used, gzsl=gzsl or both, czsl=czsl or both)
-    annotations = cache.annotations
-    chance = chance_levels(len(annotations.class_names), len(annotations.unseen_classes))
     return {
-        **figures,
-        "dataset": run.dataset,
+        **measure_model(load_model(run, cache), cache, used, gzsl=gzsl, czsl=czsl, device=device),
         "model": run.settings.model,
         "run": str(run.path),
-        "weights": run.manifest["weights"],
-        "margin": used,
-        "chance": {name: 100 * chance[name] for name in figures},
-        "masked_images": len(cache.masked_rows),
         "epochs": run.settings.epochs,
         "seed": run.settings.seed,
         "selection": run.manifest.get("selection"),
         "watch_test": run.manifest.get("watch_test"),
+    }
+
+
+def evaluate_released(
+    path: Path,
+    cache: FeatureCache,
+    *,
+    alpha: tuple[float, float] | None = None,
+    gzsl: bool = False,
+    czsl: bool = False,
+    margin: float | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Measure a checkpoint of the published MSDN on the test images of a cache.
+
+    Args:
+        path: the file of weights.
+        cache: features of the dataset that it was trained on, which need not hold word vectors.
+        alpha: weights of both branches in the prediction instead of those published for the dataset.
+        gzsl: see `evaluate_run`.
+        czsl: see `evaluate_run`.
+        margin: the prediction's margin instead of the checkpoint's own (1 as published).
+        device: where to compute.
+
+    Returns:
+        Figures in percent, and what they belong to; ready for JSON.
+    """
+    settings = preset_settings("msdn", cache.annotations.dataset)
+    if alpha is not None:
+        settings = dataclasses.replace(settings, alpha=alpha)
+    released = load_released(path, cache, settings)
+    used = released.margin if margin is None else margin
+    return {
+        **measure_model(released.model, cache, used, gzsl=gzsl, czsl=czsl, device=device),
+        "model": settings.model,
+        "checkpoint": str(path),
+        "sha256": released.sha256,
+        "cache": str(cache.path),
+        "alpha": list(settings.alpha),
+        "ignored_backbone_tensors": released.backbone_tensors,
+        "selection": "unknown (published checkpoints were chosen on the test set)",
+    }
+
+
+def measure_model(
+    model: ZslModel, cache: FeatureCache, margin: float, *, gzsl: bool, czsl: bool, device: str
+) -> dict[str, Any]:
+    """Figures of a model on the cache's test images, chance levels, and what the features are."""
+    target = choose_device(device)
+    both = gzsl == czsl
+    evaluator = Evaluator(cache, target, "map")
+    figures = evaluator.measure(model.to(target), margin, gzsl=gzsl or both, czsl=czsl or both)
+    annotations = cache.annotations
+    chance = chance_levels(len(annotations.class_names), len(annotations.unseen_classes))
+    return {
+        **figures,
+        "dataset": annotations.dataset,
+        "weights": cache.provenance["weights"]["kind"],
+        "margin": margin,
+        "chance": {name: 100 * chance[name] for name in figures},
+        "masked_images": len(cache.masked_rows),
     }
 
 

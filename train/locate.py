@@ -1,14 +1,31 @@
-"""Finds the cache that a run was trained on, also after it was moved or the home was."""
+"""Finds the cache that a dataset means, or that a run was trained on, also after it or the home was moved."""
 
 import logging
 from pathlib import Path
 
 from msdn.cache import CacheError, FeatureCache, Home
-from msdn.cache.find import find_caches
+from msdn.cache.errors import WrongUsageError
+from msdn.cache.find import choose_cache, find_caches
 from msdn.train.errors import RunError
 from msdn.train.runs import Run
 
 log = logging.getLogger(__name__)
+
+
+def open_dataset_cache(home: Home, dataset: str | None, given: Path | None) -> FeatureCache:
+    """Open the given cache, else the only one of the dataset; one of another dataset is refused."""
+    if given is not None:
+        path = given
+    elif dataset is not None:
+        path = choose_cache(home, dataset, None)
+    else:
+        raise WrongUsageError("which features? Give their file with --cache, or --dataset NAME")
+    cache = FeatureCache(path)
+    found = cache.annotations.dataset
+    if dataset not in (None, found):
+        cache.close()
+        raise RunError(f"{path}: features of '{found}', not of '{dataset}'; give others with --cache")
+    return cache
 
 
 def open_run_cache(home: Home, run: Run, given: Path | None = None) -> FeatureCache:

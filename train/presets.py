@@ -38,6 +38,8 @@ _MSDN: dict[str, Overrides] = {
         "normalize_vectors": True,  # only on AWA2
         "negative_attributes": "missing",  # −1 marks a missing value there
     },
+    # FLO has no settings of MSDN published, nor names of attributes that words could be looked up for.
+    "flo": {"vectors": "learned"},
     # Drawn birds: ours, chosen on validation classes by benchmarks/tune_plumage.py (docs/results.md).
     "plumage": {
         "epochs": 30,

@@ -49,10 +49,23 @@ def figures_table(result: Mapping[str, Any]) -> Table:
 
 def figures_notes(result: Mapping[str, Any]) -> list[str]:
     """What the figures belong to, and how the weights were chosen."""
-    lines = [f"run: {result['run']}", f"margin: {result['margin']:g}", f"selection: {result['selection']}"]
-    if result["watch_test"]:
+    lines = _released_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
+    lines += [f"margin: {result['margin']:g}", f"selection: {result['selection']}"]
+    if result.get("watch_test"):
         lines.append("test figures were shown while training (--watch-test)")
     return lines + provenance_notes(result["weights"], result["masked_images"])
+
+
+def _released_notes(result: Mapping[str, Any]) -> list[str]:
+    left_out = result["ignored_backbone_tensors"]
+    return [
+        f"checkpoint: {result['checkpoint']}",
+        f"sha256: {result['sha256']}",
+        f"cache: {result['cache']}",
+        "weights of the backbone: those of the cache"
+        + (f" ({left_out} tensors of one in the checkpoint left out)" if left_out else ""),
+        f"alpha: {result['alpha'][0]:g} {result['alpha'][1]:g}",
+    ]
 
 
 def percent(value: float | None) -> str:

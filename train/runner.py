@@ -60,7 +60,7 @@ def train_model(
         on_start: called with the run before the first epoch.
         on_epoch: called with each epoch's record.
     """
-    check_buildable(problem_of(cache), settings.model)
+    check_buildable(cache, settings)
     if not len(cache.rows("trainval")):
         raise TrainError(f"{cache.path}: all training images are masked, there is nothing to train on")
     facts = {

@@ -124,11 +124,14 @@ def find_runs(runs: Path, *, dataset: str | None = None, model: str | None = Non
 
 
 def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model: str | None = None) -> Run:
-    """The latest finished, or unfinished, run; raises a `RunError` that says what there is instead."""
+    """The latest finished, or unfinished, run; raises a `RunError` that says what there is instead.
+
+    Of unfinished ones a failed run comes last: continued, it most likely fails again.
+    """
     candidates = find_runs(runs, dataset=dataset, model=model)
     fitting = [run for run in candidates if run.finished == finished]
     if fitting:
-        return fitting[-1]
+        return ([run for run in fitting if run.manifest["status"] != "failed"] or fitting)[-1]
     what = " ".join(filter(None, ("finished" if finished else "unfinished", model, "run")))
     of = f" of '{dataset}'" if dataset else ""
     raise RunError(f"no {what}{of} in {runs}; {_advice(candidates, finished, dataset)}")

@@ -48,6 +48,11 @@ class TrainSettings:
     distillation: str = _setting(
         "released", "Jensen-Shannon and weighted distance (released) or eq. (8) (paper).", choices=FORMS
     )
+    vectors: str = _setting(
+        "given",
+        "Attribute vectors at the start: those of the cache, or random ones, learned from scratch.",
+        choices=("given", "learned"),
+    )
     normalize_vectors: bool = _setting(False, "Normalise the attribute vectors again in every forward pass.")
     negative_attributes: str = _setting(
         "keep",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from msdn.cache import FeatureCache, Home
-from msdn.cache.find import choose_cache
+from msdn.cache import Home
+from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.errors import RunError
 from msdn.train.models.registry import MODELS, model_entry
@@ -55,7 +55,7 @@ def _settings_option(field: "dataclasses.Field[Any]") -> Callable[[Callable[...,
 
 
 @click.command()
-@click.option("--dataset", metavar="NAME", help="The dataset whose features to train on.")
+@click.option("--dataset", metavar="NAME|FOLDER", help="The dataset whose features to train on.")
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="The features, where the dataset has several caches."
 )
@@ -78,7 +78,7 @@ def _settings_option(field: "dataclasses.Field[Any]") -> Callable[[Callable[...,
     metavar="[RUN]",
     is_flag=False,
     flag_value=_LATEST,
-    help="Continue an interrupted run: that folder or name, or the latest one (of --dataset).",
+    help="Continue an interrupted run: that folder or name, or the latest one (of --dataset), failed ones last.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @home_option
@@ -100,6 +100,7 @@ def train(
     The preset's number of epochs is trained and the last epoch's weights are kept: nothing is chosen on test images.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
+    dataset = dataset and dataset_name(dataset)
     if resume is None:
         if dataset is None:
             raise click.UsageError("Missing option '--dataset'.")
@@ -127,9 +128,9 @@ def _start(
     model_entry(model).check_overrides(overrides)
     preset, task = preset or PRESET_NAMES[0], task or TASKS[0]
     settings = dataclasses.replace(preset_settings(model, dataset, preset=preset, task=task), **overrides)
-    with FeatureCache(choose_cache(home, dataset, cache)) as opened:
-        if opened.annotations.dataset != dataset:
-            raise RunError(f"{opened.path}: features of '{opened.annotations.dataset}', not of '{dataset}'")
+    from msdn.train.locate import open_dataset_cache
+
+    with open_dataset_cache(home, dataset, cache) as opened:
         _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
         from msdn.train.runner import train_model
 

@@ -6,10 +6,7 @@ CUB = DatasetSpec(
     name="cub",
     images="CUB_200_2011/images",
     annotations="xlsa17/data/CUB",
-    how_to_get=(
-        "unpack CUB_200_2011.tgz (data.caltech.edu/records/65de6-vp158) and xlsa17.zip "
-        "(datasets.d2.mpi-inf.mpg.de/xian/xlsa17.zip) there"
-    ),
+    how_to_get="'msdn data download cub' fetches it",
     attribute_names=(
         "CUB_200_2011/attributes/attributes.txt",
         "attributes.txt",

@@ -1,29 +1,46 @@
-"""The datasets by name. A new one is a file beside this and a line here."""
+"""The datasets by name, and folders of one's own. A new named one is a file beside this and a line here."""
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home
+from msdn.cache.names import dataset_name
+from msdn.extract.datasets.awa2 import AWA2
 from msdn.extract.datasets.cub import CUB
+from msdn.extract.datasets.flo import FLO
 from msdn.extract.datasets.plumage import PLUMAGE
 from msdn.extract.datasets.spec import Dataset, DatasetSpec
-from msdn.extract.datasets.xlsa17 import read_annotations
+from msdn.extract.datasets.sun import SUN
+from msdn.extract.datasets.xlsa17 import read_dataset
 from msdn.extract.errors import DatasetError
 
-DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (CUB, PLUMAGE)}
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (CUB, SUN, AWA2, FLO, PLUMAGE)}
 
 
 def find_spec(name: str) -> DatasetSpec:
     """Return the dataset of that name, or raise an error that lists the known ones."""
     if name not in DATASETS:
-        raise UnknownNameError("dataset", name, DATASETS)
+        raise UnknownNameError("dataset", name, DATASETS, ", or the path of a folder of your own")
     return DATASETS[name]
 
 
-def open_dataset(name: str, home: Home, on_making: Callable[[int, int], None] | None = None) -> Dataset:
-    """Read a dataset's annotations; draw it first where it ships as code and is not there yet."""
-    spec = find_spec(name)
+def is_own_folder(text: str) -> bool:
+    """Whether `--dataset` names a folder of the user's own rather than a known dataset."""
+    return text not in DATASETS and (dataset_name(text) != text or Path(text).is_dir())
+
+
+def open_dataset(text: str, home: Home, on_making: Callable[[int, int], None] | None = None) -> Dataset:
+    """Read the annotations of a known dataset or of a folder of one's own.
+
+    A dataset that ships as code is drawn first where it is not there yet.
+    """
+    if is_own_folder(text):
+        from msdn.extract.own.folder import open_own_dataset  # it asks this file for the known names
+
+        return open_own_dataset(Path(text).expanduser())
+    spec = find_spec(text)
     image_folder = home.data / spec.images
     if spec.make is not None and not image_folder.is_dir():
         home.data.mkdir(parents=True, exist_ok=True)
@@ -32,6 +49,6 @@ def open_dataset(name: str, home: Home, on_making: Callable[[int, int], None] | 
     for folder in (image_folder, home.data / spec.annotations):
         if not folder.is_dir():
             raise DatasetError(
-                f"dataset '{name}' is not in {home.data}: {folder} is missing; {spec.how_to_get}"
+                f"dataset '{spec.name}' is not in {home.data}: {folder} is missing; {spec.how_to_get}"
             )
-    return Dataset(read_annotations(spec, home.data), image_folder)
+    return read_dataset(spec, home.data)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from msdn.cache.annotations import Annotations
 
@@ -17,6 +18,7 @@ class DatasetSpec:
         attribute_names: files that may hold the attributes' names, the first that exists is read.
         attribute_vectors: an .npz file with the array `vectors` [K, D], read where it exists.
         counts: known sizes of splits, checked where given.
+        flat: all images lie in one folder, so that of the listed paths only the file's name counts.
         make: `module:function` that draws the dataset into a given folder, for one that ships with the project;
             called with the folder and a progress callback, and found only when needed.
     """
@@ -28,15 +30,23 @@ class DatasetSpec:
     attribute_names: tuple[str, ...] = ()
     attribute_vectors: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    flat: bool = False
     make: str | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset on disk: its annotations and the folder its image paths are relative to."""
+    """A dataset on disk.
+
+    Attributes:
+        annotations: what its files say.
+        image_folder: the folder its image paths are relative to.
+        sources: where the annotations come from, as plain JSON values; kept in the cache's provenance.
+    """
 
     annotations: Annotations
     image_folder: Path
+    sources: dict[str, Any] = field(default_factory=dict)
 
     def image_path(self, row: int) -> Path:
         """Where the image of a row lies."""

@@ -1,152 +1,99 @@
-"""Reads the annotation files of the Proposed Splits (xlsa17): `res101.mat` and `att_splits.mat`.
+"""Reads a dataset of the Proposed Splits (xlsa17): `res101.mat` and `att_splits.mat` together.
 
 Only labels, paths, splits and attributes are read: the features in `res101.mat` are another network's.
 """
 
 import re
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import scipy.io
 
 from msdn.cache.annotations import Annotations, check_annotations
+from msdn.extract.datasets import att_splits
 from msdn.extract.datasets.attributes import read_attribute_names, read_attribute_vectors
-from msdn.extract.datasets.spec import DatasetSpec
+from msdn.extract.datasets.lists import FETCH_AGAIN, count_from_0, load_lists, unwrap_texts
+from msdn.extract.datasets.matfile import read_created
+from msdn.extract.datasets.spec import Dataset, DatasetSpec
 from msdn.extract.errors import DatasetError
 
+FILE = "res101.mat"
 IMAGE_ROOT = re.compile(r".*(?:^|/)(?:images|JPEGImages)/+")  # greedy: anchors on the last one
-PUBLISHED = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
-DIVISION = ("train_loc", "val_loc")
-OPTIONAL = {"allclasses_names", *DIVISION}
-FETCH_AGAIN = "fetch the Proposed Splits (xlsa17.zip) again"
 
 
-def read_annotations(spec: DatasetSpec, data: Path) -> Annotations:
+def read_dataset(spec: DatasetSpec, data: Path) -> Dataset:
     """Read and check everything the annotation files say about a dataset."""
     folder = data / spec.annotations
-    images = _load(folder / "res101.mat", "image_files", one_based=("labels",))
-    classes = _load(
-        folder / "att_splits.mat",
-        "original_att",
-        "allclasses_names",
-        one_based=(*PUBLISHED.values(), *DIVISION),
-    )
-    labels, attributes = images["labels"], classes["original_att"].T
-    paths = tuple(cut_image_root(path) for path in _texts(folder, images["image_files"]))
-    splits = {name: np.sort(classes[key]) for name, key in PUBLISHED.items()}
-    _check_lists(folder, labels, len(paths), attributes)
-    _check_versions(folder, splits, len(paths))
+    images = load_lists(folder / FILE, needed=("labels", "image_files"))
+    labels = count_from_0(folder / FILE, "labels", images["labels"])
+    files = unwrap_texts(folder / FILE, images["image_files"])
+    paths = tuple(cut_image_root(path, spec.flat) for path in files)
+    classes = att_splits.read_class_table(folder / att_splits.FILE)
+    _check_labels(folder, labels, len(paths), len(classes.attributes))
+    names = classes.names or _name_classes(labels, paths, len(classes.attributes))
+    count = classes.attributes.shape[1]
+    attribute_names = read_attribute_names(data, spec.attribute_names, count)
+    vectors = read_attribute_vectors(data, spec.attribute_vectors, attribute_names, count)
     annotations = Annotations(
         dataset=spec.name,
         image_paths=paths,
         labels=labels,
-        class_names=_name_classes(folder, classes, labels, paths, len(attributes)),
-        attributes=attributes.astype(np.float64),
-        attribute_names=read_attribute_names(data, spec.attribute_names, attributes.shape[1]),
-        attribute_vectors=read_attribute_vectors(data, spec.attribute_vectors),
-        splits=splits | divide_trainval(splits["trainval"], labels, *(classes.get(key) for key in DIVISION)),
+        class_names=names,
+        attributes=classes.attributes,
+        attribute_names=attribute_names,
+        attribute_vectors=None if vectors is None else vectors.values,
+        splits=att_splits.read_splits(folder / att_splits.FILE, labels),
     )
     check_annotations(annotations)
-    _check_counts(spec, annotations)
-    return annotations
+    _check_counts(spec, folder / att_splits.FILE, annotations)
+    sources = {"lists": _describe_lists(folder)} | ({} if vectors is None else {"vectors": vectors.source})
+    return Dataset(annotations, data / spec.images, sources)
 
 
-def cut_image_root(path: str) -> str:
-    """Return the path below the last `images/` or `JPEGImages/`, whatever machine it was written on."""
-    return IMAGE_ROOT.sub("", path.replace("\\", "/"))
+def _describe_lists(folder: Path) -> dict[str, Any]:
+    """Say which copy of the lists this is: the dates in the files' headers, and the splits' hash."""
+    lists, splits = (folder / name for name in (FILE, att_splits.FILE))
+    return {
+        FILE: read_created(lists) or "undated",
+        att_splits.FILE: read_created(splits) or "undated",
+        f"{att_splits.FILE} sha256": sha256(splits.read_bytes()).hexdigest(),
+    }
 
 
-def divide_trainval(
-    trainval: np.ndarray, labels: np.ndarray, train: np.ndarray | None, val: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """Divide trainval by class into train and val.
+def cut_image_root(path: str, flat: bool = False) -> str:
+    """Return the path below the last `images/` or `JPEGImages/`, whatever machine it was written on.
 
-    The published `train` and `val` rows decide where their classes are disjoint and are the seen ones;
-    else every third seen class is a validation class.
+    Of a `flat` dataset, whose images all lie in one folder, only the file's name counts.
     """
-    seen = np.unique(labels[trainval])
-    val_classes = seen[2::3]
-    if train is not None and val is not None and max([*train, *val], default=0) < len(labels):
-        both = [np.unique(labels[rows]) for rows in (train, val)]
-        if not len(np.intersect1d(both[0], both[1])) and np.array_equal(np.union1d(both[0], both[1]), seen):
-            val_classes = both[1]
-    is_val = np.isin(labels[trainval], val_classes)
-    return {"train": trainval[~is_val], "val": trainval[is_val]}
+    path = path.replace("\\", "/")
+    return path.rpartition("/")[2] if flat else IMAGE_ROOT.sub("", path)
 
 
-def _load(path: Path, *names: str, one_based: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Read variables of a .mat file, those that count from 1 as int64 arrays that count from 0."""
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file; it belongs to the Proposed Splits (xlsa17)")
-    try:
-        found = scipy.io.loadmat(path, variable_names=[*names, *one_based])
-    except Exception as error:  # SciPy raises nearly anything on damaged files
-        raise DatasetError(f"{path}: cannot be read as a MATLAB file ({error}); {FETCH_AGAIN}") from error
-    missing = [name for name in (*names, *one_based) if name not in found and name not in OPTIONAL]
-    if missing:
-        raise DatasetError(
-            f"{path}: '{missing[0]}' is missing; is it the file of the Proposed Splits (xlsa17)?"
-        )
-    arrays = {name: found[name] for name in names if name in found}
-    return arrays | {name: _count_from_0(path, name, found[name]) for name in one_based if name in found}
-
-
-def _count_from_0(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    values = np.asarray(array).reshape(-1)
-    numeric = values.dtype.kind in "iuf"
-    if not numeric or not ((values >= 0) & (values < 2**31) & (values == np.floor(values))).all():
-        raise DatasetError(f"{path}: '{name}' holds something else than whole numbers; {FETCH_AGAIN}")
-    return values.astype(np.int64) - 1  # some copies hold uint8: widened before 1 is subtracted
-
-
-def _texts(folder: Path, cells: np.ndarray) -> list[str]:
-    try:
-        return [str(np.asarray(cell).reshape(-1)[0]) for cell in np.asarray(cells).reshape(-1)]
-    except IndexError as error:
-        raise DatasetError(f"{folder}: a list of names holds an empty one; {FETCH_AGAIN}") from error
-
-
-def _name_classes(
-    folder: Path, classes: dict[str, np.ndarray], labels: np.ndarray, paths: tuple[str, ...], count: int
-) -> tuple[str, ...]:
-    if "allclasses_names" in classes:
-        return tuple(_texts(folder, classes["allclasses_names"]))
-    names = [f"class {number + 1}" for number in range(count)]
+def _name_classes(labels: np.ndarray, paths: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Name classes that the lists do not name: by their image folders, or else by plain numbers."""
+    numbers = [f"class {number + 1}" for number in range(count)]
+    names = list(numbers)
     for label, path in zip(labels, paths, strict=True):
         names[label] = Path(path).parent.name
-    return tuple(names)
+    return tuple(names if all(names) and len(set(names)) == count else numbers)
 
 
-def _check_lists(folder: Path, labels: np.ndarray, n: int, attributes: np.ndarray) -> None:
-    if attributes.ndim != 2 or attributes.dtype.kind not in "iuf":
-        raise DatasetError(f"{folder}: 'original_att' is no table of numbers; {FETCH_AGAIN}")
+def _check_labels(folder: Path, labels: np.ndarray, n: int, classes: int) -> None:
     if len(labels) != n or n == 0:
-        raise DatasetError(f"{folder}/res101.mat: {len(labels)} labels for {n} images; {FETCH_AGAIN}")
-    if labels.min() < 0 or labels.max() >= len(attributes):
+        raise DatasetError(f"{folder / FILE}: {len(labels)} labels for {n} images; {FETCH_AGAIN}")
+    if labels.min() < 0 or labels.max() >= classes:
         raise DatasetError(
-            f"{folder}: labels run from {labels.min() + 1} to {labels.max() + 1}, but att_splits.mat has "
-            f"attributes of {len(attributes)} classes; {FETCH_AGAIN}"
+            f"{folder / FILE}: labels run from {labels.min() + 1} to {labels.max() + 1}, but {att_splits.FILE} has "
+            f"attributes of {classes} classes; {FETCH_AGAIN}"
         )
 
 
-def _check_versions(folder: Path, splits: dict[str, np.ndarray], n: int) -> None:
-    for name, rows in splits.items():
-        if len(rows) and not 0 <= rows[0] <= rows[-1] < n:
-            raise DatasetError(f"{folder}: '{name}' points at image {rows[-1] + 1}, but res101.mat lists {n}")
-    tests = np.union1d(splits["test_seen"], splits["test_unseen"])
-    shared = np.intersect1d(splits["trainval"], tests)
-    if len(shared):
-        raise DatasetError(
-            f"{folder}/att_splits.mat: {len(shared)} training images are test images too; this is version 1 of the "
-            "splits, get version 2 (xlsa17.zip)"
-        )
-
-
-def _check_counts(spec: DatasetSpec, annotations: Annotations) -> None:
+def _check_counts(spec: DatasetSpec, file: Path, annotations: Annotations) -> None:
     for name, expected in spec.counts.items():
         got = len(annotations.splits[name])
         if got != expected:
             raise DatasetError(
-                f"dataset '{spec.name}': split '{name}' has {got} images, expected {expected}; get version 2 of the "
-                "Proposed Splits (xlsa17.zip)"
+                f"{file} (file of {read_created(file) or 'unknown date'}): split '{name}' of '{spec.name}' has {got} "
+                f"images, expected {expected}; get version 2 of the Proposed Splits (xlsa17.zip)"
             )

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from msdn.cache import FeatureCache
 from msdn.train.errors import TrainError
 from msdn.train.models.registry import model_entry
 from msdn.train.problem import Problem
@@ -27,18 +28,19 @@ class ZslModel(nn.Module):
         raise NotImplementedError
 
 
-def check_buildable(problem: Problem, model: str) -> None:
-    """Raise a `TrainError` when the features lack what the model needs."""
-    if model_entry(model).needs_vectors and problem.attribute_vectors is None:
+def check_buildable(cache: FeatureCache, settings: TrainSettings) -> None:
+    """Raise a `TrainError` when the cache lacks what the model needs."""
+    wanted = model_entry(settings.model).needs_vectors and settings.vectors == "given"
+    if wanted and cache.annotations.attribute_vectors is None:
         raise TrainError(
-            f"the model '{model}' needs a word vector of every attribute, and this cache holds none: "
-            "give the dataset attribute vectors and extract again, or train '--model baseline', which needs none"
+            f"{cache.path}: holds no attribute vectors, and the model '{settings.model}' needs one of every attribute; "
+            f"make them with 'msdn data vectors {cache.annotations.dataset}' and add them with "
+            f"'msdn cache annotate {cache.path} --vectors FILE', or train with --vectors learned, or --model baseline"
         )
 
 
 def build_model(problem: Problem, settings: TrainSettings) -> ZslModel:
     """Build the model that the settings name, with weights drawn from torch's global generator."""
-    check_buildable(problem, settings.model)
     module, function = model_entry(settings.model).build.split(":")
     model: ZslModel = getattr(import_module(module), function)(problem, settings)
     return model

@@ -17,6 +17,8 @@ from msdn.train.models.regions import inverse_norms
 from msdn.train.problem import Problem
 from msdn.train.settings import TrainSettings
 
+_LEARNED_SIZE = 300  # D of vectors learned from scratch, as the published word vectors have
+
 
 class BranchScores(NamedTuple):
     """Class scores of both branches, [B, C] each, without margin."""
@@ -129,9 +131,13 @@ class Msdn(ZslModel):
 
 def build_msdn(problem: Problem, settings: TrainSettings) -> Msdn:
     """MSDN for a dataset."""
+    if settings.vectors == "learned":
+        vectors = torch.randn(problem.attributes.shape[1], _LEARNED_SIZE)  # [K, D]
+    else:
+        vectors = torch.tensor(problem.attribute_vectors).float()
     return Msdn(
         class_space_of(problem, settings),
-        torch.tensor(problem.attribute_vectors).float(),
+        vectors,
         problem.channels,
         lambda_cal=settings.lambda_cal,
         lambda_distill=settings.lambda_distill,

@@ -18,7 +18,7 @@ class ModelEntry:
     Attributes:
         build: `module:function`, called with the `Problem` and the `TrainSettings`, returns a `ZslModel`.
         settings: the settings that it has; those that no model lists belong to the trainer.
-        needs_vectors: whether it needs a word vector of every attribute.
+        needs_vectors: whether it needs a word vector of every attribute, unless the settings have it learn them.
     """
 
     name: str
@@ -56,6 +56,7 @@ MODELS = {
                 "alpha",
                 "va_form",
                 "distillation",
+                "vectors",
                 "normalize_vectors",
             ),
             needs_vectors=True,

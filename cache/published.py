@@ -1,0 +1,169 @@
+"""The layout of the published feature files: what DAZLE's, TransZero's, MSDN's and DEDN's scripts read.
+
+`feature_map` (N, F, h, w) float32 and 0-based lists beside it. What that layout has no place for goes into a group
+of its own, which those scripts pass over.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from msdn.cache.annotations import SPLIT_NAMES, Annotations
+from msdn.cache.errors import CacheError
+from msdn.cache.reader import FeatureCache
+
+MAPS = "feature_map"
+LOCATIONS = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
+EXTRA = "msdn"
+BLOCK_BYTES = 2**28  # of float32 maps in memory at once
+LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unpacked more than once
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """What a published feature file says beside its features.
+
+    Attributes:
+        labels: [N], 0-based.
+        splits: rows of `LOCATIONS`, and of train and val where a file of our own says them.
+        attributes: [C, K], raw.
+        attribute_vectors: [K, D], or None.
+        shape: (N, F, h, w).
+        names: image paths, class names, attribute names: only in a file of our own.
+        provenance: of the cache it was exported from, or None.
+        masked: rows without features, with the reason.
+    """
+
+    labels: np.ndarray
+    splits: dict[str, np.ndarray]
+    attributes: np.ndarray
+    attribute_vectors: np.ndarray | None
+    shape: tuple[int, int, int, int]
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    provenance: dict[str, Any] | None = None
+    masked: dict[int, str] = field(default_factory=dict)
+
+
+def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:
+    """Write a cache's features and annotations to `path` in the published layout."""
+    n, h, w, f = cache.shape
+    making = path.with_name(path.name + ".partial")
+    with h5py.File(making, "w") as file:
+        maps = file.create_dataset(
+            MAPS, (n, f, h, w), np.float32, chunks=(1, f, h, w), compression="gzip" if compress else None
+        )
+        _write_lists(file, cache.annotations, cache)
+        good = np.setdiff1d(np.arange(n), cache.masked_rows)
+        step = max(1, BLOCK_BYTES // (h * w * f * 4))
+        for start in range(0, len(good), step):
+            rows = good[start : start + step]
+            block = cache.read_rows(rows).reshape(len(rows), h, w, f)
+            maps[rows] = block.transpose(0, 3, 1, 2).astype(np.float32)
+    making.replace(path)
+
+
+def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:
+    file["labels"] = a.labels
+    for name, key in LOCATIONS.items():
+        file[key] = cache.rows(name)
+    lengths = np.linalg.norm(a.attributes, axis=1, keepdims=True)
+    file["att"] = a.attributes / np.where(lengths, lengths, 1)
+    file["original_att"] = a.attributes
+    if a.attribute_vectors is not None:
+        file["w2v_att"] = a.attribute_vectors
+    extra = file.create_group(EXTRA)
+    extra.attrs["provenance"] = json.dumps(cache.provenance, sort_keys=True)
+    extra.attrs["masked"] = json.dumps(cache.mask_reasons)
+    for name in ("image_paths", "class_names", "attribute_names"):
+        texts = getattr(a, name)
+        extra.create_dataset(name, data=list(texts), dtype=h5py.string_dtype(), shape=(len(texts),))
+    for name in SPLIT_NAMES:
+        extra[f"splits/{name}"] = a.splits[name]
+
+
+@contextmanager
+def open_published(path: Path) -> Iterator[h5py.File]:
+    """Open such a file, and turn what goes wrong inside it into a sentence."""
+    if not path.is_file():
+        raise CacheError(f"{path}: no such file")
+    if not h5py.is_hdf5(path):
+        raise CacheError(f"{path}: not an HDF5 file, expected a published feature file with '{MAPS}'")
+    try:
+        with h5py.File(path, "r", rdcc_nbytes=BLOCK_BYTES) as file:
+            yield file
+    except CacheError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CacheError(f"{path}: damaged, or no published feature file ({what})") from error
+
+
+def read_lists(path: Path, file: h5py.File) -> PublishedFile:
+    """Read everything but the features."""
+    for name in (MAPS, "labels", *LOCATIONS.values()):
+        if name not in file:
+            raise CacheError(f"{path}: '{name}' is missing, expected a published feature file")
+    if "original_att" not in file and "att" not in file:
+        raise CacheError(
+            f"{path}: neither 'original_att' nor 'att' is there, expected a published feature file"
+        )
+    shape = file[MAPS].shape
+    if len(shape) != 4 or file[MAPS].dtype.kind != "f" or 0 in shape:
+        raise CacheError(
+            f"{path}: '{MAPS}' is {file[MAPS].dtype} of shape {shape}, expected float (N, 2048, h, w)"
+        )
+    splits = {name: _whole_numbers(path, file, key) for name, key in LOCATIONS.items()}
+    attributes = file["original_att" if "original_att" in file else "att"][()]
+    lists = PublishedFile(
+        labels=_whole_numbers(path, file, "labels"),
+        splits={name: np.sort(rows) for name, rows in splits.items()},
+        attributes=np.asarray(attributes, np.float64),
+        attribute_vectors=np.asarray(file["w2v_att"][()], np.float32) if "w2v_att" in file else None,
+        shape=shape,
+    )
+    if len(lists.labels) != shape[0]:
+        raise CacheError(f"{path}: {len(lists.labels)} labels for {shape[0]} feature maps")
+    return replace(lists, **_read_extra(file[EXTRA])) if EXTRA in file else lists
+
+
+def _whole_numbers(path: Path, file: h5py.File, name: str) -> np.ndarray:
+    values = np.asarray(file[name][()]).reshape(-1)
+    if values.dtype.kind not in "iuf" or not (values == np.floor(values)).all():
+        raise CacheError(f"{path}: '{name}' holds something else than whole numbers")
+    return values.astype(np.int64)
+
+
+def _read_extra(extra: h5py.Group) -> dict[str, Any]:
+    names = ("image_paths", "class_names", "attribute_names")
+    texts = {name: tuple(extra[name].asstr()[()].tolist()) if len(extra[name]) else () for name in names}
+    reasons = json.loads(str(extra.attrs["masked"]))
+    return {
+        "names": texts,
+        "provenance": json.loads(str(extra.attrs["provenance"])),
+        "masked": {int(row): str(reason) for row, reason in reasons.items()},
+        "splits": {name: extra[f"splits/{name}"][()] for name in SPLIT_NAMES},
+    }
+
+
+def read_blocks(file: h5py.File, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield row numbers and their features [n, h, w, F] as stored, in order.
+
+    Blocks follow the file's chunks: one that is compressed across many images is unpacked once, not once an image.
+    """
+    maps = file[MAPS]
+    n, f, h, w = maps.shape
+    step = max(1, BLOCK_BYTES // (f * h * w * 4))
+    chunk = maps.chunks[0] if maps.chunks else 1
+    if chunk <= LARGEST_CHUNK * step:
+        step = max(chunk, step // chunk * chunk)
+    for start in range(0, n, step):
+        wanted = rows[(rows >= start) & (rows < start + step)]
+        if len(wanted):
+            block = maps[start : min(n, start + step)]
+            yield wanted, block[wanted - start].transpose(0, 2, 3, 1)

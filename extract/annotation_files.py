@@ -1,0 +1,60 @@
+"""Replaces parts of a cache's annotations by what files say: vectors, splits, or class attributes."""
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from msdn.cache.annotations import Annotations
+from msdn.extract.datasets import att_splits
+from msdn.extract.errors import DatasetError
+from msdn.extract.own.splits import read_splits_csv
+from msdn.extract.own.table import read_attributes_csv
+from msdn.extract.vectors.file import read_vectors
+
+Change = tuple[Annotations, dict[str, Any]]
+
+
+def apply_files(a: Annotations, vectors: Path | None, splits: Path | None, attributes: Path | None) -> Change:
+    """Return the annotations with what the files say, and where that comes from.
+
+    Attributes come first: vectors belong to the new ones.
+    """
+    sources: dict[str, Any] = {}
+    if attributes is not None:
+        a = _with_attributes(a, attributes)
+        sources["attributes"] = _describe(attributes)
+    if vectors is not None:
+        read = read_vectors(vectors, a.attribute_names, a.attributes.shape[1])
+        a = replace(a, attribute_vectors=read.values)
+        sources["vectors"] = read.source
+    if splits is not None:
+        a = replace(a, splits=_read_splits(a, splits))
+        sources["splits"] = _describe(splits)
+    return a, sources
+
+
+def _with_attributes(a: Annotations, path: Path) -> Annotations:
+    if path.suffix.lower() == ".csv":
+        table = read_attributes_csv(path, a.class_names)
+        names, values = table.attribute_names, table.values
+    else:
+        classes = att_splits.read_class_table(path)
+        if classes.names and classes.names != a.class_names:
+            raise DatasetError(f"{path}: its classes are not those of the cache, or in another order")
+        names, values = a.attribute_names, classes.attributes
+    if values.shape[1] != a.attributes.shape[1]:
+        names = () if path.suffix.lower() != ".csv" else names
+    same = values.shape[1] == a.attributes.shape[1] and names == a.attribute_names
+    kept = a.attribute_vectors if same else None  # vectors of other attributes would be wrong ones
+    return replace(a, attributes=values, attribute_names=names, attribute_vectors=kept)
+
+
+def _read_splits(a: Annotations, path: Path) -> dict[str, Any]:
+    if path.suffix.lower() == ".csv":
+        return read_splits_csv(path, a.image_paths, a.labels, a.class_names)
+    return att_splits.read_splits(path, a.labels)
+
+
+def _describe(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}

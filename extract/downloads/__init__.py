@@ -1,0 +1,1 @@
+"""Fetches datasets, word vectors and weights: resumed, checked, unpacked safely, placed whole."""

@@ -1,0 +1,142 @@
+"""Lists the images of `images/<class>/…`, and tells which of them cannot be opened."""
+
+import os
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from msdn.extract.own.mistakes import Mistake, is_odd, quote
+
+ENDINGS = ("jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp")
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # left by other systems, as are hidden files
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The images below a folder.
+
+    Attributes:
+        paths: their paths relative to that folder, with `/`, sorted; the first part is the class folder.
+        folders: the class folders, sorted, those without images too.
+    """
+
+    paths: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
+def class_of(path: str) -> str:
+    """Return the class that an image's path says, spelt as CSV files are read."""
+    return unicodedata.normalize("NFC", path.partition("/")[0])
+
+
+def list_images(root: Path, found: list[Mistake]) -> ImageList:
+    """List the images below `root`; what is no image, or cannot be one, is named in `found`."""
+    folders: list[str] = []
+    paths: list[str] = []
+    for folder in sorted(root.iterdir()):
+        name = folder.name
+        if _is_junk(name):
+            continue
+        if is_odd(name) or name != name.strip():
+            found.append(Mistake(folder, "the name has odd characters or outer spaces; rename the folder"))
+        elif folder.is_dir():
+            folders.append(name)
+            paths += [f"{name}/{path}" for path in _list_class(folder, found)]
+        elif folder.is_symlink() and not folder.exists():
+            found.append(Mistake(folder, "is a link to a folder that is not there"))
+        else:
+            found.append(
+                Mistake(folder, "lies beside the class folders; move it into the folder of its class")
+            )
+    found += _find_twins(root, folders)
+    return ImageList(tuple(sorted(paths)), tuple(folders))
+
+
+def _list_class(folder: Path, found: list[Mistake]) -> list[str]:
+    """List a class's images relative to its folder, which may be a link; folders deeper down may not."""
+    paths: list[str] = []
+
+    def complain(error: OSError) -> None:
+        found.append(Mistake(Path(error.filename), f"the folder cannot be opened ({error.strerror})"))
+
+    for place, inner, files in os.walk(folder, onerror=complain):
+        inner[:] = [name for name in inner if not _is_junk(name)]
+        for name in inner:
+            if (Path(place) / name).is_symlink():
+                found.append(
+                    Mistake(
+                        Path(place) / name, "is a link to a folder, which is not followed; copy the folder"
+                    )
+                )
+        for file in (Path(place) / name for name in files if not _is_junk(name)):
+            path = file.relative_to(folder).as_posix()
+            complaint = _complain_of_name(path) or _complain_of_kind(file)
+            if complaint:
+                found.append(Mistake(file, complaint))
+            else:
+                paths.append(path)
+    found += _find_twins(folder, sorted(paths))
+    return paths
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def _complain_of_name(path: str) -> str:
+    if is_odd(path):
+        return "the file's name has odd characters; rename it"
+    if Path(path).suffix.lower().removeprefix(".") not in ENDINGS:
+        return (
+            f"is no image by its name, which ends in none of {', '.join(ENDINGS)}; convert it or move it away"
+        )
+    return ""
+
+
+def _complain_of_kind(file: Path) -> str:
+    if not file.exists():
+        return "is a link to a file that is not there"
+    if not file.is_file():
+        return "is neither a file nor a folder; remove it"
+    return ""
+
+
+def _find_twins(root: Path, names: Iterable[str]) -> list[Mistake]:
+    """Find names that are the same to a file system which ignores case."""
+    first: dict[str, str] = {}
+    twins = []
+    for name in names:
+        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            twins.append(
+                Mistake(
+                    root / name,
+                    f"only upper and lower case, or the spelling of accents, tell it from {quote(other)}; rename one",
+                )
+            )
+    return twins
+
+
+def find_unreadable(root: Path, paths: Iterable[str]) -> list[Mistake]:
+    """Open the header of every image, not its pixels, and name those that are no images inside."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # large pictures and odd EXIF are usable
+        complaints = [(root / path, _complain_of_content(root / path)) for path in paths]
+    return [Mistake(file, complaint) for file, complaint in complaints if complaint]
+
+
+def _complain_of_content(file: Path) -> str:
+    try:
+        if not file.stat().st_size:
+            return "the image file is empty; copy it again"
+        with Image.open(file):
+            return ""
+    except UnidentifiedImageError:
+        return "is no image inside, whatever its name says; save it anew as JPEG or PNG"
+    except Exception as error:  # Pillow's readers raise nearly anything on broken files
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return f"the image cannot be opened ({reason})"

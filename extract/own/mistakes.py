@@ -1,0 +1,68 @@
+"""What is wrong with a dataset of the user's own, and where."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msdn.extract.errors import DatasetError
+
+NAMED = 10
+LONGEST = 60  # letters of a cell that are shown
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing to mend.
+
+    Attributes:
+        file: the file or folder it is in.
+        message: what is wrong, and what to do.
+        line: the line it begins in, from 1, where there is one.
+    """
+
+    file: Path
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        """`file:line: message`, printable whatever the file's name holds."""
+        place = f"{self.file}:{self.line}" if self.line else f"{self.file}"
+        return escape(f"{place}: {self.message}")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Collects the mistakes of one file into a list that other files share."""
+
+    file: Path
+    found: list[Mistake]
+
+    def add(self, message: str, line: int | None = None) -> None:
+        """Note a mistake."""
+        self.found.append(Mistake(self.file, message, line))
+
+
+def escape(text: str) -> str:
+    """Write out the characters that a terminal or a UTF-8 file cannot take."""
+    return "".join(ascii(letter)[1:-1] if is_odd(letter) else letter for letter in text)
+
+
+def is_odd(text: str) -> bool:
+    """Whether a name holds control characters, or bytes that are not UTF-8."""
+    return any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
+
+
+def quote(text: str) -> str:
+    """Show a name or a cell, shortened where it is long."""
+    return f"'{text}'" if len(text) <= LONGEST else f"'{text[:LONGEST]}…'"
+
+
+def refuse(mistakes: Sequence[Mistake], advice: str = "") -> None:
+    """Raise a `DatasetError` that counts the mistakes and names the first ten; none are no error."""
+    if len(mistakes) == 1:
+        raise DatasetError(str(mistakes[0]))
+    if mistakes:
+        named = "".join(f"\n  {mistake}" for mistake in mistakes[:NAMED])
+        more = f"\n  and {len(mistakes) - NAMED} more" if len(mistakes) > NAMED else ""
+        raise DatasetError(f"{len(mistakes)} mistakes:{named}{more}" + (f"\n{advice}" if advice else ""))

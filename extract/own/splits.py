@@ -1,0 +1,147 @@
+"""Reads `splits.csv`: which classes are unseen, or which split each image is in."""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from msdn.cache.annotations import SPLIT_NAMES
+from msdn.extract.own.csv_rows import CsvTable, read_csv
+from msdn.extract.own.division import TRAINING, Images, complete_splits, divide_by_class
+from msdn.extract.own.mistakes import Mistake, Report, quote, refuse
+
+KINDS = ("seen", "unseen")
+FEWEST_SEEN = 2
+
+
+def read_splits_csv(
+    path: Path, image_paths: Sequence[str], labels: np.ndarray, class_names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Read the rows of all five splits, or raise a `DatasetError` that names the file's mistakes."""
+    found: list[Mistake] = []
+    splits = read_splits(path, Images(image_paths, labels, class_names), found)
+    refuse(found)
+    return splits
+
+
+def read_splits(path: Path, images: Images, found: list[Mistake]) -> dict[str, np.ndarray]:
+    """Read either form of the file; where `found` has gained mistakes, what is returned is not to be used."""
+    report, before = Report(path, found), len(found)
+    table = read_csv(report, ("image", "class"))
+    if table is None:
+        return {}
+    if tuple(map(str.lower, table.header.cells[1:])) != ("split",):
+        cells = ", ".join(quote(cell) for cell in table.header.cells[1:])
+        report.add(f"the header goes on with {cells}, expected 'split' alone", table.header.line)
+        return {}
+    by_class = table.header.cells[0].lower() == "class"
+    splits = (_read_classes if by_class else _read_images)(report, table, images)
+    if len(found) == before:
+        _find_too_few(report, splits, images.labels)
+    return splits
+
+
+def _read_classes(report: Report, table: CsvTable, images: Images) -> dict[str, np.ndarray]:
+    places = {name: number for number, name in enumerate(images.class_names)}
+    listed = _read_pairs(report, table, "class", places.get, KINDS)
+    _find_unlisted(report, "classes", images.class_names, listed)
+    return divide_by_class(images, {number for number, (kind, _) in listed.items() if kind == "unseen"})
+
+
+def _read_images(report: Report, table: CsvTable, images: Images) -> dict[str, np.ndarray]:
+    places = {unicodedata.normalize("NFC", name): row for row, name in enumerate(images.paths)}
+
+    def find(text: str) -> int | None:
+        plain = text.replace("\\", "/").removeprefix("./")
+        return next((places[t] for t in (text, plain, plain.removeprefix("images/")) if t in places), None)
+
+    before = len(report.found)
+    listed = _read_pairs(report, table, "image", find, SPLIT_NAMES)
+    _find_unlisted(report, "images", images.paths, listed)
+    if len(report.found) == before:
+        _find_contradictions(report, listed, images)
+    split_of = [listed[row][0] if row in listed else "" for row in range(len(images.paths))]
+    return complete_splits(np.array(split_of), images.labels)
+
+
+def _read_pairs(
+    report: Report,
+    table: CsvTable,
+    what: str,
+    find: Callable[[str], int | None],
+    known: Sequence[str],
+) -> dict[int, tuple[str, int]]:
+    """Return for every number that `find` gives to a first cell its split and line."""
+    listed: dict[int, tuple[str, int]] = {}
+    for row in table.rows:
+        name, split = row.cells[0], row.cells[1].lower()
+        number = find(name)
+        if number is not None and number in listed:
+            line = listed[number][1]
+            report.add(f"{what} {quote(name)} is in line {line} already; keep one", row.line)
+        elif number is not None:
+            listed[number] = (split, row.line)
+        elif row.whole:
+            report.add(f"there is no {what} {quote(name)}; mend the name or remove the row", row.line)
+        if row.whole and split not in known:
+            report.add(f"{quote(split)} is no split of {what} rows; expected {', '.join(known)}", row.line)
+    return listed
+
+
+def _find_unlisted(report: Report, what: str, names: Sequence[str], listed: Iterable[int]) -> None:
+    missing = sorted({*range(len(names))} - {*listed})
+    if missing:
+        example = quote(names[missing[0]])
+        report.add(
+            f"{len(missing)} of {len(names)} {what} have no row, first {example}; every one needs a row"
+        )
+
+
+def _find_contradictions(report: Report, listed: dict[int, tuple[str, int]], images: Images) -> None:
+    """Find classes whose images are in splits that no class may share."""
+    lines: dict[int, dict[str, int]] = {}  # of each class: the first line of each split
+    for row, (split, line) in listed.items():
+        lines.setdefault(int(images.labels[row]), {}).setdefault(split, line)
+    for label, at in lines.items():
+        name = quote(images.class_names[label])
+        training = next((split for split in TRAINING if split in at), None)
+        if training and "test_unseen" in at:
+            report.add(
+                f"class {name} is in 'test_unseen' here and in '{training}' in line {at[training]}; "
+                "no image of an unseen class may be trained on",
+                at["test_unseen"],
+            )
+        if "train" in at and "val" in at:
+            report.add(
+                f"class {name} is in 'val' here and in 'train' in line {at['train']}; these divide classes, "
+                "not images; to have them derived write 'trainval' everywhere",
+                at["val"],
+            )
+        if not training and "test_seen" in at:
+            report.add(f"class {name} is in 'test_seen', none of its images is for training", at["test_seen"])
+    _find_mixture(report, listed.values())
+
+
+def _find_mixture(report: Report, listed: Iterable[tuple[str, int]]) -> None:
+    """Find 'train' and 'val' beside 'trainval', or one without the other."""
+    at: dict[str, int] = {}  # the first line of each split
+    for split, line in listed:
+        at.setdefault(split, line)
+    parts = [split for split in ("train", "val") if split in at]
+    if parts and "trainval" in at:
+        other = f"'{parts[0]}' in line {at[parts[0]]}"
+        report.add(f"'trainval' here but {other}; use train and val, or trainval alone", at["trainval"])
+    elif len(parts) == 1:
+        report.add(
+            f"there is '{parts[0]}' without the other of train and val; write 'trainval' to have both derived",
+            at[parts[0]],
+        )
+
+
+def _find_too_few(report: Report, splits: dict[str, np.ndarray], labels: np.ndarray) -> None:
+    seen = len(np.unique(labels[splits["trainval"]]))
+    if not len(splits["test_unseen"]):
+        report.add("no class is unseen; at least one must be kept from training")
+    if seen < FEWEST_SEEN:
+        report.add(f"{seen} classes have training images, at least {FEWEST_SEEN} are needed")
