@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from msdn.cache import layout
@@ -64,28 +65,27 @@ def collect_status(home: Home) -> list[Entry]:
 
 def _describe_dataset(spec: DatasetSpec, home: Home, states: dict[str, SourceState]) -> Entry:
     images = home.data / spec.images
-    missing = [] if _is_filled(images) else ["images"]
-    missing += _missing_lists(spec, home)
-    parts = [states[name] for name in _sources_of(spec)]
-    is_verified = bool(parts) and not missing and all(part.status == "complete" for part in parts)
-    is_begun = len(missing) < 1 + len(LISTS) or any(part.status == "partial" for part in parts)
-    is_drawn = spec.make is not None
+    own = next((states[name] for name in _sources_of(spec) if spec.images in SOURCES[name].proof), None)
+    missing = ([] if _is_filled(images) else ["images"]) + _missing_lists(spec, home)
+    is_begun = "images" not in missing or (own is not None and own.status == "partial")
+    is_verified = not missing and own is not None
+    is_verified &= all(states[name].status == "complete" for name in _sources_of(spec))
     return Entry(
         "dataset",
         spec.name,
-        "complete"
-        if is_verified
-        else "partial"
-        if missing and is_begun
-        else "missing"
-        if missing
-        else "present",
+        _judge_dataset(bool(missing), is_begun, is_verified),
         images,
-        _measure_dataset(spec, home, states),
+        _measure_dataset(spec, home, own),
         is_verified,
-        "drawn on first use" if is_drawn and missing else _say_missing(missing),
-        None if not missing else "msdn demo" if is_drawn else f"msdn data download {spec.name}",
+        "drawn on first use" if spec.make and missing else _say_missing(missing),
+        None if not missing else "msdn demo" if spec.make else f"msdn data download {spec.name}",
     )
+
+
+def _judge_dataset(is_lacking: bool, is_begun: bool, is_verified: bool) -> Status:
+    if is_lacking:
+        return "partial" if is_begun else "missing"
+    return "complete" if is_verified else "present"
 
 
 def _sources_of(spec: DatasetSpec) -> list[str]:
@@ -99,16 +99,14 @@ def _missing_lists(spec: DatasetSpec, home: Home) -> list[str]:
 
 
 def _say_missing(missing: list[str]) -> str:
-    return f"without {', '.join(missing)}" if missing else ""
+    return f"without {', '.join(missing)}" if 0 < len(missing) <= len(LISTS) else ""
 
 
-def _measure_dataset(spec: DatasetSpec, home: Home, states: dict[str, SourceState]) -> int:
+def _measure_dataset(spec: DatasetSpec, home: Home, own: SourceState | None) -> int:
     lists = sum(_size(home.data / spec.annotations / file) for file in LISTS)
-    for name in _sources_of(spec):
-        if spec.images in SOURCES[name].proof and (states[name].status in HERE or not states[name].bytes):
-            return lists + (states[name].bytes or _measure(home.data / spec.images))
-    begun = sum(states[name].bytes for name in _sources_of(spec) if states[name].status == "partial")
-    return lists + begun + _measure(home.data / spec.images)
+    if own is not None and own.status in HERE:
+        return lists + own.bytes
+    return lists + (own.bytes if own else 0) + _measure(home.data / spec.images)
 
 
 def _describe_vectors(spec: DatasetSpec, home: Home, glove: SourceState) -> Entry:
@@ -172,15 +170,16 @@ def _describe_caches(home: Home) -> Iterator[Entry]:
 def _describe_cache(path: Path) -> Entry:
     try:
         header = read_header(path)
-    except MsdnError as error:
-        return Entry("cache", path.name, "damaged", path, _size(path), note=str(error))
+    except (MsdnError, LookupError, OSError) as error:  # an altered copy can lack what every cache has
+        note = str(error) if isinstance(error, MsdnError) else f"{path}: damaged ({error})"
+        return Entry("cache", path.name, "damaged", path, _size(path), note=note)
     todo, count = int((header.states == layout.TODO).sum()), len(header.states)
     if todo or path.suffix == ".partial":
         note = f"{todo} of {count} images to go; repeat the command that began it"
         return Entry("cache", path.name, "partial", path, _size(path), note=note)
     masked = len(header.masked_rows)
     note = f"{count} images" + (f", {masked} masked" if masked else "")
-    note += f"; 'msdn cache verify {path}' checks every row"
+    note += f"; 'msdn cache verify {quote(str(path))}' checks every row"
     return Entry("cache", path.name, "complete", path, _size(path), note=note)
 
 

@@ -38,7 +38,7 @@ def status(home: Home, as_json: bool) -> None:
 
 
 def _format(entry: "Entry", width: int) -> str:
-    state = "present, not verified" if entry.status == "present" else entry.status
+    state: str = "present, not verified" if entry.status == "present" else entry.status
     state += ", verified" if entry.is_verified else ""
     size = f"{entry.bytes / 1e6:,.1f} MB" if entry.bytes else ""
     advice = "; ".join(filter(None, (entry.note, entry.command)))

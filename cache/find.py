@@ -24,7 +24,8 @@ def choose_cache(home: Home, dataset: str, given: Path | None) -> Path:
     found = find_caches(home, dataset)
     if not found:
         raise CacheError(
-            f"no cache of '{dataset}' in {home.features}; run 'msdn extract --dataset {dataset}' first"
+            f"no cache of '{dataset}' in {home.features}; run 'msdn extract --dataset {dataset}' first "
+            "(with the folder's path, where the data are your own)"
         )
     if len(found) > 1:
         names = ", ".join(str(path) for path in found)

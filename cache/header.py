@@ -63,6 +63,7 @@ def read_header(path: Path) -> Header:
         raise CacheError(f"{path}: damaged or cut short ({_first_line(error)}); {AGAIN}") from error
     except (
         KeyError,
+        IndexError,
         ValueError,
         TypeError,
         RuntimeError,

@@ -20,7 +20,12 @@ DEFAULT = ExtractSettings(dataset="")
 
 
 @click.command()
-@click.option("--dataset", required=True, metavar="NAME", help="cub, plumage (drawn, ships with msdn).")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME|FOLDER",
+    help="cub, sun, awa2, flo, plumage (drawn, ships with msdn), or a folder of your own.",
+)
 @click.option(
     "--image-size",
     type=click.Choice([str(size) for size in IMAGE_SIZES]),

@@ -16,6 +16,6 @@ def require_images(dataset: Dataset, rows: Iterable[int]) -> None:
         more = f"\n  and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise DatasetError(
             f"{dataset.image_folder}: {len(missing)} of {len(dataset.annotations.image_paths)} images are "
-            f"missing:{named}{more}\nPut them there and repeat the command, or leave them out with "
-            "'--bad-images mask'."
+            f"missing:{named}{more}\nPut them there and repeat the command, or extract without "
+            "them: 'msdn extract' with '--bad-images mask'."
         )

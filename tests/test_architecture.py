@@ -22,7 +22,11 @@ MAY_IMPORT = {
     "app": {"cache", "extract", "train", "app"},
     "cli": {"cache"},
 }
-COMMANDS = ("demo", "extract", "train", "evaluate", "cache", "cache info", "cache verify")
+COMMANDS = (
+    *("demo", "extract", "train", "evaluate", "doctor", "data", "cache"),
+    *("data download", "data status", "data check", "data vectors"),
+    *("cache info", "cache verify", "cache annotate", "cache import", "cache export"),
+)
 
 
 def imports_of(path: Path) -> Iterator[str]:

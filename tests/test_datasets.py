@@ -101,7 +101,7 @@ def test_version_1_of_the_splits_is_refused(data: Path) -> None:
         (
             "att_splits.mat",
             {"test_unseen_loc": np.array([[99.0]])},
-            "points at image 99, but res101.mat lists 30",
+            "points at image 99, but there are 30",
         ),
         (
             "att_splits.mat",

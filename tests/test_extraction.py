@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import transforms
-from toy_dataset import PROGRAM, TOY, run_msdn, toy_environment, write_toy_dataset
+from toy_cache import make_annotations
+from toy_dataset import PROGRAM, TOY, run_msdn, toy_environment, write_toy_annotations, write_toy_dataset
 
 from msdn.cache import CacheError, FeatureCache, layout
 from msdn.cache.header import read_header
@@ -130,23 +131,34 @@ def test_a_resume_that_differs_is_refused_by_name(home: Home, change: dict, name
     assert extract(replace(settings, restart=True, **change), home).progress.computed == 30
 
 
-def test_a_resume_after_the_dataset_changed_is_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def notes_of(settings: ExtractSettings, home: Home) -> tuple[Extraction, str]:
+    notes: list[str] = []
+    return extract(settings, home, Watcher(on_stage=notes.append)), "\n".join(notes)
+
+
+def test_a_resume_after_labels_changed_goes_on_and_names_annotate(home: Home) -> None:
     with pytest.raises(StoppedError):
         extract(SETTINGS, home, interrupt_after(1))
-    (home.data / "TOY/attributes.txt").unlink()
-    extract_some = replace(SETTINGS, out=None)
-    write_toy_dataset(home.data, seed=8)
-    with pytest.raises(
-        ExtractError, match="labels, attributes, vectors or splits changed since it was begun"
-    ):
-        extract(extract_some, home)
+    write_toy_annotations(home.data, make_annotations(seed=8))
+    done, notes = notes_of(SETTINGS, home)
+    assert done.progress.computed < 30
+    assert "the dataset's attributes, attribute vectors changed since this cache was begun" in notes
+    assert f"'msdn cache annotate {done.path} --dataset toy' takes them over" in notes
+
+
+def test_a_resume_after_images_changed_is_refused(home: Home) -> None:
+    with pytest.raises(StoppedError):
+        extract(SETTINGS, home, interrupt_after(1))
+    write_toy_dataset(home.data, per_class=4)
+    with pytest.raises(ExtractError, match="list of images changed since it was begun; begin anew"):
+        extract(SETTINGS, home)
 
 
 def break_images(home: Home) -> dict[Path, bytes]:
     """Spoil three images, each in another way; return what they held."""
     paths = [home.data / "TOY/images" / name for name in ("class_0/2.jpg", "class_1/7.jpg", "class_5/29.jpg")]
     before = {path: path.read_bytes() for path in paths}
-    paths[0].unlink()
+    paths[0].write_bytes(b"")
     paths[1].write_text("not an image")
     paths[2].write_bytes(before[paths[2]][:900])
     return before
@@ -154,7 +166,7 @@ def break_images(home: Home) -> dict[Path, bytes]:
 
 def test_bad_images_stop_after_all_others_are_done_and_are_listed(home: Home) -> None:
     before = break_images(home)
-    listed = r"(?s)3 images cannot be used:.*2.jpg: missing.*7.jpg: not an image.*29.jpg"
+    listed = r"(?s)3 images cannot be used:.*2.jpg: .*7.jpg: not an image.*29.jpg"
     with pytest.raises(ExtractError, match=listed):
         extract(replace(SETTINGS, out=home.root / "a.h5"), home)
     assert not (home.root / "a.h5").exists()
@@ -187,8 +199,7 @@ def test_palettes_with_transparency_warn_nobody(home: Home) -> None:
 
 def test_bad_images_can_be_masked(home: Home) -> None:
     break_images(home)
-    with pytest.raises(ExtractError):
-        extract(SETTINGS, home)
+    (home.data / "TOY/images/class_0/2.jpg").unlink()
     done = extract(replace(SETTINGS, bad_images="mask"), home)
     assert [Path(path).name for path in done.masked] == ["2.jpg", "7.jpg", "29.jpg"]
     with FeatureCache(done.path) as cache:
@@ -224,8 +235,16 @@ def test_vectors_that_came_later_are_not_passed_over(home: Home) -> None:
     vectors.unlink()
     extract(SETTINGS, home)
     vectors.write_bytes(content)
-    with pytest.raises(ExtractError, match="vectors or splits changed since it was begun; begin anew"):
+    done, notes = notes_of(SETTINGS, home)
+    assert done.was_complete and "the dataset's attribute vectors changed" in notes
+
+
+def test_missing_images_are_counted_before_anything_is_computed(home: Home) -> None:
+    for path in sorted((home.data / "TOY/images").rglob("*.jpg"))[:12]:
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"(?s)12 of 30 images are missing:(\n  [^\n]+){10}\n  and 2 more"):
         extract(SETTINGS, home)
+    assert not list(home.features.glob("*.partial"))
 
 
 def damage(path: Path) -> None:
@@ -330,7 +349,7 @@ def test_the_writer_outlives_any_number_of_interrupts() -> None:
 def test_missing_parts_of_a_dataset_are_named(home: Home) -> None:
     splits = home.data / "xlsa17/data/TOY/att_splits.mat"
     splits.write_bytes(b"x" * 500)
-    with pytest.raises(DatasetError, match=r"att_splits.mat: cannot be read as a MATLAB file"):
+    with pytest.raises(DatasetError, match=r"att_splits.mat: cannot be read as a MATLAB 5 file"):
         extract(SETTINGS, home)
     splits.unlink()
     with pytest.raises(

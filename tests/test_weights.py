@@ -40,7 +40,7 @@ def save(path: Path, value: object) -> str:
 def test_a_file_in_any_usual_wrapping_is_the_same_weights(tmp_path: Path, state: dict) -> None:
     plain = load_weights(save(tmp_path / "a.pth", state), HOME)
     wrapped = load_weights(
-        save(tmp_path / "b.pth", {"state_dict": {f"module.{k}": v for k, v in state.items()}})
+        save(tmp_path / "b.pth", {"state_dict": {f"module.{k}": v for k, v in state.items()}}), HOME
     )
     assert plain.kind == "file" and plain.tag.startswith("file_")
     assert plain.description["sha256"] == wrapped.description["sha256"]

@@ -29,6 +29,8 @@ def provenance_notes(weights: str, masked: int) -> list[str]:
     notes = []
     if weights == "random":
         notes.append("backbone: random weights – figures say nothing about published results")
+    if weights == "imported":
+        notes.append("backbone: not known to msdn – the features were imported")
     if masked:
         notes.append(f"masked images: {masked} (could not be used, left out)")
     return notes

@@ -30,6 +30,7 @@ def check(dataset: str, home: Home, write_splits: bool) -> None:
     from msdn.extract.own.folder import SPLITS, find_mistakes
     from msdn.extract.own.mistakes import escape
     from msdn.extract.own.summary import summarise
+    from msdn.extract.presence import require_images
 
     own, folder = is_own_folder(dataset), Path(dataset).expanduser()
     if write_splits and not own:
@@ -42,6 +43,7 @@ def check(dataset: str, home: Home, write_splits: bool) -> None:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise DatasetError(escape(f"{count} in {dataset}; mend what is named above and check again"))
     opened = open_dataset(dataset, home)
+    require_images(opened, range(len(opened.annotations.image_paths)))
     if write_splits:
         write_splits_csv(folder / SPLITS, opened.annotations)
         opened = open_dataset(dataset, home)

@@ -1,0 +1,176 @@
+"""Out into the published layout and back in: nothing is lost, and foreign files are checked."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from toy_cache import make_annotations
+from toy_dataset import TOY, write_toy_dataset
+
+from msdn.cache import FeatureCache, published
+from msdn.cache.partial import PartialCache
+from msdn.cli import main
+from msdn.extract.datasets import registry
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(registry.DATASETS, "toy", TOY)
+    monkeypatch.setenv("MSDN_HOME", str(tmp_path / "other"))
+    return tmp_path / "other"
+
+
+def run(*arguments: str | Path):
+    return CliRunner().invoke(main, [*map(str, arguments)], prog_name="msdn", env={"COLUMNS": "200"})
+
+
+def write_foreign(path: Path, **changes: object) -> Path:
+    """A file as the published scripts wrote it: no names, gzip, chunks across images."""
+    a = make_annotations()
+    rng = np.random.RandomState(0)
+    content = {
+        "labels": a.labels,
+        "att": a.attributes / np.linalg.norm(a.attributes, axis=1, keepdims=True),
+        "original_att": a.attributes,
+        "w2v_att": a.attribute_vectors,
+        **{f"{name}_loc": a.splits[name] for name in ("trainval", "test_seen", "test_unseen")},
+        "feature_map": rng.uniform(0, 2, (30, 16, 3, 3)).astype(np.float32),
+    }
+    with h5py.File(path, "w") as file:
+        for name, value in (content | changes).items():
+            if value is not None and name == "feature_map" and np.ndim(value) == 4:
+                file.create_dataset(name, data=value, chunks=(7, 4, 1, 1), compression="gzip")
+            elif value is not None:
+                file[name] = value
+    return path
+
+
+@pytest.mark.parametrize("compress", [[], ["--compress"]])
+def test_export_and_import_give_back_the_same_cache(
+    make_cache, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, compress: list[str]
+) -> None:
+    monkeypatch.setattr(published, "BLOCK_BYTES", 5 * 16 * 9 * 4)  # several blocks
+    path, out = make_cache(masked={4: "missing"}), tmp_path / "out.hdf5"
+    assert run("cache", "export", path, out, *compress).exit_code == 0
+    result = run("cache", "import", out, "--dataset", "toy")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(home / "features/toy-224-random.h5")
+    with FeatureCache(path) as before, FeatureCache(result.stdout.strip()) as after:
+        rows = np.setdiff1d(np.arange(30), [4])
+        np.testing.assert_array_equal(before.read_rows(rows), after.read_rows(rows))
+        assert before.read_rows(rows).any() and after.dtype == np.float16
+        assert after.fingerprint == before.fingerprint  # rows, labels, splits, attributes, vectors
+        assert after.annotations.image_paths == before.annotations.image_paths
+        assert after.annotations.class_names == before.annotations.class_names
+        assert after.mask_reasons == {4: "missing"}
+        assert after.provenance["weights"] == before.provenance["weights"]
+
+
+def test_an_exported_file_is_what_published_scripts_read(make_cache, tmp_path: Path) -> None:
+    path, out = make_cache(), tmp_path / "out.hdf5"
+    result = run("cache", "export", path, out)
+    assert "backbone: random weights" in result.stderr
+    a = make_annotations()
+    with FeatureCache(path) as cache, h5py.File(out) as file:
+        maps = file["feature_map"][()]
+        assert maps.shape == (30, 16, 3, 3) and maps.dtype == np.float32
+        for row in range(30):
+            for region in range(9):
+                expected = cache.read_rows([row])[0, region]
+                np.testing.assert_array_equal(maps[row, :, region // 3, region % 3], expected)
+        np.testing.assert_array_equal(file["labels"][()], a.labels)
+        np.testing.assert_array_equal(file["test_unseen_loc"][()], a.splits["test_unseen"])
+        np.testing.assert_allclose(np.linalg.norm(file["att"][()], axis=1), 1)
+        np.testing.assert_array_equal(file["original_att"][()], a.attributes)
+    assert "exists already" in run("cache", "export", path, out).stderr
+
+
+def test_a_foreign_file_can_be_trained_from_at_once(tmp_path: Path, home: Path, one_thread) -> None:
+    source = write_foreign(tmp_path / "feature_map.hdf5")
+    result = run("cache", "import", source, "--dataset", "toy")
+    assert result.exit_code == 0, result.output
+    assert "classes and images are numbered" in result.stderr
+    with h5py.File(source) as file, FeatureCache(result.stdout.strip()) as cache:
+        maps = file["feature_map"][()].transpose(0, 2, 3, 1).reshape(30, 9, 16)
+        np.testing.assert_array_equal(cache.read_rows(np.arange(30)), maps.astype(np.float16))
+        assert cache.provenance["weights"]["kind"] == "imported"
+    assert run("train", "--dataset", "toy", "--epochs", "1", "--batch-size", "4").exit_code == 0
+
+
+def test_lists_in_the_home_give_names_then_or_later(tmp_path: Path, home: Path) -> None:
+    source = write_foreign(tmp_path / "feature_map.hdf5")
+    path = Path(run("cache", "import", source, "--dataset", "toy").stdout.strip())
+    write_toy_dataset(home / "data")
+    result = run("cache", "annotate", path, "--dataset", "toy")
+    assert result.exit_code == 0, result.output
+    named = run("cache", "import", source, "--dataset", "toy", "--out", tmp_path / "named.h5")
+    assert named.exit_code == 0 and "numbered" not in named.stderr, named.output
+    for cache_path in (path, tmp_path / "named.h5"):
+        with FeatureCache(cache_path) as cache:
+            assert cache.annotations.image_paths == make_annotations().image_paths
+            assert cache.annotations.class_names == make_annotations().class_names
+
+
+def test_an_interrupted_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "BLOCK_BYTES", 7 * 16 * 9 * 4)
+    source = write_foreign(tmp_path / "feature_map.hdf5")
+    write = PartialCache.write_rows
+    written: list[int] = []
+
+    def stop_after_two(cache: PartialCache, rows: list[int], features: np.ndarray) -> None:
+        if len(written) == 14:
+            raise KeyboardInterrupt
+        written.extend(rows)
+        write(cache, rows, features)
+
+    monkeypatch.setattr(PartialCache, "write_rows", stop_after_two)
+    assert run("cache", "import", source, "--dataset", "toy").exit_code == 130
+    again: list[int] = []
+    monkeypatch.setattr(PartialCache, "write_rows", lambda c, r, f: (again.extend(r), write(c, r, f))[1])
+    assert run("cache", "import", source, "--dataset", "toy").exit_code == 0
+    assert written == list(range(14)) and again == list(range(14, 30))
+
+
+def test_rows_of_zeros_are_masked_and_named(tmp_path: Path) -> None:
+    maps = np.ones((30, 16, 3, 3), np.float32)
+    maps[8] = 0
+    result = run("cache", "import", write_foreign(tmp_path / "f.hdf5", feature_map=maps), "--dataset", "toy")
+    assert "row 8 is masked, never trained or tested on: all zero" in result.stderr
+    with FeatureCache(result.stdout.strip()) as cache:
+        assert cache.masked_rows.tolist() == [8]
+
+
+HUGE, BROKEN = np.ones((30, 16, 3, 3), np.float32), np.ones((30, 16, 3, 3), np.float32)
+HUGE[3, 2, 1, 1], BROKEN[5, 2, 1, 1] = 1e5, np.nan
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"feature_map": None}, "'feature_map' is missing, expected a published feature file"),
+        ({"labels": None}, "'labels' is missing"),
+        ({"test_seen_loc": None}, "'test_seen_loc' is missing"),
+        ({"att": None, "original_att": None}, "neither 'original_att' nor 'att' is there"),
+        ({"feature_map": np.ones((30, 16))}, "expected float (N, 2048, h, w)"),
+        ({"labels": np.zeros(29, int)}, "29 labels for 30 feature maps"),
+        ({"labels": np.full(30, 0.5)}, "'labels' holds something else than whole numbers"),
+        ({"labels": np.full(30, 77)}, "labels run from 77 to 77"),
+        ({"feature_map": HUGE}, "row 3 holds features beyond float16; repeat with '--dtype float32'"),
+        ({"feature_map": BROKEN}, "row 5 of the feature maps holds values that are not finite"),
+    ],
+)
+def test_unfit_files_are_refused(tmp_path: Path, home: Path, changes: dict, message: str) -> None:
+    result = run("cache", "import", write_foreign(tmp_path / "f.hdf5", **changes), "--dataset", "toy")
+    assert result.exit_code == 1 and message in result.stderr, result.output
+    assert not list(home.glob("features/*.h5"))
+
+
+def test_files_of_other_kinds_are_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    assert "not an HDF5 file" in run("cache", "import", tmp_path / "text", "--dataset", "toy").stderr
+    assert "no such file" in run("cache", "import", tmp_path / "none", "--dataset", "toy").stderr
+    write_toy_dataset(home / "data", seed=3, per_class=4)
+    other = run("cache", "import", write_foreign(tmp_path / "f.hdf5"), "--dataset", "toy")
+    assert "are not those of 'toy' in this home" in other.stderr
