@@ -45,7 +45,7 @@ class ProgressView:
         return Watcher(self._show_stage, self._show_drawing, self._show_progress)
 
     def _show_stage(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True, highlight=False)
 
     def _show_drawing(self, done: int, total: int) -> None:
         self._show("drawing", done, total, "")
