@@ -16,17 +16,10 @@ from torch import Tensor
 
 from msdn.train.classes import ClassSpace, normalize_attributes
 from msdn.train.models.msdn import Msdn
+from msdn.train.released import PARAMETERS
 from msdn.train.settings import TrainSettings
 
 TOLERANCE = 1e-10
-# The golden files' names of the parameters, ours, and whether theirs is the transpose of ours.
-PARAMETERS = {
-    "V": ("word_vectors", False),
-    "W_1": ("av_score", False),
-    "W_2": ("av_attention", False),
-    "W_1_1": ("va_score", True),
-    "W_2_1": ("va_attention", False),
-}
 LOSSES = ("ce_av", "cal_av", "ce_va", "cal_va", "distill")
 Arrays = Mapping[str, np.ndarray]
 

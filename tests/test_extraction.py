@@ -32,19 +32,21 @@ from msdn.extract.extraction import Extraction, Watcher, extract
 from msdn.extract.images import read_image
 from msdn.extract.row_writer import RowWriter
 from msdn.extract.settings import ExtractSettings
-from msdn.extract.weights import load_weights
+from msdn.extract.weights import Weights, load_weights
 
 SETTINGS = ExtractSettings(dataset="toy", weights="random", batch_size=4, workers=2, device="cpu")
 CACHE = "toy-224-random.h5"
 
 
-load_weights_once = functools.cache(load_weights)
+@functools.cache
+def draw_once(choice: str) -> Weights:
+    return load_weights(choice, Home(Path("unused")))
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setitem(registry.DATASETS, "toy", TOY)
-    monkeypatch.setattr(extraction, "load_weights", load_weights_once)  # drawing them takes seconds
+    monkeypatch.setattr(extraction, "load_weights", lambda choice, _home: draw_once(choice))
     write_toy_dataset(tmp_path / "home/data")
     return Home(tmp_path / "home")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from msdn.cache.files import replace_file
 from msdn.train.errors import RunError
-from msdn.train.files import replace_file
 
 _VERSION = 1
 _PARTS = {"epoch": int, "settings": dict, "fingerprint": str, "metrics": list, "trainer": dict}

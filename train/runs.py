@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from msdn.cache.files import replace_file
 from msdn.cache.lock import FileLock
 from msdn.train.errors import RunError
-from msdn.train.files import replace_file
 from msdn.train.settings import SettingsError, TrainSettings, settings_from_json
 
 log = logging.getLogger(__name__)

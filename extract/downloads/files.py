@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from msdn.cache.structure import flush_folder
+from msdn.cache.files import replace_file
 
 CHUNK = 2**20
 Record = TypeVar("Record")
@@ -21,13 +20,7 @@ def ignore_report(what: str, done: int, total: int | None) -> None:
 
 def write_record(path: Path, record: Any) -> None:
     """Write a dataclass as JSON; a crash leaves the old content or the new, never a part."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(asdict(record), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    flush_folder(path.parent)
+    replace_file(path, json.dumps(asdict(record), indent=2).encode())
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:

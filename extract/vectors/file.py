@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from msdn.cache.structure import flush_folder
+from msdn.cache.files import replace_file
 from msdn.extract.errors import DatasetError
 from msdn.extract.vectors.safe_pickle import load_array
 
@@ -64,13 +63,7 @@ def write_vectors(path: Path, values: np.ndarray, names: Sequence[str], source: 
     arrays = {"vectors": np.asarray(values, np.float32), "source": np.array(json.dumps(source))}
     np.savez(buffer, **(arrays | ({"names": np.array(names)} if names else {})))  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
-    with beside.open("wb") as file:
-        file.write(buffer.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    flush_folder(path.parent)
+    replace_file(path, buffer.getvalue())
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
