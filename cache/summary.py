@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,15 @@ def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
 
 def _describe_provenance(header: Header) -> Iterator[tuple[str, str]]:
     for key, value in header.provenance.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        text = _flatten(value)
         if key == "weights" and isinstance(value, dict) and value.get("kind") == "random":
             text += RANDOM_NOTE
         yield key.replace("_", " "), text
+
+
+def _flatten(value: Any) -> str:
+    """Write nested facts in one line."""
+    if not isinstance(value, dict):
+        return str(value)
+    inner = {k: f"({_flatten(v)})" if isinstance(v, dict) else v for k, v in value.items()}
+    return ", ".join(f"{k} {v}" for k, v in inner.items())

@@ -43,7 +43,8 @@ def open_run_cache(home: Home, run: Run, given: Path | None = None) -> FeatureCa
         if cache.fingerprint == run.manifest["cache"]["fingerprint"]:
             return cache
         cache.close()
+    replaced = " (what lies there was annotated or made anew since)" if recorded.is_file() else ""
     raise RunError(
-        f"the features that {run.path.name} was trained on are neither at {recorded} nor in {home.features}; "
+        f"the features that {run.path.name} was trained on are neither at {recorded}{replaced} nor in {home.features}; "
         f"give their file with --cache, or train again on what there is"
     )
