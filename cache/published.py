@@ -17,6 +17,7 @@ import numpy as np
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
 from msdn.cache.errors import CacheError
 from msdn.cache.reader import FeatureCache
+from msdn.cache.structure import check_free_space
 
 MAPS = "feature_map"
 LOCATIONS = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
@@ -52,20 +53,30 @@ class PublishedFile:
 
 def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:
     """Write a cache's features and annotations to `path` in the published layout."""
-    n, h, w, f = cache.shape
+    if not path.parent.is_dir():
+        raise CacheError(f"{path.parent}: there is no such folder; make it, or choose another place")
+    if not compress:
+        check_free_space(path, int(np.prod(cache.shape)) * 4)
     making = path.with_name(path.name + ".partial")
-    with h5py.File(making, "w") as file:
-        maps = file.create_dataset(
-            MAPS, (n, f, h, w), np.float32, chunks=(1, f, h, w), compression="gzip" if compress else None
-        )
-        _write_lists(file, cache.annotations, cache)
-        good = np.setdiff1d(np.arange(n), cache.masked_rows)
-        step = max(1, BLOCK_BYTES // (h * w * f * 4))
-        for start in range(0, len(good), step):
-            rows = good[start : start + step]
-            block = cache.read_rows(rows).reshape(len(rows), h, w, f)
-            maps[rows] = block.transpose(0, 3, 1, 2).astype(np.float32)
-    making.replace(path)
+    try:
+        with h5py.File(making, "w") as file:
+            _write_lists(file, cache.annotations, cache)
+            _write_maps(file, cache, compress)
+        making.replace(path)
+    finally:
+        making.unlink(missing_ok=True)
+
+
+def _write_maps(file: h5py.File, cache: FeatureCache, compress: bool) -> None:
+    n, h, w, f = cache.shape
+    packing = "gzip" if compress else None
+    maps = file.create_dataset(MAPS, (n, f, h, w), np.float32, chunks=(1, f, h, w), compression=packing)
+    good = np.setdiff1d(np.arange(n), cache.masked_rows)
+    step = max(1, BLOCK_BYTES // (h * w * f * 4))
+    for start in range(0, len(good), step):
+        rows = good[start : start + step]
+        block = cache.read_rows(rows).reshape(len(rows), h, w, f)
+        maps[rows] = block.transpose(0, 3, 1, 2).astype(np.float32)
 
 
 def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:

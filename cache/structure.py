@@ -33,7 +33,7 @@ def create_structure(
     """
     annotations = settle_types(annotations)
     check_annotations(annotations)
-    _check_free_space(path, _estimate_size(annotations, int(np.prod(row_shape)) * dtype.itemsize))
+    check_free_space(path, _estimate_size(annotations, int(np.prod(row_shape)) * dtype.itemsize))
     making = path.with_name(path.name + ".creating")
     with h5py.File(
         making,
@@ -102,12 +102,13 @@ def _estimate_size(annotations: Annotations, row_bytes: int) -> int:
     return tables + len(annotations.image_paths) * (row_bytes + layout.REASON_BYTES + 256)
 
 
-def _check_free_space(path: Path, needed: int) -> None:
+def check_free_space(path: Path, needed: int) -> None:
+    """Raise unless `needed` bytes are free where `path` is to be written."""
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise CacheError(
             f"{path.parent}: the features need {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; "
-            "make room or choose another place with --out"
+            "make room or choose another place"
         )
 
 

@@ -1,6 +1,7 @@
 """Out into the published layout and back in: nothing is lost, and foreign files are checked."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -85,6 +86,21 @@ def test_an_exported_file_is_what_published_scripts_read(make_cache, tmp_path: P
         np.testing.assert_allclose(np.linalg.norm(file["att"][()], axis=1), 1)
         np.testing.assert_array_equal(file["original_att"][()], a.attributes)
     assert "exists already" in run("cache", "export", path, out).stderr
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(make_cache, tmp_path: Path, monkeypatch) -> None:
+    path = make_cache()
+    assert "there is no such folder" in run("cache", "export", path, tmp_path / "none/out.hdf5").stderr
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert "only 0.00 GB are free" in run("cache", "export", path, tmp_path / "out.hdf5").stderr
+    monkeypatch.undo()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(published, "_write_maps", stop)
+    assert run("cache", "export", path, tmp_path / "out.hdf5").exit_code == 130
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_foreign_file_can_be_trained_from_at_once(tmp_path: Path, home: Path, one_thread) -> None:
