@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 from toy_cache import make_annotations, write_cache
 
 from msdn.cache.annotations import Annotations
+
+
+@pytest.fixture(scope="session", autouse=True)
+def listen_to_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C; the tests that send one must be heard all the same."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
