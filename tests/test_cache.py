@@ -228,7 +228,9 @@ def test_a_repacked_contiguous_copy_reads_the_same(make_cache, tmp_path: Path) -
 
 
 def test_a_disk_too_small_is_noticed_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match=r"need .* GB, but only .* are free; make room or choose another place"):
+    with pytest.raises(
+        CacheError, match=r"need .* GB, but only .* are free; make room or choose another place"
+    ):
         create_structure(
             tmp_path / "a.h5.partial",
             make_annotations(),
