@@ -30,6 +30,7 @@ def replace_annotations(path: Path, annotations: Annotations, sources: Mapping[s
         annotations: of the same images, in the same order.
         sources: where what is new comes from, recorded in the provenance.
     """
+    path = path.resolve()  # of a link, what it leads to is replaced
     with FileLock(path.with_name(path.name + ".lock"), f"writing {path}"):
         header = read_header(path)
         check_complete(header)

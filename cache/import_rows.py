@@ -50,7 +50,9 @@ def _can_go_on(partial: Path, annotations: Annotations, provenance: Mapping[str,
         return False
     header = read_header(partial)
     same = header.provenance == provenance and header.annotations.image_paths == annotations.image_paths
-    return same and not name_differences(header.annotations, annotations)
+    if not same or name_differences(header.annotations, annotations):
+        raise CacheError(f"{partial}: was begun otherwise; --restart replaces it, --out names another place")
+    return True
 
 
 def _fill(

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
-from msdn.cache.errors import CacheError
+from msdn.cache.errors import CacheError, MsdnError
 from msdn.cache.reader import FeatureCache
 from msdn.cache.structure import check_free_space
 
@@ -108,9 +108,9 @@ def open_published(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r", rdcc_nbytes=BLOCK_BYTES) as file:
             yield file
-    except CacheError:
+    except MsdnError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CacheError(f"{path}: damaged, or no published feature file ({what})") from error
 
@@ -140,7 +140,13 @@ def read_lists(path: Path, file: h5py.File) -> PublishedFile:
     )
     if len(lists.labels) != shape[0]:
         raise CacheError(f"{path}: {len(lists.labels)} labels for {shape[0]} feature maps")
-    return replace(lists, **_read_extra(file[EXTRA])) if EXTRA in file else lists
+    lists = replace(lists, **_read_extra(file[EXTRA])) if EXTRA in file else lists
+    for rows in (*lists.splits.values(), np.array([*lists.masked], np.int64)):
+        if len(rows) and not 0 <= rows.min() <= rows.max() < shape[0]:
+            raise CacheError(
+                f"{path}: its lists name row {rows.max()}, but rows run from 0 to {shape[0] - 1}"
+            )
+    return lists
 
 
 def _whole_numbers(path: Path, file: h5py.File, name: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from msdn.extract.datasets.registry import find_spec, is_own_folder, open_datase
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError
 
+KINDS = ("imagenet", "file", "random", "imported")  # of weights
 PIXELS = 32  # of an image side per region
 
 
@@ -127,6 +128,8 @@ def _describe(
     source: Path, lists: PublishedFile, a: Annotations, dataset: Dataset | None, dtype: str
 ) -> dict[str, Any]:
     if lists.provenance is not None:
+        if lists.provenance["weights"]["kind"] not in KINDS or lists.provenance["dataset"] != a.dataset:
+            raise DatasetError(f"{source}: says it holds features of another dataset or of unknown weights")
         return {**lists.provenance, "dataset": a.dataset, "dtype": dtype}
     facts = {
         "dataset": a.dataset,
