@@ -170,9 +170,8 @@ def _describe_caches(home: Home) -> Iterator[Entry]:
 def _describe_cache(path: Path) -> Entry:
     try:
         header = read_header(path)
-    except (MsdnError, LookupError, OSError) as error:  # an altered copy can lack what every cache has
-        note = str(error) if isinstance(error, MsdnError) else f"{path}: damaged ({error})"
-        return Entry("cache", path.name, "damaged", path, _size(path), note=note)
+    except MsdnError as error:
+        return Entry("cache", path.name, "damaged", path, _size(path), note=str(error))
     todo, count = int((header.states == layout.TODO).sum()), len(header.states)
     if todo or path.suffix == ".partial":
         note = f"{todo} of {count} images to go; repeat the command that began it"

@@ -57,9 +57,11 @@ def export(cache: Path, out: Path, compress: bool, force: bool) -> None:
     from msdn.cache.published import write_published
     from msdn.cache.reader import FeatureCache
 
-    if out.exists() and (not force or out.samefile(cache)):
-        raise CacheError(f"{out}: exists already; choose another name, or give --force")
     with FeatureCache(cache) as opened:
+        if out.exists() and out.samefile(cache):
+            raise CacheError(f"{out}: is the cache itself; choose another name for its export")
+        if out.exists() and not force:
+            raise CacheError(f"{out}: exists already; choose another name, or give --force")
         write_published(opened, out, compress)
         masked, kind = len(opened.masked_rows), opened.provenance["weights"]["kind"]
     if masked:

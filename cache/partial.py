@@ -59,7 +59,9 @@ class PartialCache:
     def mask_rows(self, reasons: Mapping[int, str]) -> None:
         """Record rows whose image cannot be used, with the reason for each."""
         for row, reason in reasons.items():
-            self._write(layout.REASONS, row, np.bytes_(reason.encode()[: layout.REASON_BYTES]))
+            self._write(
+                layout.REASONS, row, np.bytes_(reason.encode(errors="replace")[: layout.REASON_BYTES])
+            )
             self._write(layout.CHECKSUMS, row, np.uint64(0))
         self._mark(list(reasons), layout.MASKED)
 

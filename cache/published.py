@@ -98,25 +98,46 @@ def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:
         extra[f"splits/{name}"] = a.splits[name]
 
 
-@contextmanager
-def open_published(path: Path) -> Iterator[h5py.File]:
-    """Open such a file, and turn what goes wrong inside it into a sentence."""
+def open_published(path: Path) -> h5py.File:
+    """Open such a file for `read_lists` and `read_blocks`."""
     if not path.is_file():
         raise CacheError(f"{path}: no such file")
     if not h5py.is_hdf5(path):
         raise CacheError(f"{path}: not an HDF5 file, expected a published feature file with '{MAPS}'")
+    with _explain_damage(path):
+        return h5py.File(path, "r", rdcc_nbytes=BLOCK_BYTES)
+
+
+@contextmanager
+def _explain_damage(path: Path | str) -> Iterator[None]:
+    """Turn what goes wrong while such a file is read into a sentence."""
     try:
-        with h5py.File(path, "r", rdcc_nbytes=BLOCK_BYTES) as file:
-            yield file
+        yield
     except MsdnError:
         raise
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+    except (
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CacheError(f"{path}: damaged, or no published feature file ({what})") from error
 
 
-def read_lists(path: Path, file: h5py.File) -> PublishedFile:
+def read_lists(file: h5py.File) -> PublishedFile:
     """Read everything but the features."""
+    with _explain_damage(file.filename):
+        lists = _read_lists(file)
+        _check_shapes(file, lists)
+        return lists
+
+
+def _read_lists(file: h5py.File) -> PublishedFile:
+    path = file.filename
     for name in (MAPS, "labels", *LOCATIONS.values()):
         if name not in file:
             raise CacheError(f"{path}: '{name}' is missing, expected a published feature file")
@@ -129,42 +150,51 @@ def read_lists(path: Path, file: h5py.File) -> PublishedFile:
         raise CacheError(
             f"{path}: '{MAPS}' is {file[MAPS].dtype} of shape {shape}, expected float (N, 2048, h, w)"
         )
-    splits = {name: _whole_numbers(path, file, key) for name, key in LOCATIONS.items()}
+    splits = {name: _whole_numbers(file, key) for name, key in LOCATIONS.items()}
     attributes = file["original_att" if "original_att" in file else "att"][()]
     lists = PublishedFile(
-        labels=_whole_numbers(path, file, "labels"),
+        labels=_whole_numbers(file, "labels"),
         splits={name: np.sort(rows) for name, rows in splits.items()},
         attributes=np.asarray(attributes, np.float64),
         attribute_vectors=np.asarray(file["w2v_att"][()], np.float32) if "w2v_att" in file else None,
         shape=shape,
     )
-    if len(lists.labels) != shape[0]:
-        raise CacheError(f"{path}: {len(lists.labels)} labels for {shape[0]} feature maps")
-    lists = replace(lists, **_read_extra(file[EXTRA])) if EXTRA in file else lists
-    for rows in (*lists.splits.values(), np.array([*lists.masked], np.int64)):
-        if len(rows) and not 0 <= rows.min() <= rows.max() < shape[0]:
-            raise CacheError(
-                f"{path}: its lists name row {rows.max()}, but rows run from 0 to {shape[0] - 1}"
-            )
-    return lists
+    return replace(lists, **_read_extra(file[EXTRA])) if EXTRA in file else lists
 
 
-def _whole_numbers(path: Path, file: h5py.File, name: str) -> np.ndarray:
-    values = np.asarray(file[name][()]).reshape(-1)
-    if values.dtype.kind not in "iuf" or not (values == np.floor(values)).all():
-        raise CacheError(f"{path}: '{name}' holds something else than whole numbers")
+def _check_shapes(file: h5py.File, lists: PublishedFile) -> None:
+    n = lists.shape[0]
+    if lists.attributes.ndim != 2:
+        raise CacheError(f"{file.filename}: attributes have shape {lists.attributes.shape}, expected a table")
+    if len(lists.labels) != n:
+        raise CacheError(f"{file.filename}: {len(lists.labels)} labels for {n} feature maps")
+    named = np.concatenate([*lists.splits.values(), np.array([*lists.masked], np.int64)])
+    strangers = named[(named < 0) | (named >= n)]
+    if len(strangers):
+        raise CacheError(
+            f"{file.filename}: its lists name row {strangers[0]}, but rows run from 0 to {n - 1}"
+        )
+
+
+def _whole_numbers(group: h5py.Group, name: str) -> np.ndarray:
+    values = np.asarray(group[name][()]).reshape(-1)
+    if values.dtype.kind not in "iuf" or not ((values == np.floor(values)) & (np.abs(values) < 2**31)).all():
+        raise CacheError(f"{group.file.filename}: '{name}' holds something else than whole numbers")
     return values.astype(np.int64)
 
 
 def _read_extra(extra: h5py.Group) -> dict[str, Any]:
     names = ("image_paths", "class_names", "attribute_names")
-    texts = {name: tuple(extra[name].asstr()[()].tolist()) if len(extra[name]) else () for name in names}
+    texts = {
+        name: tuple(extra[name].asstr()[()].reshape(-1).tolist()) if len(extra[name]) else ()
+        for name in names
+    }
     reasons = json.loads(str(extra.attrs["masked"]))
     return {
         "names": texts,
-        "provenance": json.loads(str(extra.attrs["provenance"])),
+        "provenance": dict(json.loads(str(extra.attrs["provenance"]))),
         "masked": {int(row): str(reason) for row, reason in reasons.items()},
-        "splits": {name: extra[f"splits/{name}"][()] for name in SPLIT_NAMES},
+        "splits": {name: _whole_numbers(extra, f"splits/{name}") for name in SPLIT_NAMES},
     }
 
 
@@ -182,5 +212,6 @@ def read_blocks(file: h5py.File, rows: np.ndarray) -> Iterator[tuple[np.ndarray,
     for start in range(0, n, step):
         wanted = rows[(rows >= start) & (rows < start + step)]
         if len(wanted):
-            block = maps[start : min(n, start + step)]
+            with _explain_damage(file.filename):
+                block = maps[start : min(n, start + step)]
             yield wanted, block[wanted - start].transpose(0, 2, 3, 1)

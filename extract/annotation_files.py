@@ -37,17 +37,25 @@ def apply_files(a: Annotations, vectors: Path | None, splits: Path | None, attri
 def _with_attributes(a: Annotations, path: Path) -> Annotations:
     if path.suffix.lower() == ".csv":
         table = read_attributes_csv(path, a.class_names)
-        names, values = table.attribute_names, table.values
+        new = replace(a, attributes=table.values, attribute_names=table.attribute_names)
     else:
-        classes = att_splits.read_class_table(path)
-        if classes.names and classes.names != a.class_names:
-            raise DatasetError(f"{path}: its classes are not those of the cache, or in another order")
-        names, values = a.attribute_names, classes.attributes
-    if values.shape[1] != a.attributes.shape[1]:
-        names = () if path.suffix.lower() != ".csv" else names
-    same = values.shape[1] == a.attributes.shape[1] and names == a.attribute_names
-    kept = a.attribute_vectors if same else None  # vectors of other attributes would be wrong ones
-    return replace(a, attributes=values, attribute_names=names, attribute_vectors=kept)
+        new = _with_class_table(a, path)
+    if new.attributes.shape == a.attributes.shape and new.attribute_names == a.attribute_names:
+        return new
+    return replace(new, attribute_vectors=None)  # those of other attributes would be wrong
+
+
+def _with_class_table(a: Annotations, path: Path) -> Annotations:
+    """Take attributes from an att_splits.mat, and the classes' names where the cache has numbers for them."""
+    classes = att_splits.read_class_table(path)
+    count, size = classes.attributes.shape
+    if count != len(a.class_names):
+        raise DatasetError(f"{path}: describes {count} classes, but the cache has {len(a.class_names)}")
+    names = classes.names or a.class_names
+    if a.class_names not in (names, att_splits.number_classes(count)):
+        raise DatasetError(f"{path}: its classes are not those of the cache, or in another order")
+    attribute_names = a.attribute_names if size == a.attributes.shape[1] else ()
+    return replace(a, attributes=classes.attributes, class_names=names, attribute_names=attribute_names)
 
 
 def _read_splits(a: Annotations, path: Path) -> dict[str, Any]:

@@ -33,12 +33,12 @@ def import_(home: Home, file: Path, dataset: str, dtype: str, out: Path | None, 
     against the file. Interrupted, the same command goes on.
     """
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import MofNCompleteColumn
 
+    from msdn.extract.bar import make_bar
     from msdn.extract.import_features import import_features
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with make_bar(Console(stderr=True), MofNCompleteColumn()) as bar:
         task = bar.add_task("importing")
         done = import_features(
             file,

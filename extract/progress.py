@@ -4,13 +4,11 @@ from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import MofNCompleteColumn, TaskID, TextColumn
 
+from msdn.extract.bar import QUIET_SECONDS, make_bar
 from msdn.extract.extraction import Watcher
 from msdn.extract.runner import Progress
-
-QUIET_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 class ProgressView:
@@ -18,15 +16,7 @@ class ProgressView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = make_bar(console, MofNCompleteColumn(), TextColumn("{task.fields[detail]}"))
         self._tasks: dict[str, TaskID] = {}
         self._last_line = monotonic()
 

@@ -14,6 +14,7 @@ from msdn.extract.downloads.download import fetch_source
 from msdn.extract.downloads.sources import SOURCES
 from msdn.extract.downloads.state import source_state
 from msdn.extract.errors import WeightsError
+from msdn.extract.weights_tag import weights_tag
 
 IMAGENET = ResNet101_Weights.IMAGENET1K_V1  # what `pretrained=True` meant when the papers were written
 CHOICES = (
@@ -36,18 +37,18 @@ class Weights:
 def load_weights(choice: str, home: Home) -> Weights:
     """Return the weights for `imagenet`, `random`, `random:SEED`, or a file's path."""
     if choice == "imagenet":
-        return _describe("imagenet", "imagenet", _load_imagenet(home), {"name": str(IMAGENET)})
+        return _describe("imagenet", _load_imagenet(home), {"name": str(IMAGENET)})
     if choice == "random" or choice.startswith("random:"):
         seed = _parse_seed(choice)
-        tag = "random" if seed == 0 else f"random{seed}"
-        return _describe("random", tag, _draw_random(seed), {"seed": seed})
+        return _describe("random", _draw_random(seed), {"seed": seed})
     state = _read_state(Path(choice).expanduser())
-    return _describe("file", f"file_{_hash_state(state)[:8]}", state, {"name": Path(choice).name})
+    return _describe("file", state, {"name": Path(choice).name})
 
 
-def _describe(kind: str, tag: str, state: dict[str, torch.Tensor], extra: dict[str, Any]) -> Weights:
+def _describe(kind: str, state: dict[str, torch.Tensor], extra: dict[str, Any]) -> Weights:
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    return Weights(kind, tag, state, {"kind": kind, "sha256": _hash_state(state), **extra})
+    description = {"kind": kind, "sha256": _hash_state(state), **extra}
+    return Weights(kind, weights_tag(description), state, description)
 
 
 def _parse_seed(choice: str) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from click.testing import CliRunner
 from toy_cache import make_annotations
 
@@ -87,6 +88,72 @@ def test_annotations_of_other_images_are_refused(make_cache) -> None:
     other = replace(a, image_paths=tuple(reversed(a.image_paths)))
     with pytest.raises(CacheError, match="of other images, or in another order; they take a new extraction"):
         replace_annotations(path, other, {})
+
+
+def test_through_a_link_the_cache_itself_is_replaced(make_cache, tmp_path: Path) -> None:
+    path, link = make_cache(), tmp_path / "link.h5"
+    link.symlink_to(path)
+    np.savez(tmp_path / "v.npz", vectors=np.ones((7, 5), np.float32))
+    result = run("cache", "annotate", link, "--vectors", tmp_path / "v.npz")
+    assert result.exit_code == 0, result.output
+    assert link.is_symlink() and not path.is_symlink()
+    with FeatureCache(path) as cache:
+        assert cache.annotations.attribute_vectors.shape == (7, 5)
+    assert sorted(file.name for file in tmp_path.glob("*.h5*")) == ["link.h5"]
+
+
+def write_class_table(path: Path, names: tuple[str, ...] | None, attributes: np.ndarray) -> Path:
+    cells = {} if names is None else {"allclasses_names": np.array([[name] for name in names], object)}
+    scipy.io.savemat(path, {"original_att": attributes.T, **cells})
+    return path
+
+
+NUMBERED = tuple(f"class {number}" for number in range(1, 7))
+NAMES = tuple(f"class_{number}" for number in range(6))
+
+
+@pytest.mark.parametrize(
+    "before, names, after",
+    [(NUMBERED, NAMES, NAMES), (NUMBERED, None, NUMBERED), (NAMES, NAMES, NAMES), (NAMES, None, NAMES)],
+)
+def test_a_class_table_gives_names_to_numbered_classes(
+    make_cache, tmp_path: Path, before: tuple, names: tuple | None, after: tuple
+) -> None:
+    path = make_cache(annotations=replace(make_annotations(), class_names=before))
+    attributes = np.random.RandomState(3).uniform(0, 9, (6, 7))
+    table = write_class_table(tmp_path / "att_splits.mat", names, attributes)
+    result = run("cache", "annotate", path, "--attributes", table)
+    assert result.exit_code == 0, result.output
+    with FeatureCache(path) as cache:
+        a = cache.annotations
+        assert a.class_names == after and a.attribute_names == make_annotations().attribute_names
+        np.testing.assert_array_equal(a.attributes, attributes)
+        np.testing.assert_array_equal(a.attribute_vectors, make_annotations().attribute_vectors)
+
+
+def test_a_class_table_of_other_attributes_takes_names_and_vectors_away(make_cache, tmp_path: Path) -> None:
+    path = make_cache()
+    table = write_class_table(tmp_path / "att_splits.mat", NAMES, np.ones((6, 4)) + np.eye(6, 4))
+    assert "are gone: give --vectors" in run("cache", "annotate", path, "--attributes", table).stderr
+    with FeatureCache(path) as cache:
+        assert cache.annotations.attributes.shape == (6, 4)
+        assert cache.annotations.attribute_names == () and cache.annotations.attribute_vectors is None
+
+
+@pytest.mark.parametrize(
+    "names, count, message",
+    [
+        (NAMES[::-1], 6, "att_splits.mat: its classes are not those of the cache, or in another order"),
+        (NAMES[:5], 5, "att_splits.mat: describes 5 classes, but the cache has 6"),
+        (None, 7, "att_splits.mat: describes 7 classes, but the cache has 6"),
+    ],
+)
+def test_a_class_table_of_other_classes_is_refused(
+    make_cache, tmp_path: Path, names: tuple | None, count: int, message: str
+) -> None:
+    table = write_class_table(tmp_path / "att_splits.mat", names, np.ones((count, 7)))
+    result = run("cache", "annotate", make_cache(), "--attributes", table)
+    assert result.exit_code == 1 and message in result.stderr, result.output
 
 
 def test_a_crash_leaves_the_old_cache(make_cache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ def test_the_command_tries_the_users_mirror_first(server: FlakyServer, toy: Sour
     assert result.exit_code == 0, result.output
     assert [path for path, _ in server.requests] == ["/lab/toy.zip"]
     assert "toy.zip (size not known; no licence stated)" in result.stderr
+    assert "next:" not in result.stdout  # a part alone cannot be extracted
 
 
 @pytest.mark.parametrize(

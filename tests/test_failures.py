@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from test_extraction import CACHE, count_done
 from toy_dataset import PROGRAM, TOY, toy_environment, write_toy_dataset
+from toy_extraction import CACHE, count_done
 
 from msdn.cache import FeatureCache
 from msdn.cache.home import Home

@@ -6,13 +6,12 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from toy_cache import make_annotations
 from toy_dataset import TOY, write_toy_dataset
+from toy_published import run, write_foreign
 
 from msdn.cache import FeatureCache, published
 from msdn.cache.partial import PartialCache
-from msdn.cli import main
 from msdn.extract.datasets import registry
 
 
@@ -21,31 +20,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(registry.DATASETS, "toy", TOY)
     monkeypatch.setenv("MSDN_HOME", str(tmp_path / "other"))
     return tmp_path / "other"
-
-
-def run(*arguments: str | Path):
-    return CliRunner().invoke(main, [*map(str, arguments)], prog_name="msdn", env={"COLUMNS": "200"})
-
-
-def write_foreign(path: Path, **changes: object) -> Path:
-    """A file as the published scripts wrote it: no names, gzip, chunks across images."""
-    a = make_annotations()
-    rng = np.random.RandomState(0)
-    content = {
-        "labels": a.labels,
-        "att": a.attributes / np.linalg.norm(a.attributes, axis=1, keepdims=True),
-        "original_att": a.attributes,
-        "w2v_att": a.attribute_vectors,
-        **{f"{name}_loc": a.splits[name] for name in ("trainval", "test_seen", "test_unseen")},
-        "feature_map": rng.uniform(0, 2, (30, 16, 3, 3)).astype(np.float32),
-    }
-    with h5py.File(path, "w") as file:
-        for name, value in (content | changes).items():
-            if value is not None and name == "feature_map" and np.ndim(value) == 4:
-                file.create_dataset(name, data=value, chunks=(7, 4, 1, 1), compression="gzip")
-            elif value is not None:
-                file[name] = value
-    return path
 
 
 @pytest.mark.parametrize("compress", [[], ["--compress"]])
@@ -86,6 +60,18 @@ def test_an_exported_file_is_what_published_scripts_read(make_cache, tmp_path: P
         np.testing.assert_allclose(np.linalg.norm(file["att"][()], axis=1), 1)
         np.testing.assert_array_equal(file["original_att"][()], a.attributes)
     assert "exists already" in run("cache", "export", path, out).stderr
+
+
+def test_an_export_never_replaces_its_own_cache(make_cache, tmp_path: Path) -> None:
+    path = make_cache()
+    before = path.read_bytes()
+    (tmp_path / "link.h5").symlink_to(path)
+    for out in (path, tmp_path / "link.h5"):
+        result = run("cache", "export", path, out, "--force")
+        assert result.exit_code == 1 and f"{out}: is the cache itself; choose another name" in result.stderr
+    assert path.read_bytes() == before
+    assert run("cache", "export", path, tmp_path / "out.hdf5").exit_code == 0
+    assert run("cache", "export", path, tmp_path / "out.hdf5", "--force").exit_code == 0
 
 
 def test_an_export_that_cannot_be_written_leaves_nothing(make_cache, tmp_path: Path, monkeypatch) -> None:

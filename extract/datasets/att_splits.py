@@ -40,6 +40,11 @@ def read_class_table(path: Path) -> ClassTable:
     return ClassTable(tables[0].T.astype(np.float64), names)
 
 
+def number_classes(count: int) -> tuple[str, ...]:
+    """Return the names of classes that nothing names."""
+    return tuple(f"class {number + 1}" for number in range(count))
+
+
 def read_splits(path: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Read the five splits of images with these labels, and refuse what cannot be version 2."""
     found = load_lists(path, needed=tuple(PUBLISHED.values()), optional=DIVISION)

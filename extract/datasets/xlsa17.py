@@ -72,7 +72,7 @@ def cut_image_root(path: str, flat: bool = False) -> str:
 
 def _name_classes(labels: np.ndarray, paths: tuple[str, ...], count: int) -> tuple[str, ...]:
     """Name classes that the lists do not name: by their image folders, or else by plain numbers."""
-    numbers = [f"class {number + 1}" for number in range(count)]
+    numbers = att_splits.number_classes(count)
     names = list(numbers)
     for label, path in zip(labels, paths, strict=True):
         names[label] = Path(path).parent.name

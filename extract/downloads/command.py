@@ -1,6 +1,5 @@
 """`msdn data download`: fetches datasets and what training needs beside them."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -8,7 +7,7 @@ import click
 from msdn.cache.errors import WrongUsageError
 from msdn.cache.home import Home
 from msdn.cache.options import home_option
-from msdn.extract.downloads.sources import DATASETS_WITH_NAMES, SOURCES, plan_sources
+from msdn.extract.downloads.sources import SOURCES, plan_sources
 
 
 @click.command()
@@ -34,6 +33,7 @@ def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
     """
     from rich.console import Console
 
+    from msdn.extract.datasets.registry import DATASETS
     from msdn.extract.downloads.download import DownloadSettings, require_room
     from msdn.extract.downloads.errors import DownloadError
     from msdn.extract.downloads.view import DownloadView
@@ -53,7 +53,7 @@ def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
         raise DownloadError("\n".join(map(str, failures)))
     _build_vectors(names, home)
     for name in names:
-        if name in ("cub", "sun", "awa2", "flo"):
+        if name in DATASETS:
             click.echo(f"next: msdn extract --dataset {name}")
 
 
@@ -98,9 +98,11 @@ def _print_states(sources: list[str], home: Home) -> None:
 
 
 def _build_vectors(names: tuple[str, ...], home: Home) -> None:
+    from msdn.extract.datasets.registry import DATASETS
+
     for name in names:
-        path: Path = home.data / "vectors" / f"{name}.npz"
-        if name in DATASETS_WITH_NAMES and not path.exists():
+        file = DATASETS[name].attribute_vectors if name in DATASETS else None
+        if file is not None and not (home.data / file).exists():
             from msdn.extract.vectors.build import build_for_dataset
 
             click.echo(f"word vectors of {name}: {build_for_dataset(name, home)}")

@@ -9,7 +9,7 @@ from msdn.extract.downloads.sources import Source
 
 @dataclass(frozen=True)
 class Receipt:
-    """One source, fetched.
+    """One source, fetched; what no code reads (url, known_checksum, unpacked_files) is there for people.
 
     Attributes:
         url: where it came from.

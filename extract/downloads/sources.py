@@ -157,7 +157,6 @@ PLANS: dict[str, tuple[str, ...]] = {
     "glove": ("glove",),
     "weights": ("weights",),
 }
-DATASETS_WITH_NAMES = ("cub", "sun", "awa2")  # word vectors can be built for these
 
 
 def plan_sources(names: tuple[str, ...]) -> list[str]:

@@ -5,17 +5,9 @@ from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
-QUIET_SECONDS = 10.0  # between two lines where there is no terminal
+from msdn.extract.bar import QUIET_SECONDS, make_bar
 
 
 class DownloadView(logging.Handler):
@@ -25,16 +17,7 @@ class DownloadView(logging.Handler):
         super().__init__(logging.INFO)
         self._console = console
         self._logger = logging.getLogger("msdn.extract.downloads")
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = make_bar(console, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         self._tasks: dict[str, TaskID] = {}
         self._line = ("", 0, 0.0)  # what the last lines were about, where and when it began
         self._said = ("", 0)

@@ -71,16 +71,15 @@ def _build(
     target: "Target", home: Home, source: Path | None, pooling: str | None, spelling: Path | None
 ) -> tuple["AttributeVectors", str]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import DownloadColumn
 
+    from msdn.extract.bar import make_bar
     from msdn.extract.vectors.build import DEFAULT_POOLING, build_vectors, find_text_file, named
     from msdn.extract.vectors.words import SPELLING, read_spelling
 
     names, file, pooling = named(target), find_text_file(home, source), pooling or DEFAULT_POOLING
     words = SPELLING | (read_spelling(spelling) if spelling else {})
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with make_bar(Console(stderr=True), DownloadColumn()) as bar:
         task = bar.add_task(f"reading {file.name}")
         found = build_vectors(
             names, file, pooling, words, lambda done, total: bar.update(task, completed=done, total=total)

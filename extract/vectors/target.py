@@ -32,7 +32,9 @@ class Target:
 
 def find_target(text: str, home: Home) -> Target:
     """Read what is known of the attributes of a dataset, by its name or its folder; no images are needed."""
-    return _find_own(Path(text)) if is_own_folder(text) else _find_known(find_spec(text), home.data)
+    return (
+        _find_own(Path(text).expanduser()) if is_own_folder(text) else _find_known(find_spec(text), home.data)
+    )
 
 
 def _find_own(folder: Path) -> Target:
