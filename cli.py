@@ -22,11 +22,14 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
             "status": "msdn.app.status_command:status",
             "check": "msdn.extract.own.command:check",
             "vectors": "msdn.extract.vectors.command:vectors",
+            "groups": "msdn.train.groups.command:groups",
         },
     ),
     "extract": "msdn.extract.command:extract",
     "train": "msdn.train.train_command:train",
     "evaluate": "msdn.train.evaluate_command:evaluate",
+    "compare": "msdn.train.compare_command:compare",
+    "presets": "msdn.train.presets_command:presets",
     "cache": (
         "Look into feature caches, check and annotate them, and exchange them with published formats.",
         {

@@ -1,4 +1,4 @@
-"""Replay golden vectors of the released MSDN through the classes that `msdn train` uses.
+"""Replay golden vectors of the released MSDN and DEDN through the classes that `msdn train` uses.
 
     python tests/replay_golden.py FILE.npz...
 
@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from golden_dedn import replay_dedn
 from torch import Tensor
 
 from msdn.train.classes import ClassSpace, normalize_attributes
@@ -36,10 +37,12 @@ def build_model(golden: Arrays) -> Msdn:
         lambda_cal=float(golden["lambda_cal"]),
         lambda_distill=float(golden["lambda_distill"]),
         alpha=released.alpha,
+        branches=released.branches,
         va_form=released.va_form,
         cross_entropy=released.cross_entropy,
         calibration=released.calibration,
         distillation=released.distillation,
+        distill_parts=released.distill_parts,
         normalize_vectors=bool(golden["normalize_attribute_vectors"]),
     )
     with torch.no_grad():
@@ -51,15 +54,20 @@ def build_model(golden: Arrays) -> Msdn:
 
 def replay(golden: Arrays) -> dict[str, np.ndarray]:
     """Everything that a golden file holds of outputs, computed by our classes."""
+    return replay_dedn(golden) if "indicator" in golden else replay_msdn(golden)
+
+
+def replay_msdn(golden: Arrays) -> dict[str, np.ndarray]:
+    """The outputs of a golden file of MSDN."""
     model = build_model(golden)
     regions = torch.tensor(golden["features_nchw"]).flatten(2).transpose(1, 2)  # [B, F, h, w] -> [B, R, F]
     scores = model(regions)
     losses = model.losses(scores, torch.tensor(golden["labels"]))
     losses["loss"].backward()
     outputs: dict[str, Tensor] = {
-        "scores_av_with_margin": scores.av + model.classes.margins,
-        "scores_va_with_margin": scores.va + model.classes.margins,
-        "attention_av": model.attention(regions)[0],
+        "scores_av_with_margin": scores["av"] + model.classes.margins,
+        "scores_va_with_margin": scores["va"] + model.classes.margins,
+        "attention_av": model.attention(regions)["av"].transpose(1, 2),
         "loss_total": losses["loss"],
         **{f"loss_{name}": losses[name] for name in LOSSES},
     }
@@ -92,11 +100,11 @@ def main(paths: Sequence[str]) -> int:
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 errors = largest_errors(dict(file))
         except (OSError, ValueError, KeyError, RuntimeError, IndexError, BadZipFile) as error:
-            print(f"{path}: no golden file of the released MSDN: {error}", file=sys.stderr)
+            print(f"{path}: no golden file of the released MSDN or DEDN: {error}", file=sys.stderr)
             return 2
         print(path)
         for name, size in errors.items():
-            print(f"  {name:<24}{size:.1e}{'' if size <= TOLERANCE else '  TOO LARGE'}")
+            print(f"  {name:<32}{size:.1e}{'' if size <= TOLERANCE else '  TOO LARGE'}")
         worst = max(worst, *errors.values())
     print(f"largest error {worst:.1e}, {'within' if worst <= TOLERANCE else 'ABOVE'} {TOLERANCE:.0e}")
     return 0 if worst <= TOLERANCE else 1

@@ -16,6 +16,9 @@ from msdn.train.losses import (
     cross_entropy_released,
     distillation_paper,
     distillation_released,
+    jensen_shannon,
+    shifted_cross_entropy,
+    symmetric_kl,
     weighted_distance,
 )
 
@@ -55,8 +58,24 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def naive_distance(d: list[float]) -> float:
-    return sum(abs(x) ** 3 for x in d) / sqrt(sum(x * x for x in d))
+def naive_distance(d: list[float], epsilon: float = 0.0) -> float:
+    return sum(abs(x) ** 3 for x in d) / sqrt(sum(x * x for x in d) + epsilon)
+
+
+def naive_jensen_shannon(s: list[float], t: list[float]) -> float:
+    p, q = softmax(s, list(range(C))), softmax(t, list(range(C)))
+    middle = {c: (p[c] + q[c]) / 2 for c in p}
+    return 0.5 * (kl(p, middle) + kl(q, middle))
+
+
+def naive_symmetric_kl(s: list[float], t: list[float]) -> float:
+    p, q = softmax(s, SEEN), softmax(t, SEEN)
+    return 0.5 * (kl(p, q) + kl(q, p))
+
+
+def of_pairs(naive: Callable, first: Tensor, second: Tensor) -> float:
+    """The batch mean of what a naive loop gives for each pair of score lists."""
+    return mean([naive(s, t) for s, t in zip(first.tolist(), second.tolist(), strict=True)])
 
 
 @pytest.mark.parametrize(
@@ -87,25 +106,56 @@ def test_paper_calibration_pushes_towards_unseen_classes(classes: ClassSpace) ->
     assert (gradient[:, SEEN] > 0).all()  # descending lowers seen classes' scores
 
 
-def test_released_distillation_follows_its_equation(classes: ClassSpace) -> None:
+def minus(s: list[float], t: list[float]) -> list[float]:
+    return [a - b for a, b in zip(s, t, strict=True)]
+
+
+# Each distillation's two parts, for one pair of score lists.
+NAIVE_PARTS: dict[Callable, dict[str, Callable]] = {
+    distillation_released: {
+        "divergence": lambda s, t: naive_jensen_shannon(with_margin(s), with_margin(t)),
+        "distance": lambda s, t: naive_distance(minus(s, t)),
+    },
+    distillation_paper: {
+        "divergence": naive_symmetric_kl,
+        "distance": lambda s, t: sum(x * x for x in minus(s, t)),
+    },
+}
+
+
+@pytest.mark.parametrize("loss", NAIVE_PARTS)
+def test_distillations_are_the_sum_of_their_parts(loss: Callable, classes: ClassSpace) -> None:
     first, second = random_scores(3), random_scores(4)
-    terms = []
-    for s, t in zip(first.tolist(), second.tolist(), strict=True):
-        p, q = (softmax(with_margin(x), list(range(C))) for x in (s, t))
-        middle = {c: (p[c] + q[c]) / 2 for c in p}
-        jensen_shannon = 0.5 * (kl(p, middle) + kl(q, middle))
-        terms.append(jensen_shannon + naive_distance([a - b for a, b in zip(s, t, strict=True)]))
-    assert number(distillation_released(first, second, classes)) == pytest.approx(mean(terms), abs=1e-12)
+    expected = {part: of_pairs(naive, first, second) for part, naive in NAIVE_PARTS[loss].items()}
+    for part, value in expected.items():
+        assert number(loss(first, second, classes, part)) == pytest.approx(value, abs=1e-12)
+    assert number(loss(first, second, classes)) == pytest.approx(sum(expected.values()), abs=1e-12)
 
 
-def test_paper_distillation_follows_its_equations(classes: ClassSpace) -> None:
+def test_divergences_follow_their_equations(classes: ClassSpace) -> None:
     first, second = random_scores(5), random_scores(6)
-    terms = []
-    for s, t in zip(first.tolist(), second.tolist(), strict=True):
-        p, q = softmax(s, SEEN), softmax(t, SEEN)
-        squared = sum((a - b) ** 2 for a, b in zip(s, t, strict=True))
-        terms.append(0.5 * (kl(p, q) + kl(q, p)) + squared)
-    assert number(distillation_paper(first, second, classes)) == pytest.approx(mean(terms), abs=1e-12)
+    expected = of_pairs(naive_jensen_shannon, first, second)
+    assert number(jensen_shannon(first, second)) == pytest.approx(expected, abs=1e-12)
+    assert number(jensen_shannon(second, first)) == pytest.approx(expected, abs=1e-12)
+    expected = of_pairs(naive_symmetric_kl, first, second)
+    assert number(symmetric_kl(first, second, classes)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-9, 0.5])
+def test_weighted_distance_follows_its_equation(epsilon: float) -> None:
+    first, second = random_scores(7), random_scores(8)
+    expected = of_pairs(lambda s, t: naive_distance(minus(s, t), epsilon), first, second)
+    assert number(weighted_distance(first, second, epsilon)) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0, 3.0])
+def test_shifted_cross_entropy_follows_its_equation(shift: float, classes: ClassSpace) -> None:
+    scores, terms = random_scores(9), []
+    for s, y in zip(scores.tolist(), LABELS, strict=True):
+        shifted = [x + (c in SEEN) - shift * (c == y) for c, x in enumerate(s)]
+        terms.append(-log(softmax(shifted, list(range(C)))[y]))
+    loss = shifted_cross_entropy(scores, torch.tensor(LABELS), classes, shift)
+    assert number(loss) == pytest.approx(mean(terms), abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", [cross_entropy_released, cross_entropy_paper])
@@ -119,9 +169,32 @@ def test_gradients_of_calibrations(loss: Callable, classes: ClassSpace) -> None:
 
 
 @pytest.mark.parametrize("loss", [distillation_released, distillation_paper])
-def test_gradients_of_distillations(loss: Callable, classes: ClassSpace) -> None:
+@pytest.mark.parametrize("parts", ["both", "divergence", "distance"])
+def test_gradients_of_distillations(loss: Callable, parts: str, classes: ClassSpace) -> None:
     first, second = random_scores(2), random_scores(3)
-    assert torch.autograd.gradcheck(lambda s, t: loss(s, t, classes), (first, second))
+    assert torch.autograd.gradcheck(lambda s, t: loss(s, t, classes, parts), (first, second))
+
+
+def test_gradients_of_divergences_and_distances(classes: ClassSpace) -> None:
+    scores = random_scores(2), random_scores(3)
+    assert torch.autograd.gradcheck(jensen_shannon, scores)
+    assert torch.autograd.gradcheck(lambda s, t: symmetric_kl(s, t, classes), scores)
+    for epsilon in (0.0, 1e-9, 0.5):
+        assert torch.autograd.gradcheck(lambda s, t, e=epsilon: weighted_distance(s, t, e), scores)
+
+
+def test_gradients_of_the_shifted_cross_entropy(classes: ClassSpace) -> None:
+    labels = torch.tensor(LABELS)
+    assert torch.autograd.gradcheck(
+        lambda s: shifted_cross_entropy(s, labels, classes, 2.0), random_scores(1)
+    )
+
+
+def test_weighted_distance_of_equal_scores_with_epsilon_is_zero_with_zero_gradient() -> None:
+    first = torch.ones(2, 3, requires_grad=True)
+    loss = weighted_distance(first, torch.ones(2, 3), 1e-9)
+    loss.backward()
+    assert number(loss) == 0 and first.grad is not None and not first.grad.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,4 +1,4 @@
-"""The golden vectors of the released MSDN, through `replay_golden.py`."""
+"""The golden vectors of the released MSDN and DEDN, through `replay_golden.py`."""
 
 import subprocess
 import sys
@@ -8,30 +8,35 @@ import numpy as np
 import pytest
 import replay_golden
 
-FILES = sorted((Path(__file__).parent / "golden").glob("msdn_released*.npz"))
+GOLDEN = Path(__file__).parent / "golden"
+FILES = [*sorted(GOLDEN.glob("msdn_released*.npz")), *sorted(GOLDEN.glob("dedn_*.npz"))]
+OUTPUTS = ("scores_", "attention_", "train_scores_", "eval_scores_", "loss_", "grad_")
 
 
 def test_there_are_golden_files() -> None:
-    assert len(FILES) == 3
+    assert len(FILES) == 5
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_released_msdn_reproduces_golden_vectors(path: Path) -> None:
+def test_released_models_reproduce_golden_vectors(path: Path) -> None:
     with np.load(path) as golden:
         errors = replay_golden.largest_errors(dict(golden))
-        compared = {name for name in golden if name.startswith(("scores_", "attention_", "loss_", "grad_"))}
+        compared = {name for name in golden if name.startswith(OUTPUTS)}
     assert set(errors) == compared
     assert max(errors.values()) <= 1e-10
 
 
-def test_a_wrong_array_fails_the_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with np.load(FILES[0]) as golden:
+@pytest.mark.parametrize(("path", "name"), [(FILES[0], "grad_W_2"), (FILES[-1], "grad__Snet4.H_3")])
+def test_a_wrong_array_fails_the_replay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], path: Path, name: str
+) -> None:
+    with np.load(path) as golden:
         arrays = dict(golden)
-    arrays["grad_W_2"] = arrays["grad_W_2"] + 2e-10
+    arrays[name] = arrays[name] + 2e-10
     np.savez(tmp_path / "wrong.npz", **arrays)
-    assert replay_golden.main([str(FILES[0]), str(tmp_path / "wrong.npz")]) == 1
+    assert replay_golden.main([str(path), str(tmp_path / "wrong.npz")]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "TOO LARGE" in line]
-    assert line.split()[:2] == ["grad_W_2", "2.0e-10"]
+    assert line.split()[:2] == [name, "2.0e-10"]
 
 
 def test_a_nan_fails_the_replay(tmp_path: Path) -> None:

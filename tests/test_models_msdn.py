@@ -1,4 +1,4 @@
-"""MSDN against loops over its equations, in both forms."""
+"""MSDN and its ablations against loops over its equations, in both forms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,28 +6,52 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from naive_branches import (
+    LABELS,
+    SEEN,
+    UNSEEN,
+    B,
+    C,
+    D,
+    F,
+    K,
+    R,
+    largest_saved,
+    loss_of_parameters,
+    naive_attention,
+    naive_attribute_scores,
+    naive_classes,
+    random_regions,
+    randomize,
+    small_classes,
+    unlearned,
+)
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace, normalize_attributes
+from msdn.train.classes import ClassSpace
+from msdn.train.losses import DISTILLATIONS
 from msdn.train.models.base import build_model
 from msdn.train.models.msdn import Msdn
 from msdn.train.problem import Problem
 from msdn.train.settings import TrainSettings
 
-B, R, F, K, D, C = 3, 4, 6, 5, 7, 8
-SEEN, UNSEEN = np.array([0, 1, 3, 4, 7]), np.array([2, 5, 6])
-LABELS = torch.tensor([0, 7, 3])
-RELEASED = {
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RELEASED: dict[str, Any] = {
     "lambda_cal": 0.3,
     "lambda_distill": 0.2,
     "alpha": (0.7, 0.3),
+    "branches": "both",
     "va_form": "released",
     "cross_entropy": "released",
     "calibration": "released",
     "distillation": "released",
+    "distill_parts": "both",
     "normalize_vectors": False,
 }
 PAPER = {name: "paper" if value == "released" else value for name, value in RELEASED.items()}
+AV_PARAMETERS = ["word_vectors", "av_attention", "av_score"]
+VA_PARAMETERS = ["word_vectors", "va_attention", "va_score"]
 
 
 @pytest.fixture
@@ -36,65 +60,44 @@ def make_model() -> Callable[..., Msdn]:
 
     def make(vectors: Tensor | None = None, **changes: Any) -> Msdn:
         torch.manual_seed(0)
-        attributes = normalize_attributes(np.random.RandomState(0).rand(C, K))
-        classes = ClassSpace(torch.from_numpy(attributes), SEEN, UNSEEN, margin=1.0)
         vectors = torch.randn(K, D, dtype=torch.float64) if vectors is None else vectors
-        model = Msdn(classes, vectors, F, **{**RELEASED, **changes})
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name != "word_vectors":
-                    parameter.copy_(torch.randn_like(parameter))
+        model = Msdn(small_classes(), vectors, F, **{**RELEASED, **changes})
+        randomize(model)
         return model
 
     return make
 
 
-def random_regions() -> Tensor:
-    return torch.rand(B, R, F, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+def fresh_model(**changes: Any) -> Msdn:
+    """A model in float32 as training starts with it."""
+    torch.manual_seed(0)
+    classes = ClassSpace(torch.rand(C, K), SEEN, UNSEEN, margin=1.0)
+    return Msdn(classes, torch.rand(K, D), F, **{**RELEASED, **changes})
 
 
-def naive_scores(model: Msdn, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """psi and Psi [B, K] of MSDN, one product at a time."""
-    vectors = model.word_vectors.detach()
-    if model.normalize_vectors:
-        vectors = torch.stack([a / a.norm() for a in vectors])
-    w_attention, w_score = model.av_attention.detach(), model.av_score.detach()
-    w3, w4 = model.va_attention.detach().T, model.va_score.detach().T
-    psi, big_psi = torch.zeros(B, K).double(), torch.zeros(B, K).double()
-    for b in range(B):
-        v = [region / region.norm() for region in regions[b]]
-        for k, a in enumerate(vectors):
-            beta = torch.stack([a @ w_attention @ v_r for v_r in v]).softmax(0)
-            attended = sum(beta[r] * v[r] for r in range(R))  # F_k
-            psi[b, k] = a @ w_score @ attended
-        for v_r in v:
-            tau = torch.stack([v_r @ w3 @ a for a in vectors]).softmax(0)
-            if model.va_form == "paper":
-                semantic = sum(tau[k] * vectors[k] for k in range(K))  # S_r
-                bar = v_r @ w4 @ semantic
-                for k, a in enumerate(vectors):
-                    big_psi[b, k] += bar * (v_r @ model.va_regions.detach().T @ a)
-            else:
-                for k, a in enumerate(vectors):
-                    big_psi[b, k] += tau[k] * (v_r @ w4 @ a)
-    return psi, big_psi
-
-
+@pytest.mark.parametrize("branches", ["both", "av", "va"])
 @pytest.mark.parametrize("va_form", ["released", "paper"])
 @pytest.mark.parametrize("normalize_vectors", [False, True])
 def test_scores_follow_the_equations(
-    make_model: Callable[..., Msdn], va_form: str, normalize_vectors: bool
+    make_model: Callable[..., Msdn], va_form: str, normalize_vectors: bool, branches: str
 ) -> None:
-    model = make_model(va_form=va_form, normalize_vectors=normalize_vectors)
-    with torch.no_grad():
-        model.word_vectors.mul_(1.5)
+    model = make_model(va_form=va_form, normalize_vectors=normalize_vectors, branches=branches)
     regions = random_regions()
     scores = model(regions)
-    z = model.classes.attributes
-    for ours, attributes in zip(scores, naive_scores(model, regions), strict=True):
-        expected = torch.stack([torch.stack([attributes[b] @ z[c] for c in range(C)]) for b in range(B)])
+    assert list(scores) == (["av", "va"] if branches == "both" else [branches])
+    for branch, ours in scores.items():
+        attention = naive_attention(model, branch, regions)
+        expected = naive_classes(naive_attribute_scores(model, branch, attention, regions), model.classes)
         torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
-    torch.testing.assert_close(model.class_scores(scores), 0.7 * scores.av + 0.3 * scores.va)
+
+
+def test_both_branches_predict_by_their_weights_and_one_by_itself(make_model: Callable[..., Msdn]) -> None:
+    model = make_model()
+    scores = model(random_regions())
+    torch.testing.assert_close(model.class_scores(scores), 0.7 * scores["av"] + 0.3 * scores["va"])
+    for branch in ("av", "va"):
+        alone = make_model(branches=branch)(random_regions())
+        assert torch.equal(make_model(branches=branch, alpha=(0.0, 0.0)).class_scores(alone), alone[branch])
 
 
 @pytest.mark.parametrize("settings", [RELEASED, PAPER])
@@ -108,6 +111,34 @@ def test_loss_is_the_weighted_sum_of_its_terms(make_model: Callable[..., Msdn], 
     assert list(terms) == ["loss", "ce_av", "cal_av", "ce_va", "cal_va", "distill"]
 
 
+@pytest.mark.parametrize(("branch", "parameters"), [("av", AV_PARAMETERS), ("va", VA_PARAMETERS)])
+def test_one_branch_has_its_own_parameters_and_terms_only(
+    make_model: Callable[..., Msdn], branch: str, parameters: list[str]
+) -> None:
+    model = make_model(branches=branch)
+    assert [name for name, _ in model.named_parameters()] == parameters
+    terms = model.losses(model(random_regions()), LABELS)
+    assert list(terms) == ["loss", f"ce_{branch}", f"cal_{branch}"]
+    torch.testing.assert_close(terms["loss"], terms[f"ce_{branch}"] + 0.3 * terms[f"cal_{branch}"])
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+@pytest.mark.parametrize("parts", ["both", "divergence", "distance"])
+def test_distillation_has_the_parts_asked_for(make_model: Callable[..., Msdn], form: str, parts: str) -> None:
+    model = make_model(distillation=form, distill_parts=parts)
+    scores = model(random_regions())
+    expected = DISTILLATIONS[form](scores["av"], scores["va"], model.classes, parts)
+    assert torch.equal(model.losses(scores, LABELS)["distill"], expected)
+
+
+@pytest.mark.parametrize("va_form", ["released", "paper"])
+def test_one_seed_starts_all_variants_alike(va_form: str) -> None:
+    both = fresh_model(va_form=va_form).state_dict()
+    for branch in ("av", "va"):
+        alone = fresh_model(va_form=va_form, branches=branch).state_dict()
+        assert alone and all(torch.equal(value, both[name]) for name, value in alone.items())
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -115,33 +146,34 @@ def test_loss_is_the_weighted_sum_of_its_terms(make_model: Callable[..., Msdn], 
         PAPER,
         {"normalize_vectors": True},
         *({name: "paper"} for name in PAPER if PAPER[name] == "paper"),
+        *({"branches": branch, "va_form": form} for branch in ("av", "va") for form in ("released", "paper")),
+        *({"distill_parts": parts} for parts in ("divergence", "distance")),
     ],
 )
 def test_gradients_of_the_loss(make_model: Callable[..., Msdn], changes: dict) -> None:
-    model, regions = make_model(**changes), random_regions()
-    names, parameters = zip(*model.named_parameters(), strict=True)
-
-    def loss(*values: Tensor) -> Tensor:
-        scores = torch.func.functional_call(model, dict(zip(names, values, strict=True)), (regions,))
-        return model.losses(scores, LABELS)["loss"]
-
+    loss, parameters = loss_of_parameters(make_model(**changes), random_regions())
     assert torch.autograd.gradcheck(loss, parameters, fast_mode=True)
 
 
 def test_attention_sums_to_one(make_model: Callable[..., Msdn]) -> None:
-    beta, tau = make_model().attention(random_regions())
-    assert beta.shape == (B, K, R) and tau.shape == (B, R, K)
-    torch.testing.assert_close(beta.sum(dim=2), torch.ones(B, K).double())
-    torch.testing.assert_close(tau.sum(dim=2), torch.ones(B, R).double())
+    model = make_model()
+    attention = model.attention(random_regions())
+    for branch, over in (("av", 1), ("va", 2)):
+        assert attention[branch].shape == (B, R, K)
+        total = attention[branch].sum(dim=over)
+        torch.testing.assert_close(total, torch.ones_like(total))
+        expected = naive_attention(model, branch, random_regions())
+        torch.testing.assert_close(attention[branch], expected)
 
 
 def test_initial_values_are_the_published_ones() -> None:
     torch.manual_seed(0)
     classes = ClassSpace(torch.eye(C, K), SEEN, UNSEEN, margin=1.0)
-    model = Msdn(classes, 3 * torch.rand(K, 200), 300, **RELEASED)  # type: ignore[arg-type]
-    assert float(model.av_score.detach().std()) == pytest.approx(1, abs=0.01)
-    assert not any(weight.any() for weight in (model.av_attention, model.va_attention, model.va_score))
-    torch.testing.assert_close(model.word_vectors.detach().norm(dim=1), torch.ones(K))
+    model = Msdn(classes, 3 * torch.rand(K, 200), 300, **RELEASED)
+    start = {name: value.detach() for name, value in model.named_parameters()}
+    assert float(start["av_score"].std()) == pytest.approx(1, abs=0.01)
+    assert not any(start[name].any() for name in ("av_attention", "va_attention", "va_score"))
+    torch.testing.assert_close(start["word_vectors"].norm(dim=1), torch.ones(K))
 
 
 def test_learned_vectors_start_as_normalised_normal_ones() -> None:
@@ -154,17 +186,31 @@ def test_learned_vectors_start_as_normalised_normal_ones() -> None:
     assert model.get_parameter("av_score").shape == (300, F)
 
 
-def test_every_parameter_of_the_paper_form_learns() -> None:
-    torch.manual_seed(0)
-    classes = ClassSpace(torch.rand(C, K), SEEN, UNSEEN, margin=1.0)
-    model = Msdn(classes, torch.rand(K, D), F, **PAPER)  # type: ignore[arg-type]
-    optimizer = torch.optim.RMSprop(model.parameters(), lr=0.01)
-    start = {name: value.detach().clone() for name, value in model.named_parameters()}
-    for _ in range(3):
-        optimizer.zero_grad()
-        model.losses(model(random_regions().float()), LABELS)["loss"].backward()
-        optimizer.step()
-    assert all(not torch.equal(value, start[name]) for name, value in model.named_parameters())
+def test_settings_reach_the_model() -> None:
+    problem = Problem(np.eye(C, K), np.ones((K, D)), SEEN, UNSEEN, regions=R, channels=F)
+    changes = {"branches": "va", "distill_parts": "distance", "alpha": (0.4, 0.6), "normalize_vectors": True}
+    model = build_model(problem, TrainSettings(**changes, lambda_distill=0.5, lambda_cal=0.7))
+    assert isinstance(model, Msdn)
+    assert [branch.name for branch in model.branches] == ["va"]
+    assert (model.distill_parts, model.alpha, model.normalize_vectors) == ("distance", (0.4, 0.6), True)
+    assert (model.lambda_distill, model.lambda_cal) == (0.5, 0.7)
+
+
+@pytest.mark.parametrize("va_form", ["released", "paper"])
+@pytest.mark.parametrize("branches", ["both", "av", "va"])
+def test_every_parameter_learns(va_form: str, branches: str) -> None:
+    model = fresh_model(va_form=va_form, branches=branches)
+    assert unlearned(model, random_regions().float(), LABELS) == []
+
+
+@pytest.mark.parametrize("grid", [7, 14])
+@pytest.mark.parametrize("branches", ["both", "av", "va"])
+def test_grids_and_a_single_image(grid: int, branches: str) -> None:
+    model = fresh_model(branches=branches)
+    scores = model(torch.rand(1, grid * grid, F))
+    losses = model.losses(scores, LABELS[:1])
+    assert model.class_scores(scores).shape == (1, C)
+    assert all(torch.isfinite(value) for value in losses.values())
 
 
 @pytest.mark.parametrize("normalize_vectors", [False, True])
@@ -178,18 +224,9 @@ def test_a_zero_word_vector_and_a_zero_region_give_no_nan(
     regions[0, 1] = 0
     scores = model(regions)
     model.losses(scores, LABELS)["loss"].backward()
-    assert all(torch.isfinite(score).all() for score in scores)
+    assert all(torch.isfinite(score).all() for score in scores.values())
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
 def test_no_tensor_of_images_by_attributes_by_channels(make_model: Callable[..., Msdn]) -> None:
-    model, sizes = make_model(), []
-
-    def note(tensor: Tensor) -> Tensor:
-        sizes.append(tensor.numel())
-        return tensor
-
-    many_channels = torch.rand(B, 1, F, dtype=torch.float64)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model.losses(model(many_channels), LABELS)["loss"].backward()
-    assert max(sizes) < B * K * F
+    assert largest_saved(make_model(), random_regions()[:, :1]) < B * K * F

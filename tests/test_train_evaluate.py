@@ -10,7 +10,7 @@ import torch
 from toy_cache import make_annotations
 
 from msdn.cache import FeatureCache, Home
-from msdn.train import evaluate
+from msdn.train import scoring
 from msdn.train.errors import RunError
 from msdn.train.evaluate import evaluate_run, load_model
 from msdn.train.locate import open_run_cache
@@ -51,7 +51,7 @@ def naive_accuracy(run: Run, cache: FeatureCache, split: str, among: np.ndarray,
 def test_figures_follow_a_loop(
     run: Run, cache: FeatureCache, margin: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "_BATCH", 5)
+    monkeypatch.setattr(scoring, "_BATCH", 5)
     figures = evaluate_run(run, cache, margin=margin)
     used = 1.0 if margin is None else margin
     everything = np.arange(9)
@@ -62,18 +62,30 @@ def test_figures_follow_a_loop(
     assert figures["margin"] == used
 
 
-def test_flags_combine_and_neither_means_both(run: Run, cache: FeatureCache) -> None:
-    names = {"U", "S", "H", "acc"}
-    for gzsl, czsl, expected in (
-        (True, False, {"U", "S", "H"}),
-        (False, True, {"acc"}),
-        (True, True, names),
-        (False, False, names),
-    ):
-        result = evaluate_run(run, cache, gzsl=gzsl, czsl=czsl)
-        assert names & set(result) == set(result["chance"]) == expected
+def test_figures_come_with_chance_levels_and_facts(run: Run, cache: FeatureCache) -> None:
+    result = evaluate_run(run, cache)
     assert result["chance"] == pytest.approx({"U": 100 / 9, "S": 100 / 9, "H": 100 / 9, "acc": 100 / 3})
     assert (result["dataset"], result["model"], result["weights"]) == ("toy", "msdn", "random")
+    assert result["parameters"] == 7 * 8 + 4 * 8 * 16 and result["training_seconds"] >= 0
+    assert evaluate_run(run, cache, margin=0.0)["H"] == result["H_no_margin"]
+    assert result["H_published"] == result["H"] and result["H_val_margin"] is None
+
+
+def test_per_class_accuracies_and_confusions_follow_the_figures(run: Run, cache: FeatureCache) -> None:
+    result = evaluate_run(run, cache)
+    names, annotations = result["class_names"], cache.annotations
+    for task, figures in (("gzsl", ("U", "S")), ("czsl", ("acc",))):
+        per_class, images = result["per_class"][task], {name: [0, 0] for name in names}
+        for true, predicted, count in result["confusion"][task]:
+            images[names[true]][0] += count
+            images[names[true]][1] += count * (true == predicted)
+        shown = {name: 100 * right / seen for name, (seen, right) in images.items() if seen}
+        assert per_class == pytest.approx(shown, abs=1e-3)
+        for figure, classes in zip(
+            figures, (annotations.unseen_classes, annotations.seen_classes), strict=False
+        ):
+            of_side = [per_class[names[c]] for c in classes if names[c] in per_class]
+            assert result[figure] == pytest.approx(sum(of_side) / len(of_side), abs=1e-3)
 
 
 def test_without_seen_test_images_s_and_h_are_unknown(

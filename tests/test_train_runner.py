@@ -18,7 +18,7 @@ from toy_cache import make_annotations
 
 from msdn.cache import FeatureCache
 from msdn.cache.lock import LockError
-from msdn.train import runner
+from msdn.train import epochs
 from msdn.train.checkpoints import load_checkpoint
 from msdn.train.errors import RunError, TrainError
 from msdn.train.evaluate import evaluate_run
@@ -133,8 +133,8 @@ def test_epochs_after_the_checkpoint_are_trained_again(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs_saved: tuple[int, ...]
 ) -> None:
     whole = train_model(cache, SETTINGS, tmp_path)
-    epochs = iter(range(1, 20))
-    monkeypatch.setattr(runner._SavingTimes, "due", lambda self: next(epochs) in epochs_saved)
+    numbers = iter(range(1, 20))
+    monkeypatch.setattr(epochs._SavingTimes, "due", lambda self: next(numbers) in epochs_saved)
     broken = interrupted_run(cache, tmp_path, SETTINGS, 4)
     assert len(metrics(broken)) == 4
     assert broken.checkpoint.exists() == bool(epochs_saved)
@@ -208,7 +208,7 @@ def test_the_manifest_tells_everything(cache: FeatureCache, tmp_path: Path) -> N
     assert (manifest["preset"], manifest["overrides"]) == ("released/gzsl", {"epochs": 6})
     assert (manifest["status"], manifest["weights"]) == ("finished", "random")
     assert manifest["watch_test"] is True
-    assert manifest["selection"].startswith("last epoch")
+    assert manifest["settings"]["select"] == "last" and manifest["chosen"] is None
     assert {"torch", "numpy", "msdn", "threads"} <= set(manifest["environment"])
 
 

@@ -9,8 +9,8 @@ import pytest
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
 from msdn.train.models.registry import MODELS, model_entry
-from msdn.train.presets import CZSL_PRESETS, PAPER_PRESETS, PRESETS, preset_settings
-from msdn.train.settings import TrainSettings, option_name, settings_from_json
+from msdn.train.presets import CZSL_PRESETS, PRESET_NAMES, PRESETS, preset_settings, preset_values
+from msdn.train.settings import TASKS, TrainSettings, option_name, settings_from_json
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_presets_are_the_published_settings(dataset: str) -> None:
         batch_size=50,
     )
     czsl = preset_settings("msdn", dataset, task="czsl")
-    assert czsl == dataclasses.replace(settings, lambda_cal=lambda_czsl)
+    assert czsl == dataclasses.replace(settings, lambda_cal=lambda_czsl, task="czsl")
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,49 @@ def test_a_setting_that_the_model_lacks_is_refused() -> None:
 
 def test_tables_name_only_what_exists() -> None:
     fields = {field.name for field in dataclasses.fields(TrainSettings)}
-    for tables in (PRESETS, CZSL_PRESETS, PAPER_PRESETS):
+    for tables in (PRESETS, CZSL_PRESETS):
         assert set(tables) <= set(MODELS)
         assert all(set(values) <= fields for table in tables.values() for values in table.values())
     assert all(set(entry.settings) <= fields for entry in MODELS.values())
     assert option_name("learning_rate") == "--lr"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_number_of_a_preset_has_its_source(model: str) -> None:
+    for dataset in ("cub", "sun", "awa2", "flo", "plumage"):
+        for preset in PRESET_NAMES:
+            for task in TASKS:
+                values = preset_values(model, dataset, preset=preset, task=task)
+                settings = preset_settings(model, dataset, preset=preset, task=task)
+                for name, (value, source) in values.items():
+                    assert getattr(settings, name) == value and len(source) > 3
+    assert preset_values("msdn", "cub")["epochs"] == (30, "the authors' training code")
+
+
+# epochs, λ_cal, CZSL's, c_mix, CZSL's, e_mix, sampler, shift
+PUBLISHED_DEDN = {
+    "cub": (80, 0.0, 0.18, 0.8, 0.6, 0.9, "balanced", 3),
+    "sun": (80, 0.0, 0.0, 0.95, 0.95, 0.3, "random", 2),
+    "awa2": (20, 0.11, 0.11, 0.8, 0.8, 0.5, "balanced", 2),
+}
+
+
+@pytest.mark.parametrize("dataset", PUBLISHED_DEDN)
+def test_dedns_presets_are_the_published_settings(dataset: str) -> None:
+    one, czsl = (preset_settings("dedn", dataset, task=task) for task in TASKS)
+    assert PUBLISHED_DEDN[dataset] == (
+        *(one.epochs, one.lambda_cal, czsl.lambda_cal, one.region_mix, czsl.region_mix),
+        *(one.coarse_mix, one.sampler, one.true_class_shift),
+    )
+    assert (one.lambda_experts, one.lambda_align, one.batch_size) == (0.1, 0.001, 50)
+    assert one.distance_epsilon == (0.0 if dataset == "cub" else 1e-9)
+    assert (one.score_rank, czsl.score_rank) == ((256, 128) if dataset == "sun" else (0, 0))
+
+
+def test_paper_style_goes_with_selection_on_the_test_set() -> None:
+    with pytest.raises(SettingsError, match="--paper-style goes with --select test"):
+        TrainSettings(paper_style=True)
+    assert TrainSettings(paper_style=True, select="test").paper_style
 
 
 def test_tables_and_commands_load_no_torch() -> None:

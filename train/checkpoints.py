@@ -10,7 +10,15 @@ from msdn.cache.files import replace_file
 from msdn.train.errors import RunError
 
 _VERSION = 1
-_PARTS = {"epoch": int, "settings": dict, "fingerprint": str, "metrics": list, "trainer": dict}
+_PARTS = {
+    "epoch": int,
+    "settings": dict,
+    "fingerprint": str,
+    "metrics": list,
+    "trainer": dict,
+    "kept": dict,
+    "parameters": int,
+}
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

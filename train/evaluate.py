@@ -1,96 +1,87 @@
-"""Test figures of a model: what `msdn evaluate` reports, and `--watch-test` while training."""
+"""Test figures of a model: what `msdn evaluate` reports, and keeps in the run's folder."""
 
 import dataclasses
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from msdn.cache import FeatureCache
+from msdn.cache.files import replace_file
 from msdn.train.checkpoints import load_checkpoint
 from msdn.train.device import choose_device
 from msdn.train.errors import RunError
-from msdn.train.features import FeatureSource
-from msdn.train.metrics import ScoredImages, chance_levels, czsl_accuracy, gzsl_accuracies
+from msdn.train.figures import Scored, accuracies, ausuc, per_class_figures
+from msdn.train.metrics import chance_levels
 from msdn.train.models.base import ZslModel, build_model
 from msdn.train.presets import preset_settings
 from msdn.train.problem import problem_of
 from msdn.train.released import load_released
 from msdn.train.runs import Run
+from msdn.train.scoring import Scorer
+from msdn.train.selection import describe_selection, expected_epochs, kept_tasks
+from msdn.train.stages import test_stage
 
-_BATCH = 64
-
-
-class Evaluator:
-    """Measures models on the test images of one cache."""
-
-    def __init__(self, cache: FeatureCache, device: torch.device, place: str = "auto") -> None:
-        """Serve the test features from `place`: "auto", "memory" or "map"."""
-        self._annotations = cache.annotations
-        self._seen_rows = cache.rows("test_seen")
-        self._unseen_rows = cache.rows("test_unseen")
-        rows = np.concatenate([self._seen_rows, self._unseen_rows])
-        self._features = FeatureSource(cache, rows, device, place)
-
-    def measure(self, model: ZslModel, margin: float, *, gzsl: bool, czsl: bool) -> dict[str, float | None]:
-        """U, S, H (`gzsl`) and acc (`czsl`) in percent; None where there is no image to tell."""
-        figures: dict[str, float | None] = {}
-        unseen = self._score(model, self._unseen_rows)
-        if gzsl:
-            seen = self._score(model, self._seen_rows)
-            figures |= gzsl_accuracies(unseen, seen, self._annotations.seen_classes, margin)
-        if czsl:
-            figures |= czsl_accuracy(unseen, self._annotations.unseen_classes)
-        return {name: None if value is None else 100 * value for name, value in figures.items()}
-
-    @torch.inference_mode()
-    def _score(self, model: ZslModel, rows: np.ndarray) -> ScoredImages:
-        model.eval()
-        scores = np.empty((len(rows), len(self._annotations.class_names)), np.float32)
-        for start in range(0, len(rows), _BATCH):
-            part = slice(start, start + _BATCH)
-            scores[part] = model.class_scores(model(self._features.read(rows[part]))).cpu().numpy()
-        if not np.isfinite(scores).all():
-            raise RunError("the model's scores are not finite; train it again with a lower --lr")
-        return ScoredImages(scores, self._annotations.labels[rows])
+log = logging.getLogger(__name__)
+FIGURES = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC", "acc")
 
 
 def evaluate_run(
     run: Run,
     cache: FeatureCache,
     *,
-    gzsl: bool = False,
-    czsl: bool = False,
     margin: float | None = None,
     device: str = "auto",
+    predict_with: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure a finished run on the test images of the cache it was trained on.
 
     Args:
         run: the run.
         cache: its cache; another one is refused.
-        gzsl: report U, S and H; neither `gzsl` nor `czsl` means both.
-        czsl: report acc.
-        margin: the prediction's margin instead of the one trained with (1 as published).
+        margin: the prediction's margin instead of the run's own: the one chosen on validation classes, or
+            else the one trained with (1 as published).
         device: where to compute.
+        predict_with: settings that no weight depends on, such as alpha, instead of the run's.
 
     Returns:
-        Figures in percent, and what they belong to; ready for JSON.
+        Figures in percent, per class too, and what they belong to; ready for JSON.
     """
     if not run.finished:
         raise RunError(f"{run.path}: not finished; finish it with 'msdn train --resume {run.path}'")
     check_cache(run, cache)
-    used = run.settings.margin if margin is None else margin
-    return {
-        **measure_model(load_model(run, cache), cache, used, gzsl=gzsl, czsl=czsl, device=device),
-        "model": run.settings.model,
+    settings = dataclasses.replace(run.settings, **(predict_with or {}))
+    chosen = run.chosen if settings.select == "val" else None
+    own = chosen["margin"] if chosen else settings.margin
+    content = load_run_checkpoint(run)
+    tasks = kept_tasks(settings) or (settings.task,)
+    scored = [score_model(load_model(run, cache, task, predict_with), cache, device) for task in tasks]
+    result = {
+        **test_figures(scored[0], scored[-1], cache, own if margin is None else margin),
+        **other_margins(scored[0], settings.margin, chosen["margin"] if chosen else None),
+        **facts_of(cache),
+        "model": settings.model,
         "run": str(run.path),
-        "epochs": run.settings.epochs,
-        "seed": run.settings.seed,
-        "selection": run.manifest.get("selection"),
+        "epochs": settings.epochs,
+        "seed": settings.seed,
+        "select": settings.select,
+        "selection": describe_selection(settings, run.chosen),
+        "chosen": run.chosen,
         "watch_test": run.manifest.get("watch_test"),
+        "settings": settings.as_json(),
+        "preset": run.manifest.get("preset"),
+        "training_seconds": round(sum(record["seconds"] for record in content["metrics"]), 1),
+        "parameters": content["parameters"],
     }
+    return {name: result[name] for name in FIGURES} | result
+
+
+def keep_results(run: Run, result: dict[str, Any]) -> None:
+    """Write what a run's evaluation gave into its folder, where that may be written to."""
+    try:
+        replace_file(run.results, (json.dumps(result) + "\n").encode())
+    except OSError as error:
+        log.warning("%s: not written (%s)", run.results, error.strerror)
 
 
 def evaluate_released(
@@ -98,8 +89,6 @@ def evaluate_released(
     cache: FeatureCache,
     *,
     alpha: tuple[float, float] | None = None,
-    gzsl: bool = False,
-    czsl: bool = False,
     margin: float | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
@@ -109,8 +98,6 @@ def evaluate_released(
         path: the file of weights.
         cache: features of the dataset that it was trained on, which need not hold word vectors.
         alpha: weights of both branches in the prediction instead of those published for the dataset.
-        gzsl: see `evaluate_run`.
-        czsl: see `evaluate_run`.
         margin: the prediction's margin instead of the checkpoint's own (1 as published).
         device: where to compute.
 
@@ -121,9 +108,11 @@ def evaluate_released(
     if alpha is not None:
         settings = dataclasses.replace(settings, alpha=alpha)
     released = load_released(path, cache, settings)
-    used = released.margin if margin is None else margin
+    scored = score_model(released.model, cache, device)
     return {
-        **measure_model(released.model, cache, used, gzsl=gzsl, czsl=czsl, device=device),
+        **test_figures(scored, scored, cache, released.margin if margin is None else margin),
+        **other_margins(scored, released.margin, None),
+        **facts_of(cache),
         "model": settings.model,
         "checkpoint": str(path),
         "sha256": released.sha256,
@@ -134,38 +123,65 @@ def evaluate_released(
     }
 
 
-def measure_model(
-    model: ZslModel, cache: FeatureCache, margin: float, *, gzsl: bool, czsl: bool, device: str
-) -> dict[str, Any]:
-    """Figures of a model on the cache's test images, chance levels, and what the features are."""
+def test_figures(gzsl: Scored, czsl: Scored, cache: FeatureCache, margin: float) -> dict[str, Any]:
+    """Figures of the scores that are to tell U, S and H, and of those that are to tell acc; per class too."""
+    return {
+        **per_class_figures(gzsl, czsl, margin, cache.annotations.class_names),
+        **accuracies(gzsl, margin),
+        "acc": accuracies(czsl, margin)["acc"],
+        "AUSUC": ausuc(gzsl),
+        "margin": margin,
+    }
+
+
+def other_margins(scored: Scored, published: float, validated: float | None) -> dict[str, Any]:
+    """H without margin, with the one trained with, and with the one chosen on validation classes; and the margins."""
+    margins = {"H_no_margin": 0.0, "H_published": published, "H_val_margin": validated}
+    h = {name: None if one is None else accuracies(scored, one)["H"] for name, one in margins.items()}
+    return {**h, "margins": margins}
+
+
+def score_model(model: ZslModel, cache: FeatureCache, device: str) -> Scored:
+    """Scores of all test images of a cache."""
     target = choose_device(device)
-    both = gzsl == czsl
-    evaluator = Evaluator(cache, target, "map")
-    figures = evaluator.measure(model.to(target), margin, gzsl=gzsl or both, czsl=czsl or both)
+    return Scorer(cache, test_stage(cache), target, "map").score(model.to(target))
+
+
+def facts_of(cache: FeatureCache) -> dict[str, Any]:
+    """What the features are, and what guessing would reach."""
     annotations = cache.annotations
     chance = chance_levels(len(annotations.class_names), len(annotations.unseen_classes))
     return {
-        **figures,
         "dataset": annotations.dataset,
         "weights": cache.provenance["weights"]["kind"],
-        "margin": margin,
-        "chance": {name: 100 * chance[name] for name in figures},
+        "fingerprint": cache.fingerprint,
+        "chance": {name: 100 * level for name, level in chance.items()},
         "masked_images": len(cache.masked_rows),
     }
 
 
-def load_model(run: Run, cache: FeatureCache) -> ZslModel:
-    """The model of a run with the weights of its checkpoint, on the CPU."""
-    model = build_model(problem_of(cache), run.settings)
+def load_run_checkpoint(run: Run) -> dict[str, Any]:
+    """The checkpoint that a finished run ended with."""
     content = load_checkpoint(run.checkpoint)
     if content.get("fingerprint") != run.manifest["cache"]["fingerprint"] or (
-        run.finished and content.get("epoch") != run.settings.epochs
+        run.finished and content.get("epoch") != expected_epochs(run.settings, run.chosen)
     ):
         raise RunError(
             f"{run.checkpoint}: not the checkpoint that this run ended with; train the model again"
         )
+    return content
+
+
+def load_model(
+    run: Run, cache: FeatureCache, task: str | None = None, predict_with: dict[str, Any] | None = None
+) -> ZslModel:
+    """The model of a finished run, on the CPU, with the weights that it ended with, or keeps for the task."""
+    settings = dataclasses.replace(run.settings, **(predict_with or {}))
+    model = build_model(problem_of(cache, run.groups(cache)), settings)
+    content = load_run_checkpoint(run)
     try:
-        model.load_state_dict(content["trainer"]["model"])
+        kept = content["kept"]
+        model.load_state_dict(kept[task or settings.task]["weights"] if kept else content["trainer"]["model"])
     except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise RunError(f"{run.checkpoint}: the weights do not fit the run's model; train it again") from error
     return model

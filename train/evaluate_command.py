@@ -18,6 +18,10 @@ from msdn.train.reporting import figures_notes, figures_table
 if TYPE_CHECKING:
     from msdn.train.runs import Run
 
+_GZSL = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC")
+_CZSL = ("acc",)
+_DETAILS = ("class_names", "per_class", "confusion")
+
 
 @click.command()
 @click.option("--gzsl", is_flag=True, help="Show U, S and H: all classes compete.")
@@ -53,10 +57,17 @@ if TYPE_CHECKING:
 @click.option(
     "--margin",
     type=float,
-    help="Margin for unseen against seen classes.  [the run's or checkpoint's; 1 as published]",
+    help="Margin for unseen against seen classes.  [the run's or checkpoint's; 1 as published; with --select val the "
+    "one chosen]",
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A new file for everything as JSON: per-class accuracies and confusion counts too. A run's folder keeps "
+    "the same in results.json.",
+)
 @home_option
 def evaluate(
     home: Home,
@@ -66,10 +77,16 @@ def evaluate(
     model: str | None,
     cache: Path | None,
     alpha: tuple[float, float] | None,
+    gzsl: bool,
+    czsl: bool,
     as_json: bool,
+    out: Path | None,
     **measuring: Any,
 ) -> None:
-    """Measure a trained run, or a published checkpoint, on the test images: per-class mean accuracies, in percent."""
+    """Measure a trained run, or a published checkpoint, on the test images: per-class mean accuracies, in percent.
+
+    The protocol by which the weights were chosen is named with the figures.
+    """
     margin = measuring["margin"]
     if margin is not None and not math.isfinite(margin):
         raise click.BadParameter(f"{margin} is not a finite number", param_hint="--margin")
@@ -83,7 +100,20 @@ def evaluate(
         raise click.UsageError("--alpha goes with --checkpoint: a run keeps the one it was trained with.")
     else:
         result = _measure_run(home, run_path, dataset, model, cache, measuring)
-    _show(result, as_json)
+    if out is not None:
+        _write_new(out, result)
+    hidden = set(_DETAILS)
+    if gzsl != czsl:
+        hidden |= set(_GZSL if czsl else _CZSL)
+    _show({name: value for name, value in result.items() if name not in hidden}, as_json)
+
+
+def _write_new(path: Path, result: dict[str, Any]) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+    except FileExistsError as error:
+        raise RunError(f"{path}: exists already, and nothing is overwritten; choose another --out") from error
 
 
 def _check_fits_checkpoint(run_path: Path | None, model: str | None) -> None:
@@ -116,7 +146,7 @@ def _measure_run(
     cache: Path | None,
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
-    from msdn.train.evaluate import evaluate_run
+    from msdn.train.evaluate import evaluate_run, keep_results
     from msdn.train.locate import open_run_cache
     from msdn.train.runs import latest_run, open_run
 
@@ -126,7 +156,10 @@ def _measure_run(
         run = open_run(home.runs, run_path)
         _check_is(run, dataset, model)
     with open_run_cache(home, run, cache) as opened:
-        return evaluate_run(run, opened, **measuring)
+        result = evaluate_run(run, opened, **measuring)
+    if measuring["margin"] is None:
+        keep_results(run, result)
+    return result
 
 
 def _check_is(run: "Run", dataset: str | None, model: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The loss terms of MSDN, in the released and the paper's form (equations: Chen et al., CVPR 2022).
+"""The loss terms of MSDN (equations: Chen et al., CVPR 2022), as released and as in the paper, and of its relatives.
 
 All take class scores [B, C] without margin, and add the margin themselves where the equation has one.
 """
@@ -38,33 +38,57 @@ def calibration_paper(scores: Tensor, classes: ClassSpace) -> Tensor:
     return -(log_p * classes.unseen).sum(dim=1).mean()
 
 
-def distillation_released(first: Tensor, second: Tensor, classes: ClassSpace) -> Tensor:
-    """Jensen-Shannon divergence over all classes, with margins, plus the weighted distance."""
-    log_p = (first + classes.margins).log_softmax(dim=1)
-    log_q = (second + classes.margins).log_softmax(dim=1)
+def distillation_released(first: Tensor, second: Tensor, classes: ClassSpace, parts: str = "both") -> Tensor:
+    """Jensen-Shannon divergence over all classes, with margins, plus the weighted distance; or one of the two."""
+    terms = []
+    if parts != "distance":
+        terms.append(jensen_shannon(first + classes.margins, second + classes.margins))
+    if parts != "divergence":
+        terms.append(weighted_distance(first, second))
+    return torch.stack(terms).sum()
+
+
+def distillation_paper(first: Tensor, second: Tensor, classes: ClassSpace, parts: str = "both") -> Tensor:
+    """Eq. (8): symmetrised KL over the seen classes plus the squared distance over all; or one of the two."""
+    terms = []
+    if parts != "distance":
+        terms.append(symmetric_kl(first, second, classes))
+    if parts != "divergence":
+        terms.append((first - second).square().sum(dim=1).mean())
+    return torch.stack(terms).sum()
+
+
+def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    """`½ (KL(p||m) + KL(q||m))` of two softmaxes p and q [B, N] and their mean m, batch mean."""
+    log_p, log_q = first.log_softmax(dim=1), second.log_softmax(dim=1)
     log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
-    divergence = 0.5 * (_divergence(log_p, log_mean) + _divergence(log_q, log_mean))
-    return divergence + weighted_distance(first, second)
+    return 0.5 * (_divergence(log_p, log_mean) + _divergence(log_q, log_mean))
 
 
-def distillation_paper(first: Tensor, second: Tensor, classes: ClassSpace) -> Tensor:
-    """Eq. (8) and (9): symmetrised KL over the seen classes plus the squared distance over all."""
+def symmetric_kl(first: Tensor, second: Tensor, classes: ClassSpace) -> Tensor:
+    """Eq. (9): `½ (KL(p||q) + KL(q||p))` of the softmaxes over the seen classes, batch mean."""
     log_p = first.masked_fill(~classes.seen, -torch.inf).log_softmax(dim=1)
     log_q = second.masked_fill(~classes.seen, -torch.inf).log_softmax(dim=1)
     log_ratio = (log_p - log_q).masked_fill(~classes.seen, 0.0)
-    divergence = (
-        0.5 * ((log_p.exp() - log_q.exp()) * log_ratio).sum(dim=1).mean()
-    )  # KL(p|q) + KL(q|p), halved
-    return divergence + (first - second).square().sum(dim=1).mean()
+    return 0.5 * ((log_p.exp() - log_q.exp()) * log_ratio).sum(dim=1).mean()
 
 
-def weighted_distance(first: Tensor, second: Tensor) -> Tensor:
-    """`mean_b Σ_c |d_bc|³ / ||d_b||₂`, and 0 with a zero gradient where the two scores are equal."""
+def weighted_distance(first: Tensor, second: Tensor, epsilon: float = 0.0) -> Tensor:
+    """`mean_b Σ_c |d_bc|³ / √(Σ_c d_bc² + ε)`, and 0 with a zero gradient where the two scores are equal."""
     difference = first - second  # [B, C]
-    squared = difference.square().sum(dim=1)
+    squared = difference.square().sum(dim=1) + epsilon
     # Below `tiny` the numerator is 0 in this precision: dividing it by 1 instead leaves the value as it was.
     length = torch.where(squared > torch.finfo(squared.dtype).tiny, squared, 1.0).sqrt()
     return (difference.abs().pow(3).sum(dim=1) / length).mean()
+
+
+def shifted_cross_entropy(
+    scores: Tensor, labels: Tensor, classes: ClassSpace, true_class_shift: float
+) -> Tensor:
+    """DEDN's margin-aware cross-entropy over all classes: first +1 on seen classes, then the true class −shift."""
+    shifts = classes.seen.to(scores.dtype).expand_as(scores)  # [B, C]
+    true_class = torch.zeros_like(scores).scatter(1, labels.unsqueeze(1), true_class_shift)
+    return functional.cross_entropy(scores + shifts - true_class, labels)
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -80,7 +104,7 @@ CALIBRATIONS: dict[str, Callable[[Tensor, ClassSpace], Tensor]] = {
     "released": calibration_released,
     "paper": calibration_paper,
 }
-DISTILLATIONS: dict[str, Callable[[Tensor, Tensor, ClassSpace], Tensor]] = {
+DISTILLATIONS: dict[str, Callable[[Tensor, Tensor, ClassSpace, str], Tensor]] = {
     "released": distillation_released,
     "paper": distillation_paper,
 }

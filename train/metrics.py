@@ -1,5 +1,6 @@
 """Accuracies of zero-shot learning: means over classes of the per-class top-1 accuracy. NumPy only."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +13,24 @@ def predict_classes(scores: np.ndarray, candidates: np.ndarray | None = None) ->
     return candidates[scores[:, candidates].argmax(axis=1)]
 
 
+def per_class_accuracies(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Share predicted right of each of the `classes` classes [C]; NaN for a class without an image."""
+    images = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[predicted == labels], minlength=classes)
+    return np.divide(right, images, out=np.full(classes, np.nan), where=images > 0)
+
+
 def mean_class_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float | None:
     """Mean over the classes in `labels` of the share predicted right; None without a single image."""
     if not len(labels):
         return None
-    images = np.bincount(labels)
-    right = np.bincount(labels[predicted == labels], minlength=len(images))
-    present = images > 0
-    return float((right[present] / images[present]).mean())
+    return float(np.nanmean(per_class_accuracies(predicted, labels, int(labels.max()) + 1)))
+
+
+def confusion_counts(predicted: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, int]]:
+    """`(true class, predicted class, images)` of each pair that occurs, in ascending order."""
+    counts = Counter(zip(labels.tolist(), predicted.tolist(), strict=True))
+    return sorted((true, guess, images) for (true, guess), images in counts.items())
 
 
 def harmonic_mean(first: float | None, second: float | None) -> float | None:

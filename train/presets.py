@@ -1,4 +1,4 @@
-"""The settings of each model on each dataset, with their sources. Data only: no torch."""
+"""The settings of each model on each dataset and task, every number with its source. Data only: no torch."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,79 +6,155 @@ from typing import Any
 
 from msdn.cache.errors import UnknownNameError
 from msdn.train.models.registry import model_entry
-from msdn.train.settings import TrainSettings
+from msdn.train.settings import TASKS, TrainSettings
 
-Overrides = Mapping[str, Any]
+Sourced = Mapping[str, tuple[Any, str]]  # a setting's value, and where it comes from
 
-# Published training code of MSDN ("released"); what is not listed is the default of `TrainSettings`.
-_MSDN: dict[str, Overrides] = {
-    "cub": {
-        "epochs": 30,
-        "sampler": "random",
-        "momentum": 0.9,
-        "lambda_cal": 0.1,
-        "lambda_distill": 0.001,
-        "alpha": (0.9, 0.1),
-    },
-    "sun": {
-        "epochs": 70,
-        "sampler": "balanced",
-        "momentum": 0.9,
-        "lambda_cal": 1e-4,
-        "lambda_distill": 0.01,
-        "alpha": (0.7, 0.3),
-    },
-    "awa2": {
-        "epochs": 50,
-        "sampler": "balanced",
-        "momentum": 0.0,
-        "lambda_cal": 0.12,
-        "lambda_distill": 1e-7,
-        "alpha": (1.0, 0.0),
-        "normalize_vectors": True,  # only on AWA2
-        "negative_attributes": "missing",  # −1 marks a missing value there
-    },
-    # FLO has no settings of MSDN published, nor names of attributes that words could be looked up for.
-    "flo": {"vectors": "learned"},
-    # Drawn birds: ours, chosen on validation classes by benchmarks/tune_plumage.py (docs/results.md).
-    "plumage": {
-        "epochs": 30,
-        "sampler": "random",
-        "learning_rate": 1e-4,
-        "lambda_cal": 0.05,
-        "lambda_distill": 0.001,
-        "alpha": (0.9, 0.1),
-    },
-}
-# The published code trains again, with these, for its CZSL figures.
-_MSDN_CZSL: dict[str, Overrides] = {"cub": {"lambda_cal": 0.18}, "awa2": {"lambda_cal": 0.3}}
-
-# The paper's text, where it differs from the code: its equations, and the weights of its "Implementation Details".
-_PAPER_FORMS = {"va_form": "paper", "cross_entropy": "paper", "calibration": "paper", "distillation": "paper"}
-_MSDN_PAPER: dict[str, Overrides] = {
-    "sun": {"lambda_cal": 0.0},
-    "awa2": {"lambda_cal": 0.1, "lambda_distill": 0.001, "momentum": 0.9},
-}
-
-# Table 2's baseline has no published settings: same losses, so MSDN's settings of the dataset.
-_BASELINE: dict[str, Overrides] = {
-    **_MSDN,
-    # As above: a linear map that starts at zero needs larger steps, and more of them, on so few images.
-    "plumage": {
-        "epochs": 120,
-        "sampler": "random",
-        "learning_rate": 3e-3,
-        "weight_decay": 3e-5,
-        "momentum": 0.0,
-        "lambda_cal": 0.1,
-    },
-}
-PRESETS: dict[str, dict[str, Overrides]] = {"msdn": _MSDN, "baseline": _BASELINE}
-CZSL_PRESETS: dict[str, dict[str, Overrides]] = {"msdn": _MSDN_CZSL, "baseline": _MSDN_CZSL}
-PAPER_PRESETS: dict[str, dict[str, Overrides]] = {"msdn": _MSDN_PAPER, "baseline": _MSDN_PAPER}
+CODE = "the authors' training code"
+PAPER = "the paper"
+BOTH = "the paper and the authors' training code"
+LIKE_MSDN = "as MSDN, for lack of published settings"
+LIKE_CUB = "as CUB, for lack of published settings"
+OURS = "ours"
+TUNED = "ours, by 'msdn sweep --select val' (docs/results.md)"
 
 PRESET_NAMES = ("released", "paper")
-TASKS = ("gzsl", "czsl")
+
+_OPTIMISER: Sourced = {"learning_rate": (1e-4, BOTH), "weight_decay": (1e-4, BOTH), "batch_size": (50, BOTH)}
+_MSDN: dict[str, Sourced] = {
+    "cub": {
+        **_OPTIMISER,
+        "momentum": (0.9, BOTH),
+        "epochs": (30, CODE),
+        "sampler": ("random", CODE),
+        "lambda_cal": (0.1, BOTH),
+        "lambda_distill": (0.001, BOTH),
+        "alpha": ((0.9, 0.1), BOTH),
+    },
+    "sun": {
+        **_OPTIMISER,
+        "momentum": (0.9, BOTH),
+        "epochs": (70, CODE),
+        "sampler": ("balanced", CODE),
+        "lambda_cal": (1e-4, CODE),
+        "lambda_distill": (0.01, BOTH),
+        "alpha": ((0.7, 0.3), BOTH),
+    },
+    "awa2": {
+        **_OPTIMISER,
+        "momentum": (0.0, CODE),
+        "epochs": (50, CODE),
+        "sampler": ("balanced", CODE),
+        "lambda_cal": (0.12, CODE),
+        "lambda_distill": (1e-7, CODE),
+        "alpha": ((1.0, 0.0), CODE),
+        "normalize_vectors": (True, CODE),
+        "negative_attributes": ("missing", CODE),  # −1 marks a missing value there
+    },
+    # No names of attributes there that words could be looked up for.
+    "flo": {"vectors": ("learned", OURS)},
+    "plumage": {"lambda_cal": (0.05, "ours, by benchmarks/tune_plumage.py on validation classes")},
+}
+_MSDN_CZSL: dict[str, Sourced] = {"cub": {"lambda_cal": (0.18, CODE)}, "awa2": {"lambda_cal": (0.3, CODE)}}
+
+# The paper's text, where it differs from the code: its equations, and the weights of its "Implementation Details".
+_PAPER_FORMS: Sourced = {
+    name: ("paper", PAPER) for name in ("va_form", "cross_entropy", "calibration", "distillation")
+}
+_MSDN_PAPER: dict[str, Sourced] = {
+    "sun": {"lambda_cal": (0.0, PAPER)},
+    "awa2": {"lambda_cal": (0.1, PAPER), "lambda_distill": (0.001, PAPER), "momentum": (0.9, PAPER)},
+}
+
+
+def _like(source: str, values: Mapping[str, Sourced], changes: Mapping[str, Sourced]) -> dict[str, Sourced]:
+    """Another model's settings of each dataset, said to be so, with changes."""
+    return {
+        dataset: {name: (value, source) for name, (value, _) in sourced.items()}
+        | dict(changes.get(dataset, {}))
+        for dataset, sourced in values.items()
+    }
+
+
+_BASELINE = _like(
+    LIKE_MSDN,
+    _MSDN,
+    {
+        # A linear map that starts at zero needs larger steps, and more of them, on so few images.
+        "plumage": {
+            name: (value, "ours, by benchmarks/tune_plumage.py on validation classes")
+            for name, value in {
+                "epochs": 120,
+                "learning_rate": 3e-3,
+                "weight_decay": 3e-5,
+                "momentum": 0.0,
+                "lambda_cal": 0.1,
+            }.items()
+        }
+    },
+)
+_DEDN_COMMON: Sourced = {
+    **{name: (value, CODE) for name, (value, _) in _OPTIMISER.items()},
+    "lambda_experts": (0.1, CODE),
+    "lambda_align": (0.001, CODE),
+}
+_DEDN: dict[str, Sourced] = {
+    "cub": {
+        **_DEDN_COMMON,
+        "momentum": (0.9, CODE),
+        "epochs": (80, CODE),
+        "sampler": ("balanced", CODE),
+        "lambda_cal": (0.0, CODE),
+        "region_mix": (0.8, CODE),
+        "coarse_mix": (0.9, CODE),
+        "true_class_shift": (3.0, CODE),
+    },
+    "sun": {
+        **_DEDN_COMMON,
+        "momentum": (0.9, CODE),
+        "epochs": (80, CODE),
+        "sampler": ("random", CODE),
+        "lambda_cal": (0.0, CODE),
+        "region_mix": (0.95, CODE),
+        "coarse_mix": (0.3, CODE),
+        "true_class_shift": (2.0, CODE),
+        "score_rank": (256, CODE),
+        "distance_epsilon": (1e-9, CODE),
+    },
+    "awa2": {
+        **_DEDN_COMMON,
+        "momentum": (0.0, CODE),
+        "epochs": (20, CODE),
+        "sampler": ("balanced", CODE),
+        "lambda_cal": (0.11, CODE),
+        "region_mix": (0.8, CODE),
+        "coarse_mix": (0.5, CODE),
+        "true_class_shift": (2.0, CODE),
+        "distance_epsilon": (1e-9, CODE),
+        "negative_attributes": ("missing", CODE),
+    },
+    "flo": {"vectors": ("learned", OURS)},
+    "plumage": {"epochs": (20, "as AWA2, for lack of published settings"), "lambda_cal": (0.05, LIKE_MSDN)},
+}
+_DEDN_CZSL: dict[str, Sourced] = {
+    "cub": {"lambda_cal": (0.18, CODE), "region_mix": (0.6, CODE)},
+    "sun": {"score_rank": (128, CODE)},
+}
+
+PRESETS: dict[str, Mapping[str, Sourced]] = {
+    "msdn": _MSDN,
+    "msdn++": _like(LIKE_MSDN, _MSDN, {}),
+    "dedn": _DEDN,
+    "dazle": _like(LIKE_MSDN, _MSDN, {}),
+    "baseline": _BASELINE,
+}
+CZSL_PRESETS: dict[str, Mapping[str, Sourced]] = {
+    "msdn": _MSDN_CZSL,
+    "msdn++": _like(LIKE_MSDN, _MSDN_CZSL, {}),
+    "dedn": _DEDN_CZSL,
+    "dazle": _like(LIKE_MSDN, _MSDN_CZSL, {}),
+    "baseline": _like(LIKE_MSDN, _MSDN_CZSL, {}),
+}
 
 
 def preset_settings(
@@ -88,14 +164,23 @@ def preset_settings(
 
     `task="czsl"` matters where the released code has other settings for it; the paper has none.
     """
+    sourced = preset_values(model, dataset, preset=preset, task=task)
+    return dataclasses.replace(
+        TrainSettings(model=model, task=task), **{name: value for name, (value, _) in sourced.items()}
+    )
+
+
+def preset_values(
+    model: str, dataset: str, *, preset: str = "released", task: str = "gzsl"
+) -> dict[str, tuple[Any, str]]:
+    """The values of a preset with their sources; what is not among them is the default of `TrainSettings`."""
     if preset not in PRESET_NAMES:
         raise UnknownNameError("preset", preset, PRESET_NAMES)
     if task not in TASKS:
         raise UnknownNameError("task", task, TASKS)
-    values: dict[str, Any] = {**PRESETS.get(model, {}).get(dataset, {})}
+    values = {**PRESETS.get(model, {}).get(dataset, {})}
     if preset == "paper":
-        values |= _PAPER_FORMS | {**PAPER_PRESETS.get(model, {}).get(dataset, {})}
+        values |= {**_PAPER_FORMS, **_MSDN_PAPER.get(dataset, {})}
     elif task == "czsl":
-        values |= CZSL_PRESETS.get(model, {}).get(dataset, {})
-    used = model_entry(model).select(values)
-    return dataclasses.replace(TrainSettings(model=model), **used)
+        values |= {**CZSL_PRESETS.get(model, {}).get(dataset, {})}
+    return model_entry(model).select(values)

@@ -8,6 +8,14 @@ from msdn.cache import FeatureCache
 
 
 @dataclass(frozen=True)
+class AttributeGroup:
+    """Attributes that belong together, such as those of a bird's wings: their numbers, ascending."""
+
+    name: str
+    attributes: np.ndarray
+
+
+@dataclass(frozen=True)
 class Problem:
     """Classes described by attributes, and the shape of an image's features.
 
@@ -18,6 +26,7 @@ class Problem:
         unseen: the classes that only test images show.
         regions: R, regions of an image.
         channels: F, channels of a region.
+        groups: the attributes in groups, each in one; empty where the model takes none.
     """
 
     attributes: np.ndarray
@@ -26,10 +35,11 @@ class Problem:
     unseen: np.ndarray
     regions: int
     channels: int
+    groups: tuple[AttributeGroup, ...] = ()
 
 
-def problem_of(cache: FeatureCache) -> Problem:
-    """The problem that a cache poses."""
+def problem_of(cache: FeatureCache, groups: tuple[AttributeGroup, ...] = ()) -> Problem:
+    """The problem that a cache poses, with the attributes in these groups."""
     annotations = cache.annotations
     _, height, width, channels = cache.shape
     return Problem(
@@ -39,4 +49,5 @@ def problem_of(cache: FeatureCache) -> Problem:
         unseen=annotations.unseen_classes,
         regions=height * width,
         channels=channels,
+        groups=groups,
     )

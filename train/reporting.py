@@ -5,22 +5,31 @@ from typing import Any
 
 from rich.table import Table
 
-TEST_FIGURES = ("U", "S", "H", "acc")
+_EPOCH_FIGURES = ("U", "S", "H", "acc")
+_VAL_FIGURES = ("H", "AUSUC", "acc")
+_NO_LOSS = ("stage", "epoch", "seconds", *_EPOCH_FIGURES)
 _MEANINGS = {
     "U": "unseen test images, all classes compete",
     "S": "seen test images, all classes compete",
     "H": "harmonic mean of U and S",
+    "H_no_margin": "H without any margin",
+    "H_published": "H with the margin that the model was trained with",
+    "H_val_margin": "H with the margin chosen on validation classes",
+    "AUSUC": "area under S over U as the margin changes; needs no margin",
     "acc": "unseen test images, unseen classes compete",
 }
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
-    """One epoch in fixed order: loss, its terms, test figures if watched, seconds."""
+    """One epoch in fixed order: loss, its terms, validation figures, test figures if watched, seconds."""
     width = len(str(epochs))
-    terms = [name for name in record if name not in ("epoch", "seconds", *TEST_FIGURES)]
-    parts = [f"epoch {record['epoch']:>{width}}/{epochs}"]
-    parts += [f"{name} {record[name]:.4g}" for name in terms]
-    parts += [f"test {name} {percent(record[name])}" for name in TEST_FIGURES if name in record]
+    stage = f"{record['stage']} " if "stage" in record else ""
+    parts = [f"{stage}epoch {record['epoch']:>{width}}/{epochs}"]
+    parts += [f"{name} {record[name]:.4g}" for name in record if name not in _NO_LOSS and name[:4] != "val_"]
+    parts += [
+        f"val {name} {percent(record[f'val_{name}'])}" for name in _VAL_FIGURES if f"val_{name}" in record
+    ]
+    parts += [f"test {name} {percent(record[name])}" for name in _EPOCH_FIGURES if name in record]
     return "  ".join([*parts, f"{record['seconds']:.1f} s"])
 
 
@@ -37,22 +46,26 @@ def provenance_notes(weights: str, masked: int) -> list[str]:
 
 
 def figures_table(result: Mapping[str, Any]) -> Table:
-    """U, S, H and acc, as far as measured, with the chance level."""
+    """All figures that were measured, with the chance level."""
     table = Table(title=f"{result['model']} on {result['dataset']}", title_justify="left")
     table.add_column("figure")
     table.add_column("%", justify="right")
     table.add_column("chance %", justify="right")
     table.add_column("per-class mean of")
-    for name in TEST_FIGURES:
-        if name in result:
-            table.add_row(name, percent(result[name]), percent(result["chance"][name]), _MEANINGS[name])
+    for name, meaning in _MEANINGS.items():
+        other_h = name.startswith("H_") and (
+            result.get(name) is None or result["margin"] == result["margins"][name]
+        )
+        if name in result and not other_h:
+            chance = percent(result["chance"][name]) if name in result["chance"] else ""
+            table.add_row(name.replace("_", " "), percent(result[name]), chance, meaning)
     return table
 
 
 def figures_notes(result: Mapping[str, Any]) -> list[str]:
     """What the figures belong to, and how the weights were chosen."""
     lines = _released_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
-    lines += [f"margin: {result['margin']:g}", f"selection: {result['selection']}"]
+    lines += [f"margin: {result['margin']:.4g}", f"selection: {result['selection']}"]
     if result.get("watch_test"):
         lines.append("test figures were shown while training (--watch-test)")
     return lines + provenance_notes(result["weights"], result["masked_images"])

@@ -1,9 +1,8 @@
-"""Trains a run from its start or from where it stopped: combines run folder, checkpoint and trainer."""
+"""Trains a run from its start or from where it stopped: combines run folder, stages and the epochs' loop."""
 
 import logging
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -16,21 +15,23 @@ import torch
 
 import msdn
 from msdn.cache import FeatureCache
-from msdn.train.checkpoints import load_checkpoint, save_checkpoint
 from msdn.train.device import choose_device
-from msdn.train.errors import RunError, TrainError
-from msdn.train.evaluate import Evaluator, check_cache
+from msdn.train.epochs import EpochLoop, Record
+from msdn.train.errors import RunError
+from msdn.train.evaluate import check_cache
 from msdn.train.features import FeatureSource
+from msdn.train.groups.choose import choose_groups
+from msdn.train.groups.groups import AttributeGroups
 from msdn.train.models.base import build_model, check_buildable
-from msdn.train.problem import problem_of
-from msdn.train.runs import Run, create_run
+from msdn.train.models.registry import model_entry
+from msdn.train.runs import VALIDATED, Run, create_run
+from msdn.train.scoring import Scorer
+from msdn.train.selection import VALIDATION, choose_on_validation
 from msdn.train.settings import TrainSettings
+from msdn.train.stages import Stage, test_stage, validation_stage
 from msdn.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
-Record = dict[str, Any]
-_SAVING_SHARE = 0.1  # at most this share of the time goes into checkpoints; a short run has one per epoch
-_ALWAYS_SAVE_AFTER = 30.0  # seconds
 
 
 def train_model(
@@ -38,11 +39,13 @@ def train_model(
     settings: TrainSettings,
     runs: Path,
     *,
+    groups: AttributeGroups | None = None,
     preset: str | None = None,
     overrides: dict[str, Any] | None = None,
     device: str = "auto",
     features: str = "auto",
     watch_test: bool = False,
+    validate_only: bool = False,
     on_start: Callable[[Run], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> Run:
@@ -52,20 +55,24 @@ def train_model(
         cache: the features.
         settings: what to train, and how.
         runs: the folder of all runs.
+        groups: the attributes in groups, for a model that takes them; None means as `choose_groups` finds them.
         preset: the preset's name and `overrides` what was changed of it, for the manifest.
         overrides: see `preset`.
         device: "auto", "cpu", "cuda", …
         features: "auto", "memory" or "map".
         watch_test: also measure test figures after every epoch; nothing is chosen by them.
+        validate_only: with `select="val"`, stop when the choice is made; `continue_run` trains the rest.
         on_start: called with the run before the first epoch.
         on_epoch: called with each epoch's record.
     """
     check_buildable(cache, settings)
-    if not len(cache.rows("trainval")):
-        raise TrainError(f"{cache.path}: all training images are masked, there is nothing to train on")
+    test_stage(cache)  # raises what would stop the training later
+    if settings.select == "val":
+        validation_stage(cache)
     facts = {
         "preset": preset,
         "overrides": overrides or {},
+        "groups": groups_as_json(cache, settings, groups),
         "cache": {"path": str(cache.path.resolve()), "fingerprint": cache.fingerprint},
         "weights": cache.provenance["weights"]["kind"],
         "image_size": cache.provenance.get("image_size"),
@@ -73,13 +80,13 @@ def train_model(
         "device": str(choose_device(device)),
         "features": features,
         "watch_test": watch_test,
-        "selection": "last epoch; nothing chosen on test images",
+        "chosen": None,
         "environment": _environment(),
     }
     run = create_run(runs, cache.annotations.dataset, settings, facts)
     if on_start:
         on_start(run)
-    return continue_run(run, cache, on_epoch=on_epoch)
+    return continue_run(run, cache, validate_only=validate_only, on_epoch=on_epoch)
 
 
 def continue_run(
@@ -88,6 +95,7 @@ def continue_run(
     *,
     device: str | None = None,
     features: str | None = None,
+    validate_only: bool = False,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> Run:
     """Train a run's missing epochs, exactly as if it had never stopped.
@@ -97,6 +105,7 @@ def continue_run(
         cache: the features it was started on; others are refused.
         device: where to compute; another device than the run's own gives slightly different weights.
         features: "auto", "memory" or "map"; None means as before. The weights do not depend on it.
+        validate_only: see `train_model`.
         on_epoch: called with each epoch's record.
     """
     with run.lock():
@@ -107,92 +116,71 @@ def continue_run(
         _warn_of_changes(run)
         target = choose_device(device or run.manifest["device"])
         with _own_generators(target), _status_kept(run):
-            _train_epochs(run, cache, target, features or run.manifest["features"], on_epoch)
+            work = _Training(run, cache, target, features or run.manifest["features"], on_epoch)
+            work.train(validate_only)
     return run
 
 
-def _train_epochs(
-    run: Run,
-    cache: FeatureCache,
-    device: torch.device,
-    features: str,
-    on_epoch: Callable[[Record], None] | None,
-) -> None:
-    settings = run.settings
-    torch.manual_seed(settings.seed)
-    rows = cache.rows("trainval")
-    trainer = Trainer(
-        build_model(problem_of(cache), settings),
-        settings,
-        FeatureSource(cache, rows, device, features),
-        rows,
-        cache.annotations.labels,
-        device,
-    )
-    evaluator = Evaluator(cache, device, features) if run.manifest.get("watch_test") else None
-    records = _restore(run, trainer)
-    saving = _SavingTimes()
-    for epoch in range(len(records) + 1, settings.epochs + 1):
-        started = time.perf_counter()
-        try:
-            record: Record = {"epoch": epoch, **trainer.train_epoch()}
-        except TrainError as error:
-            raise TrainError(f"epoch {epoch}: {error}") from error
-        if evaluator:
-            record |= evaluator.measure(trainer.model, settings.margin, gzsl=True, czsl=True)
-        record["seconds"] = round(time.perf_counter() - started, 3)
-        records.append(record)
-        run.append_metrics(record)
-        if saving.due() or epoch == settings.epochs:
-            with saving.measured():
-                _save(run, trainer, records)
-        if on_epoch:
-            on_epoch(record)
-    run.update(status="finished", finished=_now())
+class _Training:
+    """The stages of one run, on one device."""
+
+    def __init__(
+        self,
+        run: Run,
+        cache: FeatureCache,
+        device: torch.device,
+        features: str,
+        on_epoch: Callable[[Record], None] | None,
+    ) -> None:
+        self._run, self._cache, self._device, self._features = run, cache, device, features
+        self._groups = run.groups(cache)
+        self._loop = EpochLoop(run, on_epoch)
+        run.update(status="running")
+
+    def train(self, validate_only: bool) -> None:
+        """All stages; with `validate_only` the first of two."""
+        run, settings = self._run, self._run.settings
+        epochs = settings.epochs
+        if settings.select == "val":
+            if self._loop.missing(VALIDATION, epochs):
+                stage = validation_stage(self._cache, self._groups)
+                self._loop.train(VALIDATION, epochs, self._trainer(stage), self._scorer(stage))
+            chosen = choose_on_validation(self._loop.records, settings.task)
+            run.update(chosen=chosen)
+            epochs = chosen["epochs"]
+            if validate_only:
+                run.update(status=VALIDATED, finished=_now())
+                return
+        stage = test_stage(self._cache, self._groups)
+        watch = settings.select == "test" or run.manifest.get("watch_test")
+        self._loop.train(None, epochs, self._trainer(stage), self._scorer(stage) if watch else None)
+        if self._loop.kept:
+            run.update(chosen=self._loop.chosen())
+        run.update(status="finished", finished=_now())
+
+    def _trainer(self, stage: Stage) -> Trainer:
+        settings = self._run.settings
+        torch.manual_seed(settings.seed)
+        return Trainer(
+            build_model(stage.problem, settings),
+            settings,
+            FeatureSource(self._cache, stage.rows, self._device, self._features),
+            stage.rows,
+            stage.labels,
+            self._device,
+        )
+
+    def _scorer(self, stage: Stage) -> Scorer:
+        return Scorer(self._cache, stage, self._device, self._features)
 
 
-def _restore(run: Run, trainer: Trainer) -> list[Record]:
-    """Bring the trainer to the last checkpoint, if any; return the records of the epochs it covers."""
-    records: list[Record] = []
-    if run.checkpoint.exists():
-        content = load_checkpoint(run.checkpoint)
-        if content["fingerprint"] != run.manifest["cache"]["fingerprint"]:
-            raise RunError(f"{run.checkpoint}: belongs to another run; train the model again")
-        trainer.restore(content["trainer"])
-        records = content["metrics"]
-    run.write_metrics(records)  # epochs after the checkpoint are trained, and recorded, again
-    run.update(status="running")
-    return records
-
-
-def _save(run: Run, trainer: Trainer, records: list[Record]) -> None:
-    content = {
-        "epoch": len(records),
-        "settings": run.settings.as_json(),
-        "fingerprint": run.manifest["cache"]["fingerprint"],
-        "metrics": records,
-        "trainer": trainer.state(),
-    }
-    save_checkpoint(run.checkpoint, content)
-
-
-class _SavingTimes:
-    """Says when the next checkpoint is due: after every epoch, unless saving would take too much of the time."""
-
-    def __init__(self) -> None:
-        self._last = -float("inf")
-        self._took = 0.0
-
-    def due(self) -> bool:
-        waited = time.perf_counter() - self._last
-        return waited >= min(self._took / _SAVING_SHARE, _ALWAYS_SAVE_AFTER)
-
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._last = time.perf_counter()
-        self._took = self._last - started
+def groups_as_json(
+    cache: FeatureCache, settings: TrainSettings, groups: AttributeGroups | None
+) -> dict[str, Any] | None:
+    """The groups that a model is to have, as a manifest stores them; None where it takes none."""
+    if not model_entry(settings.model).needs_groups:
+        return None
+    return (groups or choose_groups(cache.annotations)).as_json()
 
 
 @contextmanager

@@ -7,13 +7,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from msdn.cache import FeatureCache
 from msdn.cache.files import replace_file
 from msdn.cache.lock import FileLock
 from msdn.train.errors import RunError
+from msdn.train.groups.groups import AttributeGroups
+from msdn.train.models.registry import model_entry
+from msdn.train.problem import AttributeGroup
 from msdn.train.settings import SettingsError, TrainSettings, settings_from_json
 
 log = logging.getLogger(__name__)
 _VERSION = 1
+VALIDATED = "validated"  # the status of a run that was only to choose on validation classes
 _NEEDED = (
     "status",
     "dataset",
@@ -55,6 +60,23 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def results(self) -> Path:
+        """The file of test figures, as `msdn evaluate` found them."""
+        return self.path / "results.json"
+
+    @property
+    def chosen(self) -> dict[str, Any] | None:
+        """What was chosen, by which figures; None where nothing was, or not yet."""
+        return self.manifest.get("chosen")
+
+    def groups(self, cache: FeatureCache) -> tuple[AttributeGroup, ...]:
+        """The groups of attributes that the model was built with; empty where it takes none."""
+        stored, attributes = self.manifest.get("groups"), cache.annotations.attributes.shape[1]
+        if not model_entry(self.settings.model).needs_groups:
+            return ()
+        return AttributeGroups.from_json(stored, attributes, self.path / "manifest.json").groups
+
+    @property
     def dataset(self) -> str:
         """The dataset's name."""
         return str(self.manifest["dataset"])
@@ -63,6 +85,11 @@ class Run:
     def finished(self) -> bool:
         """Whether all epochs were trained."""
         return bool(self.manifest["status"] == "finished")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it was stopped in the middle: neither finished, nor left on purpose after its validation."""
+        return self.manifest["status"] not in ("finished", VALIDATED)
 
     def update(self, **changes: Any) -> None:
         """Change the manifest, in memory and on disk."""
@@ -129,7 +156,7 @@ def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model:
     Of unfinished ones a failed run comes last: continued, it most likely fails again.
     """
     candidates = find_runs(runs, dataset=dataset, model=model)
-    fitting = [run for run in candidates if run.finished == finished]
+    fitting = [run for run in candidates if (run.finished if finished else run.waiting)]
     if fitting:
         return ([run for run in fitting if run.manifest["status"] != "failed"] or fitting)[-1]
     what = " ".join(filter(None, ("finished" if finished else "unfinished", model, "run")))

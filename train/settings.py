@@ -10,10 +10,18 @@ from msdn.train.errors import SettingsError
 
 _LARGEST = 2**53  # of whole numbers: beyond it JSON readers round them
 FORMS = ("released", "paper")
+TASKS = ("gzsl", "czsl")
+SELECTIONS = ("last", "val", "test")
+BRANCHES = ("both", "av", "va")
+DISTILL_PARTS = ("both", "divergence", "distance")
+COUNTERFACTUALS = ("random", "uniform", "reversed", "shuffle")
 
 
 def _setting(default: Any, meaning: str, **limits: Any) -> Any:
-    """A field with its meaning, and `choices`, `above`, `at_least` or `below`; `flag` names a shorter option."""
+    """A field with its meaning, and its limits (`choices`, `above`, `at_least`, `at_most`, `below`).
+
+    `flag` names a shorter option; `predicts_only` marks what no weight depends on.
+    """
     return field(default=default, metadata={"meaning": meaning, **limits})
 
 
@@ -29,12 +37,31 @@ class TrainSettings:
     weight_decay: float = _setting(1e-4, "RMSprop's weight decay.", at_least=0)
     momentum: float = _setting(0.9, "RMSprop's momentum.", at_least=0, below=1)
     sampler: str = _setting("random", "How a step draws its images.", choices=("random", "balanced"))
+    task: str = _setting(
+        "gzsl",
+        "The figure that matters: H (gzsl) or acc (czsl). Presets have settings for each, and --select goes by it.",
+        choices=TASKS,
+    )
+    select: str = _setting(
+        "last",
+        "Which weights are kept: of the last epoch; of the number of epochs that was best on validation classes, "
+        "trained again on all training classes; or of the epoch that was best on the test classes, as papers do.",
+        choices=SELECTIONS,
+    )
+    paper_style: bool = _setting(
+        False, "With --select test: the best H and the best acc, each from an epoch of its own, as papers do."
+    )
     margin: float = _setting(
         1.0, "Added to unseen classes' scores, taken from seen ones', where the equations say.", at_least=0
     )
     lambda_cal: float = _setting(0.1, "Weight of the self-calibration.", at_least=0)
     lambda_distill: float = _setting(0.001, "Weight of the distillation between the branches.", at_least=0)
-    alpha: tuple[float, float] = _setting((0.9, 0.1), "Weights of A→V and V→A in the prediction.", at_least=0)
+    alpha: tuple[float, float] = _setting(
+        (0.9, 0.1), "Weights of A→V and V→A in the prediction.", at_least=0, predicts_only=True
+    )
+    branches: str = _setting(
+        "both", "The branches to train: both, A→V alone, or V→A alone.", choices=BRANCHES
+    )
     va_form: str = _setting("released", "V→A branch: as in the released code or the paper.", choices=FORMS)
     cross_entropy: str = _setting(
         "released", "Cross-entropy over all classes (released) or the seen ones (paper).", choices=FORMS
@@ -47,6 +74,47 @@ class TrainSettings:
     )
     distillation: str = _setting(
         "released", "Jensen-Shannon and weighted distance (released) or eq. (8) (paper).", choices=FORMS
+    )
+    distill_parts: str = _setting(
+        "both", "Terms of the distillation: divergence and distance, or one of them.", choices=DISTILL_PARTS
+    )
+    lambda_causal: float = _setting(1.0, "Weight of the causal effect's cross-entropy.", at_least=0)
+    counterfactual: str = _setting(
+        "random", "What the attention is replaced by to find its effect.", choices=COUNTERFACTUALS
+    )
+    causal_branches: str = _setting(
+        "both", "The branches whose attention has a causal loss.", choices=BRANCHES
+    )
+    lambda_experts: float = _setting(
+        0.1, "Weight of the distillation between the coarse and the fine expert (p_ce).", at_least=0
+    )
+    lambda_align: float = _setting(
+        0.001, "Weight of the alignment of region and channel attention in each expert (p_crc).", at_least=0
+    )
+    true_class_shift: float = _setting(
+        2.0,
+        "Taken from the true class's score before the cross-entropy, after +1 on seen classes.",
+        at_least=0,
+    )
+    region_mix: float = _setting(
+        0.8,
+        "Weight of the region attention against the channel attention in the prediction (c_mix).",
+        at_least=0,
+        at_most=1,
+        predicts_only=True,
+    )
+    coarse_mix: float = _setting(
+        0.5,
+        "Weight of the coarse against the fine expert in the prediction (e_mix).",
+        at_least=0,
+        at_most=1,
+        predicts_only=True,
+    )
+    score_rank: int = _setting(
+        0, "Rank of the region score matrix as a product of two; 0 for one whole matrix.", at_least=0
+    )
+    distance_epsilon: float = _setting(
+        0.0, "Added to the squared length that the weighted distance divides by.", at_least=0
     )
     vectors: str = _setting(
         "given",
@@ -64,6 +132,10 @@ class TrainSettings:
         """Refuse values outside the limits."""
         for one in dataclasses.fields(self):
             _check(one, getattr(self, one.name))
+        if self.paper_style and self.select != "test":
+            raise SettingsError(
+                "--paper-style goes with --select test: only there an epoch is chosen by test figures"
+            )
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
@@ -116,5 +188,7 @@ def _check_number(where: str, value: Any, default: float, limits: Mapping[str, A
         raise SettingsError(f"{where} is {value}, expected more than {limits['above']}")
     if "at_least" in limits and not value >= limits["at_least"]:
         raise SettingsError(f"{where} is {value}, expected {limits['at_least']} or more")
+    if "at_most" in limits and not value <= limits["at_most"]:
+        raise SettingsError(f"{where} is {value}, expected {limits['at_most']} or less")
     if "below" in limits and not value < limits["below"]:
         raise SettingsError(f"{where} is {value}, expected less than {limits['below']}")

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,57 +13,37 @@ from msdn.cache import Home
 from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.errors import RunError
-from msdn.train.models.registry import MODELS, model_entry
-from msdn.train.presets import PRESET_NAMES, TASKS, preset_settings
 from msdn.train.reporting import epoch_line, provenance_notes
-from msdn.train.settings import TrainSettings, option_name
+from msdn.train.settings import option_name
+from msdn.train.settings_options import (
+    cache_option,
+    choose_settings,
+    groups_option,
+    jobs_option,
+    preset_label,
+    preset_option,
+    seeds_option,
+    settings_options,
+)
 
 if TYPE_CHECKING:
+    from msdn.cache import FeatureCache
+    from msdn.train.groups.groups import AttributeGroups
     from msdn.train.runs import Run
 
 _LATEST = "latest"
 
 
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every field of `TrainSettings`; one not given is None, and the preset decides."""
-    for field in reversed(dataclasses.fields(TrainSettings)):
-        command = _settings_option(field)(command)
-    return command
-
-
-def _settings_option(field: "dataclasses.Field[Any]") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    name = option_name(field.name)
-    choices = field.metadata.get("choices")
-    shape: dict[str, Any] = {"type": click.Choice(choices) if choices else type(cast(Any, field.default))}
-    default, meaning = cast(Any, field.default), field.metadata["meaning"]
-    if isinstance(default, bool):
-        name, shape = f"{name}/--no-{name[2:]}", {}
-        default = "yes" if default else "no"
-    elif isinstance(default, tuple):
-        shape = {"type": float, "nargs": len(default)}
-        default = " ".join(map(str, default))
-    if field.name == "model":
-        known = "; ".join(f"{name}, the {entry.summary}" for name, entry in MODELS.items())
-        meaning = f"{meaning} Known: {known}."
-    return click.option(
-        name,
-        field.name,
-        default=None,
-        help=f"{meaning}  [{default}, or the preset's]",
-        **shape,
-    )
-
-
 @click.command()
 @click.option("--dataset", metavar="NAME|FOLDER", help="The dataset whose features to train on.")
-@click.option(
-    "--cache", type=click.Path(path_type=Path), help="The features, where the dataset has several caches."
+@cache_option
+@preset_option
+@settings_options
+@seeds_option(
+    help="Train with several seeds, such as 0-4, and show mean and deviation; repeated, it goes on."
 )
-@click.option(
-    "--preset", type=click.Choice(PRESET_NAMES), help="Released code or the paper's text.  [released]"
-)
-@click.option("--task", type=click.Choice(TASKS), help="The figure that the preset is made for.  [gzsl]")
-@_settings_options
+@jobs_option
+@groups_option
 @click.option("--device", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
 @click.option(
     "--features",
@@ -87,7 +67,9 @@ def train(
     dataset: str | None,
     cache: Path | None,
     preset: str | None,
-    task: str | None,
+    seeds: tuple[int, ...] | None,
+    jobs: int | None,
+    groups: Path | None,
     device: str | None,
     features: str | None,
     watch_test: bool,
@@ -97,57 +79,85 @@ def train(
 ) -> None:
     """Train a model on a dataset's features; the preset's settings unless given here.
 
-    The preset's number of epochs is trained and the last epoch's weights are kept: nothing is chosen on test images.
+    The preset's number of epochs is trained and the last epoch's weights are kept, unless --select says otherwise:
+    nothing is chosen on test images.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
     dataset = dataset and dataset_name(dataset)
-    if resume is None:
-        if dataset is None:
-            raise click.UsageError("Missing option '--dataset'.")
-        run = _start(home, dataset, cache, preset, task, overrides, device, features, watch_test)
-    else:
+    if seeds is None and jobs is not None:
+        raise click.UsageError("--jobs goes with --seeds.")
+    if resume is not None:
+        _refuse_with("--resume", seeds=seeds, groups=groups)
         given: dict[str, Any] = {"dataset": dataset, "watch_test": watch_test or None}
-        if preset or task:
-            given["preset"] = f"{preset or PRESET_NAMES[0]}/{task or TASKS[0]}"
-        run = _resume(home, resume, cache, overrides, given, device, features)
-    _report(run, as_json)
+        if preset:
+            given["preset"] = preset_label(preset, overrides)
+        _report(_resume(home, resume, cache, overrides, given, device, features), as_json)
+        return
+    if dataset is None:
+        raise click.UsageError("Missing option '--dataset'.")
+    from msdn.train.locate import open_dataset_cache
+
+    chosen = choose_settings(dataset, preset, overrides)
+    facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
+    with open_dataset_cache(home, dataset, cache) as opened:
+        _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
+        facts["groups"] = _read_groups(opened, chosen.model, groups)
+        if seeds is None:
+            run = _start(home, opened, chosen, facts, device, features, watch_test)
+            _report(run, as_json)
+            return
+        _refuse_with("--seeds", seed=overrides.get("seed"), watch_test=watch_test or None, features=features)
+        from msdn.train.series import Job
+        from msdn.train.series_view import run_and_show
+
+        jobs_of_seeds = [Job(dataclasses.replace(chosen, seed=seed), **facts) for seed in seeds]
+        run_and_show(opened, jobs_of_seeds, home.runs, workers=jobs, device=device or "auto", as_json=as_json)
+
+
+def _refuse_with(option: str, **given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} does not go with {option}.")
+
+
+def _read_groups(cache: "FeatureCache", model: str, file: Path | None) -> "AttributeGroups | None":
+    from msdn.train.groups.choose import choose_groups
+    from msdn.train.models.registry import model_entry
+
+    if not model_entry(model).needs_groups:
+        if file is not None:
+            raise click.UsageError(f"--groups is no setting of the model '{model}'; leave it out.")
+        return None
+    groups = choose_groups(cache.annotations, file)
+    shown = ", ".join(f"{one.name} {len(one.attributes)}" for one in groups.groups)
+    _say(f"attribute groups: {groups.source} ({shown})")
+    return groups
 
 
 def _start(
     home: Home,
-    dataset: str,
-    cache: Path | None,
-    preset: str | None,
-    task: str | None,
-    overrides: dict[str, Any],
+    cache: "FeatureCache",
+    settings: Any,
+    facts: dict[str, Any],
     device: str | None,
     features: str | None,
     watch_test: bool,
 ) -> "Run":
-    model = overrides.get("model", TrainSettings.model)
-    model_entry(model).check_overrides(overrides)
-    preset, task = preset or PRESET_NAMES[0], task or TASKS[0]
-    settings = dataclasses.replace(preset_settings(model, dataset, preset=preset, task=task), **overrides)
-    from msdn.train.locate import open_dataset_cache
+    from msdn.train.runner import train_model
 
-    with open_dataset_cache(home, dataset, cache) as opened:
-        _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
-        from msdn.train.runner import train_model
-
-        return _with_hint(
-            lambda on_start: train_model(
-                opened,
-                settings,
-                home.runs,
-                preset=f"{preset}/{task}",
-                overrides=overrides,
-                device=device or "auto",
-                features=features or "auto",
-                watch_test=watch_test,
-                on_start=on_start,
-                on_epoch=_epoch_printer(settings.epochs),
-            )
+    return _with_hint(
+        lambda on_start: train_model(
+            cache,
+            settings,
+            home.runs,
+            **facts,
+            device=device or "auto",
+            features=features or "auto",
+            watch_test=watch_test,
+            on_start=on_start,
+            on_epoch=_epoch_printer(settings.epochs),
         )
+    )
 
 
 def _resume(

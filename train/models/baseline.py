@@ -6,25 +6,20 @@ B images, R regions, F channels, K attributes, C classes
 from torch import Tensor, nn
 
 from msdn.train.classes import ClassSpace, class_space_of
-from msdn.train.losses import CALIBRATIONS, CROSS_ENTROPIES
-from msdn.train.models.base import ZslModel
 from msdn.train.models.regions import inverse_norms
+from msdn.train.models.single import SingleScoreModel
 from msdn.train.problem import Problem
 from msdn.train.settings import TrainSettings
 
 
-class Baseline(ZslModel):
+class Baseline(SingleScoreModel):
     """`psi = W x̄` with x̄ the mean of the L2-normalised regions; starts at W = 0."""
 
     def __init__(
         self, classes: ClassSpace, channels: int, *, lambda_cal: float, cross_entropy: str, calibration: str
     ) -> None:
         """Take the classes, F, the self-calibration's weight and the losses' forms ("released" or "paper")."""
-        super().__init__()
-        self.classes = classes
-        self.lambda_cal = lambda_cal
-        self.cross_entropy = CROSS_ENTROPIES[cross_entropy]
-        self.calibration = CALIBRATIONS[calibration]
+        super().__init__(classes, lambda_cal=lambda_cal, cross_entropy=cross_entropy, calibration=calibration)
         attributes = classes.attributes.shape[1]
         self.weight = nn.Parameter(classes.attributes.new_zeros(attributes, channels))  # [K, F]
 
@@ -33,18 +28,6 @@ class Baseline(ZslModel):
         scales = inverse_norms(regions).transpose(1, 2) / regions.shape[1]  # [B, 1, R]
         pooled = (scales @ regions).squeeze(1)  # [B, F]
         return self.classes(pooled @ self.weight.T)  # [B, K] -> [B, C]
-
-    def losses(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Both terms, and their weighted sum under "loss"."""
-        terms = {
-            "ce": self.cross_entropy(scores, labels, self.classes),
-            "cal": self.calibration(scores, self.classes),
-        }
-        return {"loss": terms["ce"] + self.lambda_cal * terms["cal"], **terms}
-
-    def class_scores(self, scores: Tensor) -> Tensor:
-        """The only scores there are."""
-        return scores
 
 
 def build_baseline(problem: Problem, settings: TrainSettings) -> Baseline:

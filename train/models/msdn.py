@@ -1,10 +1,9 @@
-"""MSDN (Chen et al., CVPR 2022): two attention branches that teach each other.
+"""MSDN (Chen et al., CVPR 2022): two attention branches that teach each other, or one of them alone.
 
-B images, R regions, F channels, K attributes, D word-vector size, C classes, M maps
-`a_k' W v_r` are maps [B, R, K], one of every matrix W [D, F]; all come from one product over the regions.
+B images, R regions, F channels, K attributes, D word-vector size, C classes
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +11,19 @@ from torch.nn import functional
 
 from msdn.train.classes import ClassSpace, class_space_of
 from msdn.train.losses import CALIBRATIONS, CROSS_ENTROPIES, DISTILLATIONS
+from msdn.train.models.attention import AV, VA, attribute_maps, start_matrices
 from msdn.train.models.base import ZslModel
-from msdn.train.models.regions import inverse_norms
+from msdn.train.models.word_vectors import start_vectors
 from msdn.train.problem import Problem
 from msdn.train.settings import TrainSettings
 
-_LEARNED_SIZE = 300  # D of vectors learned from scratch, as the published word vectors have
-
-
-class BranchScores(NamedTuple):
-    """Class scores of both branches, [B, C] each, without margin."""
-
-    av: Tensor
-    va: Tensor
-
 
 class Msdn(ZslModel):
-    """The attribute→visual and the visual→attribute branch; the released forms unless told otherwise."""
+    """The attribute→visual and the visual→attribute branch; the released forms unless told otherwise.
+
+    Attributes:
+        branches: those it has, in the order A→V, V→A.
+    """
 
     def __init__(
         self,
@@ -39,10 +34,12 @@ class Msdn(ZslModel):
         lambda_cal: float,
         lambda_distill: float,
         alpha: tuple[float, float],
+        branches: str,
         va_form: str,
         cross_entropy: str,
         calibration: str,
         distillation: str,
+        distill_parts: str,
         normalize_vectors: bool,
     ) -> None:
         """Start as the released code does: A→V's score matrix standard normal, the others zero.
@@ -53,98 +50,93 @@ class Msdn(ZslModel):
             channels: F.
             lambda_cal: weight of the self-calibration.
             lambda_distill: weight of the distillation.
-            alpha: weights of the two branches in the prediction.
+            alpha: weights of the two branches in the prediction; one branch alone predicts by itself.
+            branches: "both", or "av" or "va" alone, which has no distillation.
             va_form: the V→A branch as "released" or as in the "paper".
             cross_entropy: "released" (all classes) or "paper" (seen classes).
             calibration: "released" or "paper".
             distillation: "released" or "paper".
+            distill_parts: "both" terms of the distillation, or only "divergence" or "distance".
             normalize_vectors: normalise the word vectors again in every forward pass.
         """
         super().__init__()
         self.classes = classes
         self.lambda_cal, self.lambda_distill, self.alpha = lambda_cal, lambda_distill, alpha
-        self.va_form, self.normalize_vectors = va_form, normalize_vectors
+        self.normalize_vectors, self.distill_parts = normalize_vectors, distill_parts
         self.cross_entropy = CROSS_ENTROPIES[cross_entropy]
         self.calibration = CALIBRATIONS[calibration]
         self.distillation = DISTILLATIONS[distillation]
 
-        size = (word_vectors.shape[1], channels)
-        zeros = word_vectors.new_zeros(size)
         self.word_vectors = nn.Parameter(functional.normalize(word_vectors, dim=1))  # [K, D]
-        self.av_attention = nn.Parameter(zeros.clone())  # W_1 of eq. (1), [D, F]
-        self.av_score = nn.Parameter(torch.randn(size, dtype=zeros.dtype))  # W_2 of eq. (3), [D, F]
-        self.va_attention = nn.Parameter(zeros.clone())  # W_3 of eq. (4), transposed, [D, F]
-        self.va_score = nn.Parameter(zeros.clone())  # W_4 of eq. (6), transposed, [D, F]
-        if va_form == "paper":
-            # W_att, transposed. Zero like W_4 it would leave both without a gradient for ever.
-            self.va_regions = nn.Parameter(torch.randn(size, dtype=zeros.dtype))  # [D, F]
+        known = (AV, VA[va_form])
+        self.branches = tuple(branch for branch in known if branches in ("both", branch.name))
+        # A branch left out is drawn all the same, so that one seed starts all variants alike.
+        for branch in known:
+            for name, matrix in start_matrices(branch.starts, word_vectors, channels).items():
+                if branch in self.branches:
+                    self.register_parameter(name, matrix)  # [D, F]
 
-    def forward(self, regions: Tensor) -> BranchScores:
-        """Class scores of both branches from raw region features [B, R, F]."""
+    def forward(self, regions: Tensor) -> dict[str, Tensor]:
+        """Class scores [B, C] of each branch, by its name and without margin, from raw region features [B, R, F]."""
         maps = self._maps(regions)
-        beta = maps["av_attention"].softmax(dim=1)  # eq. (1), over regions
-        psi = (beta * maps["av_score"]).sum(dim=1)  # eq. (2), (3): Σ_r β a_k' W_2 v_r, [B, K]
+        return {
+            branch.name: self.classes(branch.attribute_scores(branch.attention(maps), maps))
+            for branch in self.branches
+        }
 
-        tau = maps["va_attention"].softmax(dim=2)  # eq. (4), over attributes
-        answers = tau * maps["va_score"]  # [B, R, K]
-        if self.va_form == "paper":
-            bar = answers.sum(dim=2, keepdim=True)  # eq. (5), (6): v_r' W_4 Σ_k τ a_k, [B, R, 1]
-            answers = bar * maps["va_regions"]  # bar_r v_r' W_att a_k, [B, R, K]
-        return BranchScores(self.classes(psi), self.classes(answers.sum(dim=1)))  # [B, K] -> [B, C]
-
-    def attention(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """The attention of both branches: β [B, K, R] and τ [B, R, K]."""
+    def attention(self, regions: Tensor) -> dict[str, Tensor]:
+        """The attention of each branch by its name, [B, R, K]: β sums to one over regions, τ over attributes."""
         maps = self._maps(regions)
-        return maps["av_attention"].softmax(dim=1).transpose(1, 2), maps["va_attention"].softmax(dim=2)
+        return {branch.name: branch.attention(maps) for branch in self.branches}
 
-    def losses(self, scores: BranchScores, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, scores: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Every term, unweighted, and their weighted sum, eq. (10), under "loss"."""
         terms = {}
-        for branch, branch_scores in scores._asdict().items():
-            terms[f"ce_{branch}"] = self.cross_entropy(branch_scores, labels, self.classes)
-            terms[f"cal_{branch}"] = self.calibration(branch_scores, self.classes)
-        terms["distill"] = self.distillation(scores.av, scores.va, self.classes)
-        branches = terms["ce_av"] + terms["ce_va"] + self.lambda_cal * (terms["cal_av"] + terms["cal_va"])
-        return {"loss": branches + self.lambda_distill * terms["distill"], **terms}
+        for branch in self.branches:
+            terms[f"ce_{branch.name}"] = self.cross_entropy(scores[branch.name], labels, self.classes)
+            terms[f"cal_{branch.name}"] = self.calibration(scores[branch.name], self.classes)
+        loss = sum_terms(terms, "ce") + self.lambda_cal * sum_terms(terms, "cal")
+        if len(self.branches) == 2:
+            terms["distill"] = self.distillation(scores["av"], scores["va"], self.classes, self.distill_parts)
+            loss = loss + self.lambda_distill * terms["distill"]
+        return {"loss": loss, **terms}
 
-    def class_scores(self, scores: BranchScores) -> Tensor:
-        """Eq. (11) without its margin: `(α1 psi + α2 Psi) · z_c`."""
-        return self.alpha[0] * scores.av + self.alpha[1] * scores.va
+    def class_scores(self, scores: dict[str, Tensor]) -> Tensor:
+        """Eq. (11) without its margin: `(α1 psi + α2 Psi) · z_c`; the scores as they are of one branch alone."""
+        if len(self.branches) == 1:
+            return scores[self.branches[0].name]
+        return self.alpha[0] * scores["av"] + self.alpha[1] * scores["va"]
 
     def _maps(self, regions: Tensor) -> dict[str, Tensor]:
-        """`a_k' W v_r` of every matrix, [B, R, K] each: the regions are read once."""
-        weights = {
-            "av_attention": self.av_attention,
-            "av_score": self.av_score,
-            "va_attention": self.va_attention,
-            "va_score": self.va_score,
-        }
-        if self.va_form == "paper":
-            weights["va_regions"] = self.va_regions
-        vectors: Tensor = self.word_vectors
-        if self.normalize_vectors:
-            vectors = functional.normalize(vectors, dim=1)
-        queries = torch.cat([vectors @ weight for weight in weights.values()])  # [K, F] each -> [MK, F]
-        maps = functional.linear(regions, queries) * inverse_norms(regions)  # [B, R, MK]
-        return dict(zip(weights, maps.chunk(len(weights), dim=2), strict=True))  # [B, R, K] each
+        """`a_k' W v_r` of every matrix, [B, R, K] each."""
+        matrices = {name: getattr(self, name) for branch in self.branches for name in branch.starts}
+        return attribute_maps(regions, self.word_vectors, matrices, normalize_vectors=self.normalize_vectors)
+
+
+def sum_terms(terms: dict[str, Tensor], kind: str) -> Tensor:
+    """The sum over the branches of one kind of loss term."""
+    return torch.stack([value for name, value in terms.items() if name.startswith(f"{kind}_")]).sum()
+
+
+def msdn_arguments(problem: Problem, settings: TrainSettings) -> dict[str, Any]:
+    """What MSDN is built of for a dataset."""
+    return {
+        "classes": class_space_of(problem, settings),
+        "word_vectors": start_vectors(problem, settings),
+        "channels": problem.channels,
+        "lambda_cal": settings.lambda_cal,
+        "lambda_distill": settings.lambda_distill,
+        "alpha": settings.alpha,
+        "branches": settings.branches,
+        "va_form": settings.va_form,
+        "cross_entropy": settings.cross_entropy,
+        "calibration": settings.calibration,
+        "distillation": settings.distillation,
+        "distill_parts": settings.distill_parts,
+        "normalize_vectors": settings.normalize_vectors,
+    }
 
 
 def build_msdn(problem: Problem, settings: TrainSettings) -> Msdn:
     """MSDN for a dataset."""
-    if settings.vectors == "learned":
-        vectors = torch.randn(problem.attributes.shape[1], _LEARNED_SIZE)  # [K, D]
-    else:
-        vectors = torch.tensor(problem.attribute_vectors).float()
-    return Msdn(
-        class_space_of(problem, settings),
-        vectors,
-        problem.channels,
-        lambda_cal=settings.lambda_cal,
-        lambda_distill=settings.lambda_distill,
-        alpha=settings.alpha,
-        va_form=settings.va_form,
-        cross_entropy=settings.cross_entropy,
-        calibration=settings.calibration,
-        distillation=settings.distillation,
-        normalize_vectors=settings.normalize_vectors,
-    )
+    return Msdn(**msdn_arguments(problem, settings))

@@ -9,6 +9,11 @@ from msdn.train.errors import SettingsError
 from msdn.train.settings import option_name
 
 _LOSS_SETTINGS = ("margin", "negative_attributes", "lambda_cal", "cross_entropy", "calibration")
+_MSDN_SETTINGS = (
+    *_LOSS_SETTINGS,
+    *("lambda_distill", "distillation", "distill_parts", "alpha", "branches", "va_form"),
+    *("vectors", "normalize_vectors"),
+)
 
 
 @dataclass(frozen=True)
@@ -19,13 +24,15 @@ class ModelEntry:
         build: `module:function`, called with the `Problem` and the `TrainSettings`, returns a `ZslModel`.
         settings: the settings that it has; those that no model lists belong to the trainer.
         needs_vectors: whether it needs a word vector of every attribute, unless the settings have it learn them.
+        needs_groups: whether it takes the attributes in groups.
     """
 
     name: str
     summary: str
     build: str
     settings: tuple[str, ...]
-    needs_vectors: bool
+    needs_vectors: bool = False
+    needs_groups: bool = False
 
     def refused(self, names: Iterable[str]) -> list[str]:
         """Those of the settings that other models have and this one lacks."""
@@ -50,15 +57,33 @@ MODELS = {
             name="msdn",
             summary="mutually semantic distillation network (CVPR 2022)",
             build="msdn.train.models.msdn:build_msdn",
+            settings=_MSDN_SETTINGS,
+            needs_vectors=True,
+        ),
+        ModelEntry(
+            name="msdn++",
+            summary="MSDN with causal attention, a reconstruction (2026)",
+            build="msdn.train.models.msdn_plus:build_msdn_plus",
+            settings=(*_MSDN_SETTINGS, "lambda_causal", "counterfactual", "causal_branches"),
+            needs_vectors=True,
+        ),
+        ModelEntry(
+            name="dedn",
+            summary="dual expert distillation network (2024): region and channel attention, attributes in groups",
+            build="msdn.train.models.dedn:build_dedn",
             settings=(
-                *_LOSS_SETTINGS,
-                "lambda_distill",
-                "alpha",
-                "va_form",
-                "distillation",
-                "vectors",
-                "normalize_vectors",
+                *("margin", "negative_attributes", "lambda_cal", "vectors"),
+                *("lambda_experts", "lambda_align", "true_class_shift", "region_mix", "coarse_mix"),
+                *("score_rank", "distance_epsilon"),
             ),
+            needs_vectors=True,
+            needs_groups=True,
+        ),
+        ModelEntry(
+            name="dazle",
+            summary="dense attribute attention (CVPR 2020): A→V with an attention over attributes",
+            build="msdn.train.models.dazle:build_dazle",
+            settings=(*_LOSS_SETTINGS, "vectors", "normalize_vectors"),
             needs_vectors=True,
         ),
         ModelEntry(
@@ -66,7 +91,6 @@ MODELS = {
             summary="map from pooled features to attributes (baseline of MSDN's Table 2)",
             build="msdn.train.models.baseline:build_baseline",
             settings=_LOSS_SETTINGS,
-            needs_vectors=False,
         ),
     )
 }

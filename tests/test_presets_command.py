@@ -1,0 +1,93 @@
+"""`msdn presets` shows what `msdn train` starts from."""
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from msdn.cli import main
+from msdn.train.models.registry import MODELS
+from msdn.train.presets import PRESETS, preset_settings
+from msdn.train.presets_command import kind_of, known_datasets
+
+PAIRS = [(model, dataset) for model in MODELS for dataset in known_datasets()]
+
+
+def msdn(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["presets", *arguments])
+
+
+def rows_of(*arguments: str) -> dict[str, dict]:
+    return {row["setting"]: row for row in json.loads(msdn(*arguments, "--json").stdout)["settings"]}
+
+
+@pytest.mark.parametrize(("model", "dataset"), PAIRS)
+@pytest.mark.parametrize("way", [("gzsl", "released"), ("czsl", "released"), ("gzsl", "paper")])
+def test_the_values_are_those_that_train_uses(model: str, dataset: str, way: tuple[str, str]) -> None:
+    task, preset = way
+    rows = rows_of("--model", model, "--dataset", dataset, "--task", task, "--preset", preset)
+    settings = preset_settings(model, dataset, task=task, preset=preset).as_json()
+    refused = MODELS[model].refused(settings)
+    assert {name: row["value"] for name, row in rows.items()} == {
+        name: value for name, value in settings.items() if name not in (*refused, "model", "task")
+    }
+
+
+def test_every_value_has_its_source() -> None:
+    rows = rows_of("--model", "msdn", "--dataset", "awa2")
+    assert rows["lambda_distill"] == {
+        "setting": "lambda_distill",
+        "value": 1e-7,
+        "source": "the authors' training code",
+    }
+    assert rows["margin"]["source"] == rows["select"]["source"] == "default"
+    borrowed = rows_of("--model", "baseline", "--dataset", "cub")
+    assert borrowed["lambda_cal"]["source"] == "as MSDN, for lack of published settings"
+
+
+def test_the_table_shows_values_as_they_are_typed() -> None:
+    shown = msdn("--model", "msdn", "--dataset", "awa2").stdout
+    assert "msdn on awa2: preset released, task gzsl" in shown
+    lines = {line.split("│")[1].strip(): line.split("│")[2:4] for line in shown.splitlines() if "│" in line}
+    assert [cell.strip() for cell in lines["alpha"]] == ["1 0", "the authors' training code"]
+    assert [cell.strip() for cell in lines["normalize_vectors"]] == ["yes", "the authors' training code"]
+    assert [cell.strip() for cell in lines["cross_entropy"]] == ["released", "default"]
+
+
+def test_the_overview_counts_the_settings_by_source() -> None:
+    content = json.loads(msdn("--json").stdout)
+    assert [(row["model"], row["dataset"]) for row in content["presets"]] == PAIRS
+    for row in content["presets"]:
+        sources = [
+            one["source"] for one in rows_of("--model", row["model"], "--dataset", row["dataset"]).values()
+        ]
+        for kind in ("published", "borrowed", "ours", "default"):
+            assert row[kind] == sum(kind_of(source) == kind for source in sources)
+    cub = content["presets"][PAIRS.index(("msdn", "cub"))]
+    assert (cub["published"], cub["borrowed"], cub["ours"]) == (len(PRESETS["msdn"]["cub"]), 0, 0)
+
+
+def test_the_overview_is_of_one_model_or_dataset_where_asked() -> None:
+    of_model = json.loads(msdn("--model", "dedn", "--json").stdout)["presets"]
+    assert [row["dataset"] for row in of_model] == known_datasets()
+    of_dataset = json.loads(msdn("--dataset", "sun", "--json").stdout)["presets"]
+    assert [row["model"] for row in of_dataset] == list(MODELS)
+    shown = msdn("--dataset", "sun").stdout
+    assert "number of settings by source: preset released, task gzsl" in shown
+    assert "awa2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "msnd"), "unknown model 'msnd'. Did you mean 'msdn'?"),
+        (("--dataset", "cup"), "unknown dataset 'cup'. Did you mean 'cub'?"),
+        (("--dataset", "mine"), "a dataset of your own gets the defaults"),
+        (("--task", "both"), "'both' is not one of 'gzsl', 'czsl'"),
+        (("--preset", "mine"), "'mine' is not one of 'released', 'paper'"),
+    ],
+)
+def test_unknown_names_are_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
+    result = msdn(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr

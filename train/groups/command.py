@@ -1,0 +1,75 @@
+"""`msdn data groups`: the groups that a dataset's attributes come in, to look at and to change."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from msdn.cache.home import Home
+from msdn.cache.options import home_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from msdn.train.groups.groups import AttributeGroups
+
+FILE = click.Path(path_type=Path)
+_SHOWN = 3  # attributes of a group
+
+
+@click.command()
+@click.argument("dataset", metavar="NAME|FOLDER")
+@click.option(
+    "--cache", type=FILE, help="The features whose attributes are meant.  [the dataset's only ones]"
+)
+@click.option(
+    "--groups", "file", type=FILE, help="Show the groups of this CSV file 'attribute,group' instead."
+)
+@click.option(
+    "--csv", "out", type=FILE, help="Write the groups to this new file, to edit and to give with --groups."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the groups as JSON.")
+@home_option
+def groups(
+    dataset: str, cache: Path | None, file: Path | None, out: Path | None, as_json: bool, home: Home
+) -> None:
+    """Show the groups that the attributes of a dataset come in: DEDN has an expert for each.
+
+    They are those of a file, else of the published table, else of the attributes' names, else of a clustering.
+    """
+    from rich.console import Console
+
+    from msdn.cache.names import dataset_name
+    from msdn.train.groups.choose import choose_groups
+    from msdn.train.groups.file import write_groups
+    from msdn.train.locate import open_dataset_cache
+
+    with open_dataset_cache(home, dataset_name(dataset), cache) as opened:
+        annotations = opened.annotations
+    found, names = choose_groups(annotations, file), annotations.attribute_names
+    if out is not None:
+        write_groups(out, found, names)
+        click.echo(f"{out}: written; change it and give it with --groups {out}", err=True)
+    if as_json:
+        click.echo(json.dumps({"dataset": annotations.dataset, **found.as_json(), "names": list(names)}))
+        return
+    console = Console(soft_wrap=True)
+    console.print(_table(annotations.dataset, found, names))
+    console.print(f"source: {found.source}", highlight=False, markup=False)
+
+
+def _table(dataset: str, found: "AttributeGroups", names: tuple[str, ...]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"attribute groups of {dataset}"), title_justify="left")
+    table.add_column("group")
+    table.add_column("size", justify="right")
+    table.add_column("attributes")
+    for group in found.groups:
+        numbers = group.attributes.tolist()
+        shown = [names[number] if names else str(number + 1) for number in numbers[:_SHOWN]]
+        shown += ["…"] * (len(numbers) > _SHOWN)
+        table.add_row(Text(group.name), str(len(numbers)), Text(", ".join(shown)))
+    return table

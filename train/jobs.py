@@ -1,0 +1,115 @@
+"""Runs the jobs of a series one after another, or several at once in processes of their own."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msdn.cache import FeatureCache
+from msdn.train.errors import TrainError
+from msdn.train.runs import Run
+from msdn.train.series import Job, do_job, job_result
+
+Done = tuple[int, dict[str, Any]]  # a job's position, and its result
+
+
+def run_jobs(
+    cache: FeatureCache,
+    jobs: Sequence[Job],
+    runs: Path,
+    *,
+    workers: int = 1,
+    device: str = "auto",
+    on_start: Callable[[Run], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_result: Callable[[int, dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Do all jobs and return their results in the order of the jobs.
+
+    Args:
+        cache: the features.
+        jobs: what to train; one that was done before is not trained again.
+        runs: the folder of their runs.
+        workers: trainings at once. The cores are shared out among them, and so are the GPUs.
+        device: "auto", "cpu", "cuda", …; one name for all, or several with commas, taken in turn.
+        on_start: called with each run that begins here; not with several workers.
+        on_epoch: called with each epoch's record; not with several workers.
+        on_result: called with the position and result of each job as it is done.
+    """
+    devices = choose_devices(device)
+    results: list[dict[str, Any]] = [{} for _ in jobs]
+    if workers == 1 or len(jobs) == 1:
+        done: Iterator[Done] = _one_by_one(cache, jobs, runs, devices[0], on_start, on_epoch)
+    else:
+        done = _at_once(cache.path, jobs, runs, devices, min(workers, len(jobs)))
+    for position, result in done:
+        results[position] = result
+        if on_result:
+            on_result(position, result)
+    return results
+
+
+def choose_devices(device: str) -> list[str]:
+    """The devices to take in turn: those named, or every GPU, or the CPU."""
+    if device != "auto":
+        return device.split(",")
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def choose_workers(device: str) -> int:
+    """As many trainings at once as there are GPUs, or else cores, at most eight."""
+    devices = choose_devices(device)
+    if devices == ["cpu"]:
+        return max(1, min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8))
+    return len(devices)
+
+
+def _one_by_one(
+    cache: FeatureCache,
+    jobs: Sequence[Job],
+    runs: Path,
+    device: str,
+    on_start: Callable[[Run], None] | None,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+) -> Iterator[Done]:
+    for position, job in enumerate(jobs):
+        run = do_job(cache, job, runs, device=device, on_start=on_start, on_epoch=on_epoch)
+        yield position, job_result(cache, job, run, device)
+
+
+def _at_once(
+    path: Path, jobs: Sequence[Job], runs: Path, devices: Sequence[str], workers: int
+) -> Iterator[Done]:
+    """The jobs in processes; features are read through the file's map, which the processes share."""
+    threads = max(1, torch.get_num_threads() // workers)
+    context = multiprocessing.get_context("spawn")  # a forked child can use neither CUDA nor torch's threads
+    with ProcessPoolExecutor(workers, context, _prepare, (threads,)) as pool:
+        futures: dict[Future[dict[str, Any]], int] = {
+            pool.submit(_work, path, job, runs, devices[position % len(devices)]): position
+            for position, job in enumerate(jobs)
+        }
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise TrainError(
+                "a training process ended at once (out of memory?); repeat the command with a smaller --jobs: what is "
+                "finished is kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def _work(path: Path, job: Job, runs: Path, device: str) -> dict[str, Any]:
+    with FeatureCache(path) as cache:
+        run = do_job(cache, job, runs, device=device, features="auto" if device.startswith("cuda") else "map")
+        return job_result(cache, job, run, device)
