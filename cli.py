@@ -28,6 +28,9 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
     "extract": "msdn.extract.command:extract",
     "train": "msdn.train.train_command:train",
     "evaluate": "msdn.train.evaluate_command:evaluate",
+    "ablate": "msdn.train.studies.ablate_command:ablate",
+    "sweep": "msdn.train.studies.sweep_command:sweep",
+    "reproduce": "msdn.app.reproduce_command:reproduce",
     "compare": "msdn.train.compare_command:compare",
     "presets": "msdn.train.presets_command:presets",
     "cache": (

@@ -1,15 +1,15 @@
-"""Trains both models on Plumage with seeds 0-4 and writes the figures into docs/results.md.
+"""Trains all models and MSDN's ablation on Plumage with seeds 0-4 and writes the figures into docs/results.md.
 
 Extracts with random weights first, where that has not been done. Evaluation is on the test classes, by the presets,
-last epoch; a run that is there already (same settings, same cache) is not trained again.
+last epoch. One training at a time, with all cores, so that training times can be compared; what is trained already
+(same settings, same features) is not trained again.
 
     python benchmarks/plumage_results.py [--home msdn-home]      (or: make results)
 """
 
 import argparse
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -17,75 +17,134 @@ from typing import Any
 from msdn.cache import FeatureCache, Home
 from msdn.extract.extraction import extract
 from msdn.extract.settings import ExtractSettings
-from msdn.train.evaluate import evaluate_run
-from msdn.train.presets import preset_settings
-from msdn.train.runner import train_model
-from msdn.train.runs import Run, find_runs
-from msdn.train.settings import TrainSettings
+from msdn.train.run_results import COMPARED
+from msdn.train.studies.ablation import ablation_rows
+from msdn.train.studies.claims import check_claims, claim_lines, paired_differences
+from msdn.train.studies.family import MODEL, family_rows
+from msdn.train.studies.measure import keep_study, measure_study
+from msdn.train.studies.rows import Facts, RowResult, StudyRow
+from msdn.train.studies.study import Study
+from msdn.train.summary import parse_seeds
 
-SEEDS = range(5)
-MODELS = ("baseline", "msdn")
-FIGURES = ("acc", "U", "S", "H")
+DATASET = "plumage"
+BASELINE, PAIRED = "baseline", ("acc", "H")
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 BETWEEN_MARKS = re.compile(r"(<!-- figures begin -->\n).*(<!-- figures end -->)", re.DOTALL)
 
-Results = dict[str, list[dict[str, Any]]]
-
 
 def main() -> None:
-    """Train what is missing, evaluate all, write the tables."""
+    """Train what is missing, measure all, write the tables."""
+    options = read_options()
+    home, overrides = Home(options.home), {"epochs": options.epochs} if options.epochs else {}
+    extraction = extract(ExtractSettings(DATASET, weights="random"), home)
+    with FeatureCache(extraction.path) as cache:
+
+        def measure(name: str, rows: tuple[StudyRow, ...]) -> tuple[Facts, list[RowResult]]:
+            study = Study(f"{DATASET}-{name}", rows, options.seeds)
+            facts, done = measure_study(cache, study, home, workers=1, device=options.device)
+            keep_study(home, facts, done, {})
+            return facts, done
+
+        facts, models = measure("models", family_rows(DATASET, overrides=overrides))
+        _, ablation = measure("ablation", ablation_rows(DATASET, overrides=overrides))
+    text = "\n".join([*page_lines(facts, models, ablation), ""])
+    options.page.write_text(
+        BETWEEN_MARKS.sub(lambda found: f"{found[1]}{text}{found[2]}", options.page.read_text("utf-8")),
+        "utf-8",
+    )
+    print(text)
+
+
+def read_options() -> argparse.Namespace:
+    """What was typed; `--epochs`, `--seeds` and `--page` are there to try the script out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--home", type=Path, default=Path("msdn-home"))
-    home = Home(parser.parse_args().home)
-    extraction = extract(ExtractSettings("plumage", weights="random"), home)
-    results: Results = {model: [] for model in MODELS}
-    with FeatureCache(extraction.path) as cache:
-        for model in MODELS:
-            for seed in SEEDS:
-                settings = replace(preset_settings(model, "plumage"), seed=seed)
-                run = find_run(home, settings, cache) or train_model(cache, settings, home.runs)
-                results[model].append(evaluate_run(run, cache))
-                print(model, seed, {name: round(results[model][-1][name], 1) for name in FIGURES}, flush=True)
-    tables = "\n".join([*mean_table(results), "", *seed_table(results), "", *ratio_lines(results), ""])
-    PAGE.write_text(BETWEEN_MARKS.sub(lambda found: f"{found[1]}{tables}{found[2]}", PAGE.read_text()))
-    print(tables)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seeds", type=parse_seeds, default=parse_seeds("0-4"))
+    parser.add_argument("--epochs", type=int, help="so many instead of each preset's, to try the script out")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page with the marks to write between")
+    return parser.parse_args()
 
 
-def find_run(home: Home, settings: TrainSettings, cache: FeatureCache) -> Run | None:
-    """A finished run of the same settings on the same features, if there is one."""
-    for run in find_runs(home.runs):
-        same = run.finished and run.settings == settings
-        if same and run.manifest["cache"]["fingerprint"] == cache.fingerprint:
-            return run
-    return None
+def page_lines(facts: Facts, models: Sequence[RowResult], ablation: Sequence[RowResult]) -> Iterator[str]:
+    """Everything between the marks."""
+    by_model = {done.row.facts[MODEL]: done for done in models}
+    yield f"Features {facts.fingerprint[:12]}, {facts.weights} weights; selection: {facts.selection}."
+    yield from ["", "### All models", "", *mean_table(facts, models), ""]
+    yield from [*against_baseline(by_model[BASELINE], models), ""]
+    yield from [*seed_table(facts, by_model[BASELINE], by_model["msdn"]), ""]
+    yield from [f"- {line}" for line in ratio_lines(by_model["msdn"], by_model[BASELINE])]
+    yield from ["", "### The rows of the MSDN paper's Table 2", "", *mean_table(facts, ablation), ""]
+    yield from ["What the paper claims by that table, here, paired by the seed:", ""]
+    yield from [f"- {line}" for line in claim_lines(check_claims(ablation))]
 
 
-def mean_table(results: Results) -> Iterator[str]:
-    """Mean and standard deviation over the seeds."""
-    yield f"| {len(SEEDS)} seeds, mean ± std | " + " | ".join(FIGURES) + " |"
-    yield "|---" * (len(FIGURES) + 1) + "|"
-    chance = results[MODELS[0]][0]["chance"]
-    yield "| chance | " + " | ".join(f"{chance[name]:.1f}" for name in FIGURES) + " |"
-    for model, rows in results.items():
-        columns = [[row[name] for row in rows] for name in FIGURES]
-        yield f"| {model} | " + " | ".join(f"{mean(c):.1f} ± {stdev(c):.1f}" for c in columns) + " |"
+def mean_table(facts: Facts, rows: Sequence[RowResult]) -> Iterator[str]:
+    """Mean and standard deviation over the seeds, with what the training cost."""
+    names = (*COMPARED, "training, s", "parameters")
+    yield table_line([f"{len(facts.seeds)} seeds, mean ± std", *names])
+    yield "|---" * (len(names) + 1) + "|"
+    chance = [f"{facts.chance[name]:.1f}" if name in facts.chance else "" for name in COMPARED]
+    yield table_line(["chance", *chance, "", ""])
+    for done in rows:
+        seconds = mean(result["training_seconds"] for result in done.results)
+        figures = [str(one) for one in done.figures.values()]
+        yield table_line([done.row.label, *figures, f"{seconds:.0f}", f"{done.results[0]['parameters']:,}"])
 
 
-def seed_table(results: Results) -> Iterator[str]:
-    """Both models seed by seed."""
-    yield "| seed | " + " | ".join(f"{model} {name}" for model in MODELS for name in ("acc", "H")) + " |"
-    yield "|---" * (2 * len(MODELS) + 1) + "|"
-    for seed in SEEDS:
-        cells = [f"{results[model][seed][name]:.1f}" for model in MODELS for name in ("acc", "H")]
-        yield f"| {seed} | " + " | ".join(cells) + " |"
+def against_baseline(baseline: RowResult, models: Sequence[RowResult]) -> Iterator[str]:
+    """By how much every other model is ahead of the baseline, and which are not."""
+    behind = []
+    for done in models:
+        if done is baseline:
+            continue
+        parts = []
+        for name in PAIRED:
+            ahead = paired_differences(done, [baseline], name)
+            parts.append(
+                f"{name} {mean(ahead):+.1f} (ahead in {sum(d > 0 for d in ahead)} of {len(ahead)} seeds)"
+            )
+            if mean(ahead) <= 0:
+                behind.append(f"{done.row.label} by {name}")
+        yield f"- {done.row.label} against the baseline: {', '.join(parts)}"
+    yield ""
+    if behind:
+        yield f"**Not ahead of the baseline on the mean:** {'; '.join(behind)}."
+    else:
+        yield "Every other model is ahead of the baseline on the mean, by acc and by H."
 
 
-def ratio_lines(results: Results) -> Iterator[str]:
-    """MSDN against the baseline: ratio of means, and in how many seeds it is ahead."""
-    for name in ("acc", "H"):
-        ours, theirs = ([row[name] for row in results[model]] for model in ("msdn", "baseline"))
-        ahead = sum(a > b for a, b in zip(ours, theirs, strict=True))
-        yield f"- {name}: MSDN / baseline = {mean(ours) / mean(theirs):.2f}, ahead in {ahead} of {len(SEEDS)} seeds"
+def seed_table(facts: Facts, *rows: RowResult) -> Iterator[str]:
+    """Rows seed by seed."""
+    yield table_line(["seed", *(f"{done.row.label} {name}" for done in rows for name in PAIRED)])
+    yield "|---" * (len(PAIRED) * len(rows) + 1) + "|"
+    for number, seed in enumerate(facts.seeds):
+        yield table_line(
+            [str(seed), *(f"{done.values(name)[number]:.1f}" for done in rows for name in PAIRED)]
+        )
+
+
+def ratio_lines(ours: RowResult, theirs: RowResult) -> Iterator[str]:
+    """One model against another: ratio of means, and in how many seeds it is ahead."""
+    for name in PAIRED:
+        ahead = paired_differences(ours, [theirs], name)
+        spread = f" ± {stdev(ahead):.1f}" if len(ahead) > 1 else ""
+        held = sum(difference > 0 for difference in ahead)
+        yield (
+            f"{name}: {ours.row.label} − {theirs.row.label} = {mean(ahead):+.1f}{spread} points, "
+            f"{ratio(ours, theirs, name)} times as high, ahead in {held} of {len(ahead)} seeds"
+        )
+
+
+def ratio(ours: RowResult, theirs: RowResult, name: str) -> str:
+    """How many times as high a mean is; a dash above zero."""
+    above, below = ours.figures[name].mean, theirs.figures[name].mean
+    return f"{above / below:.2f}" if above is not None and below else "–"
+
+
+def table_line(cells: Sequence[Any]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

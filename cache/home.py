@@ -1,4 +1,4 @@
-"""The one folder that holds everything made: data, features and runs."""
+"""The one folder that holds everything made: data, features, runs and studies."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,3 +24,8 @@ class Home:
     def runs(self) -> Path:
         """Training runs, one folder each."""
         return self.root / "runs"
+
+    @property
+    def studies(self) -> Path:
+        """Ablations and sweeps: their files, and the runs below `runs` that they share."""
+        return self.root / "studies"

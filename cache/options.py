@@ -20,5 +20,5 @@ def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=f"$MSDN_HOME, else ./{DEFAULT_HOME}",
         type=click.Path(file_okay=False, path_type=Path),
         callback=lambda _context, _parameter, root: Home(root),
-        help="Folder that holds data/, features/ and runs/.",
+        help="Folder that holds data/, features/, runs/ and studies/.",
     )(command)

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "cli": {"cache"},
 }
 COMMANDS = (
-    *("demo", "extract", "train", "evaluate", "compare", "presets", "doctor", "data", "cache"),
+    *("demo", "extract", "train", "evaluate", "ablate", "sweep", "reproduce"),
+    *("compare", "presets", "doctor", "data", "cache"),
     *("data download", "data status", "data check", "data vectors", "data groups"),
     *("cache info", "cache verify", "cache annotate", "cache import", "cache export"),
 )

@@ -1,9 +1,11 @@
 """Runs the jobs of a series one after another, or several at once in processes of their own."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -89,24 +91,35 @@ def _at_once(
     threads = max(1, torch.get_num_threads() // workers)
     context = multiprocessing.get_context("spawn")  # a forked child can use neither CUDA nor torch's threads
     with ProcessPoolExecutor(workers, context, _prepare, (threads,)) as pool:
-        futures: dict[Future[dict[str, Any]], int] = {
-            pool.submit(_work, path, job, runs, devices[position % len(devices)]): position
-            for position, job in enumerate(jobs)
-        }
+        todo, running = list(enumerate(jobs))[::-1], dict[Future[dict[str, Any]], int]()
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while todo or running:
+                while (
+                    todo and len(running) < workers
+                ):  # what waited in the pool would be trained after a Ctrl-C
+                    position, job = todo.pop()
+                    future = pool.submit(_work, path, job, runs, devices[position % len(devices)])
+                    running[future] = position
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
         except BrokenProcessPool as error:
             raise TrainError(
                 "a training process ended at once (out of memory?); repeat the command with a smaller --jobs: what is "
                 "finished is kept"
             ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare(threads: int) -> None:
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Stop when the command is killed, which leaves no time to tell; a stopped training can be continued."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _work(path: Path, job: Job, runs: Path, device: str) -> dict[str, Any]:

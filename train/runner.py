@@ -135,7 +135,7 @@ class _Training:
         self._run, self._cache, self._device, self._features = run, cache, device, features
         self._groups = run.groups(cache)
         self._loop = EpochLoop(run, on_epoch)
-        run.update(status="running")
+        run.update(status="running", reason=None, finished=None)
 
     def train(self, validate_only: bool) -> None:
         """All stages; with `validate_only` the first of two."""

@@ -8,6 +8,7 @@ from msdn.train.settings import TrainSettings
 Record = dict[str, Any]
 VALIDATION = "validation"  # the stage of records made before all training classes are trained on
 _FIGURE = {"gzsl": "H", "czsl": "acc"}
+_DIGITS = 9  # of a figure in percent; beyond them its sum's rounding begins
 
 
 def kept_tasks(settings: TrainSettings) -> tuple[str, ...]:
@@ -18,9 +19,9 @@ def kept_tasks(settings: TrainSettings) -> tuple[str, ...]:
 
 
 def figure_of(task: str, record: Record, prefix: str = "") -> float:
-    """What the task goes by; below every figure where there was no image to tell."""
+    """What the task goes by, so that equals are equal in spite of rounding; −1 where there was no image to tell."""
     value = record[prefix + _FIGURE[task]]
-    return -1.0 if value is None else float(value)
+    return -1.0 if value is None else round(float(value), _DIGITS)
 
 
 def choose_on_validation(records: Sequence[Record], task: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def run_and_show(
         facts = {
             name: first[name] for name in ("dataset", "model", "weights", "fingerprint", "select", "settings")
         }
-        seeds = [{name: result[name] for name in ("seed", "run", *SHOWN)} for result in results]
+        seeds = [{name: result[name] for name in ("seed", "run", "selection", *SHOWN)} for result in results]
         click.echo(json.dumps({**facts, "summary": means, "seeds": seeds}))
         return
     rows = [[str(result["seed"]), *(percent(result[name]) for name in SHOWN)] for result in results]

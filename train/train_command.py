@@ -14,6 +14,7 @@ from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.errors import RunError
 from msdn.train.reporting import epoch_line, provenance_notes
+from msdn.train.selection import describe_selection
 from msdn.train.settings import option_name
 from msdn.train.settings_options import (
     cache_option,
@@ -226,8 +227,10 @@ def _epoch_printer(epochs: int) -> Callable[[dict[str, Any]], None]:
 
 
 def _report(run: "Run", as_json: bool) -> None:
+    selection = describe_selection(run.settings, run.chosen)
     facts: dict[str, Any] = {"run": str(run.path), "dataset": run.dataset, "model": run.settings.model}
     if as_json:
+        facts |= {"select": run.settings.select, "selection": selection, "chosen": run.chosen}
         facts |= {name: run.manifest.get(name) for name in ("weights", "masked_images", "watch_test")}
         last = json.loads(run.metrics.read_text(encoding="utf-8").splitlines()[-1])
         click.echo(
@@ -235,6 +238,7 @@ def _report(run: "Run", as_json: bool) -> None:
         )
         return
     click.echo(f"trained {facts['model']} on {facts['dataset']}: {run.path}")
+    click.echo(f"selection: {selection}")
     for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
         click.echo(note)
     click.echo(f"next: msdn evaluate --run {run.path}")

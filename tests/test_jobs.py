@@ -1,0 +1,81 @@
+"""Jobs one after another and in processes: the same results, in the order of the jobs."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from toy_runs import write_split_cache
+
+from msdn.cache import FeatureCache
+from msdn.train import jobs as jobs_file
+from msdn.train.errors import TrainError
+from msdn.train.jobs import choose_devices, choose_workers, run_jobs
+from msdn.train.runs import find_runs
+from msdn.train.series import Job
+from msdn.train.settings import TrainSettings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETTINGS = TrainSettings(epochs=2, batch_size=8, learning_rate=3e-3)
+JOBS = [
+    Job(SETTINGS),
+    Job(dataclasses.replace(SETTINGS, model="baseline")),
+    Job(dataclasses.replace(SETTINGS, select="val", seed=1), validate_only=True),
+]
+FIGURES = ("acc", "U", "S", "H", "AUSUC", "seed")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[FeatureCache]:
+    """A small open cache."""
+    with FeatureCache(write_split_cache(tmp_path / "toy.h5")) as opened:
+        yield opened
+
+
+def test_results_come_in_the_order_of_the_jobs(cache: FeatureCache, tmp_path: Path) -> None:
+    seen = {}
+    results = run_jobs(cache, JOBS, tmp_path / "runs", device="cpu", on_result=seen.__setitem__)
+    assert [result["seed"] for result in results] == [0, 0, 1]
+    assert [result.get("model") for result in results] == ["msdn", "baseline", None]
+    assert [seen[position] for position in range(3)] == results
+
+
+def test_two_processes_give_the_same_figures(cache: FeatureCache, tmp_path: Path) -> None:
+    seen = []
+    alone = run_jobs(cache, JOBS, tmp_path / "alone", device="cpu")
+    both = run_jobs(
+        cache,
+        JOBS,
+        tmp_path / "both",
+        workers=2,
+        device="cpu",
+        on_result=lambda position, _: seen.append(position),
+    )
+    assert sorted(seen) == [0, 1, 2]
+    for ours, theirs in zip(both, alone, strict=True):
+        assert {name: ours[name] for name in FIGURES} == {name: theirs[name] for name in FIGURES}
+    assert len(find_runs(tmp_path / "both")) == 3
+
+
+def test_a_process_that_ends_at_once_is_told(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_file, "_prepare", os._exit)
+    with pytest.raises(
+        TrainError, match=r"a training process ended at once .* smaller --jobs: what is finished"
+    ):
+        run_jobs(cache, JOBS, tmp_path / "runs", workers=2, device="cpu")
+
+
+def test_devices_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_devices("cuda:0,cuda:2") == ["cuda:0", "cuda:2"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert choose_devices("auto") == ["cpu"]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert choose_workers("auto") == 8
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert choose_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert choose_workers("auto") == 3

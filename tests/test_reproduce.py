@@ -1,0 +1,165 @@
+"""`msdn reproduce` on a stand-in: extracted where needed, trained with seeds, shown beside published figures."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_dataset import TOY, write_toy_dataset
+from toy_extraction import make_home as make_images
+from toy_runs import write_split_cache
+from toy_studies import Epochs, read_csv, run_msdn
+
+from msdn.app.reproduce import needs_two, reproduction_rows
+from msdn.app.reproduce_view import NOT_COMPARABLE, model_figures, reproduction_table
+from msdn.cache import Home
+from msdn.extract.backbone import Backbone
+from msdn.extract.datasets import registry
+from msdn.train import presets, published_figures
+from msdn.train.published_figures import Published
+from msdn.train.runs import find_runs
+from msdn.train.studies.rows import Facts, RowResult
+from msdn.train.tables import result_console
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+REPRODUCE = ("reproduce", "toy", "--weights", "random", "--seeds", "0-1", "--jobs", "1", "--device", "cpu")
+PAPER = Published(50.0, 40.0, 60.0, 48.0, "a paper, Table 9", "chosen by dice")
+
+
+@pytest.fixture
+def toy_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Presets and published figures of the dataset 'toy', with other settings for acc."""
+    preset = {"epochs": (2, "a test"), "batch_size": (8, "a test")}
+    monkeypatch.setitem(presets.PRESETS, "msdn", {"toy": preset})
+    monkeypatch.setitem(presets.PRESETS, "baseline", {"toy": preset})
+    monkeypatch.setitem(presets.CZSL_PRESETS, "msdn", {"toy": {"lambda_cal": (0.3, "a test")}})
+    monkeypatch.setitem(published_figures._FIGURES, "msdn", {"toy": PAPER})
+    monkeypatch.setitem(registry.DATASETS, "toy", TOY)
+
+
+@pytest.fixture
+def home(tmp_path: Path, toy_figures: None) -> Home:
+    """A home with features of the dataset 'toy', and no images."""
+    home = Home(tmp_path / "home")
+    write_split_cache(home.features / "toy-224-random.h5")
+    return home
+
+
+def cells_of(shown: str) -> dict[str, list[str]]:
+    """A printed table's lines by their first cell."""
+    lines = [line.split("│")[1:-1] for line in shown.splitlines() if line.startswith("│")]
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def test_from_images_to_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_figures: None) -> None:
+    home = make_images(tmp_path, monkeypatch)
+    epochs = Epochs(monkeypatch)
+    epochs.stop_before = 6
+    stopped = run_msdn(home, *REPRODUCE)
+    assert stopped.exit_code == 130 and (home.features / "toy-224-random.h5").is_file()
+    epochs.stop_before = None
+    monkeypatch.setattr(Backbone, "__init__", lambda *_: pytest.fail("extracted again"))
+    shown = run_msdn(home, *REPRODUCE)
+    assert shown.exit_code == 0, shown.output
+    assert epochs.count == 2 * 2 * 2  # epochs, seeds, tasks
+    table = cells_of(shown.stdout)
+    assert list(table) == ["chance", "msdn", "msdn, the paper"]
+    assert table["msdn, the paper"][:4] == ["50.0", "40.0", "60.0", "48.0"]
+    assert all(re.fullmatch(r"[\d.]+ ± [\d.]+", cell) for cell in table["msdn"][:5])
+    assert NOT_COMPARABLE in shown.stdout and "a paper, Table 9, chosen by dice" in shown.stdout
+    assert (
+        "selection: last" in shown.stdout and "msdn for acc: trained apart, by released/czsl" in shown.stdout
+    )
+    means = {line["row"]: line for line in read_csv(home.studies / "reproduce-toy-means.csv")}
+    assert table["msdn"][0].startswith(f"{float(means['msdn for acc']['acc']):.1f} ±")
+    assert table["msdn"][3].startswith(f"{float(means['msdn']['H']):.1f} ±")
+    runs = find_runs(home.studies / "runs")
+    assert sorted((run.settings.lambda_cal, run.settings.seed) for run in runs) == [
+        *((0.1, 0), (0.1, 1), (0.3, 0), (0.3, 1))
+    ]
+    again = run_msdn(home, *REPRODUCE, "--json")
+    assert epochs.count == 8 and json.loads(again.stdout)["rows"][1]["task"] == "czsl"
+
+
+def test_features_that_are_there_need_no_images(home: Home) -> None:
+    cache = str(home.features / "toy-224-random.h5")
+    shown = run_msdn(home, *REPRODUCE, "--cache", cache, "--models", "baseline,msdn", "--json")
+    assert shown.exit_code == 0, shown.output
+    rows = json.loads(shown.stdout)["rows"]
+    assert [(row["model"], row["task"]) for row in rows] == [
+        *(("baseline", "gzsl"), ("msdn", "gzsl"), ("msdn", "czsl"))
+    ]
+    assert rows[0]["paper"] is None and rows[1]["paper"]["H"] == 48.0
+    text = run_msdn(home, *REPRODUCE, "--cache", cache, "--models", "baseline").stdout
+    assert "no published figures of baseline on toy are known" in text and NOT_COMPARABLE not in text
+
+
+def test_the_way_of_choosing_is_said(home: Home) -> None:
+    cache = ("--cache", str(home.features / "toy-224-random.h5"))
+    shown = run_msdn(home, *REPRODUCE, *cache, "--select", "test", "--paper-style")
+    assert "BEST H AND BEST acc OF ALL EPOCHS ON THE TEST CLASSES" in shown.stdout
+    wrong = run_msdn(home, *REPRODUCE, *cache, "--paper-style")
+    assert wrong.exit_code == 2 and "--paper-style goes with --select test" in wrong.stderr
+
+
+def test_acc_has_a_training_of_its_own_where_it_must(toy_figures: None) -> None:
+    last: dict[str, Any] = {"select": "last"}
+    assert needs_two("toy", "msdn", last) and not needs_two("toy", "baseline", last)
+    assert needs_two("toy", "baseline", {"select": "val"}) and needs_two(
+        "toy", "baseline", {"select": "test"}
+    )
+    assert not needs_two("toy", "baseline", {"select": "test", "paper_style": True})
+    gzsl, czsl = reproduction_rows("toy", ["msdn"], last)
+    assert (gzsl.settings.task, gzsl.settings.lambda_cal, gzsl.preset) == ("gzsl", 0.1, "released/gzsl")
+    assert (czsl.settings.task, czsl.settings.lambda_cal, czsl.preset) == ("czsl", 0.3, "released/czsl")
+
+
+def made_up(weights: str) -> tuple[Facts, list[RowResult]]:
+    """Rows with known figures."""
+    chance = {"acc": 2.0, "U": 1.0, "S": 1.0, "H": 1.0}
+    facts = Facts("x", "toy", "f" * 32, weights, 224, 0, "gzsl", "test", "last", chance, (0, 1))
+    rows = reproduction_rows("toy", ["msdn"], {})
+    base = {"U": 41.0, "S": 60.0, "H": 48.5, "AUSUC": 20.0}
+    gzsl, czsl = (
+        RowResult(row, ({"acc": acc, **base},) * 2) for row, acc in zip(rows, (10.0, 49.0), strict=True)
+    )
+    return facts, [gzsl, czsl]
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "file", "imported", "random"])
+def test_differences_only_where_figures_can_be_compared(toy_figures: None, weights: str) -> None:
+    facts, rows = made_up(weights)
+    assert model_figures("msdn", rows)["acc"].mean == 49.0
+    console = result_console()
+    with console.capture() as capture:
+        console.print(reproduction_table(facts, rows))
+    table = cells_of(capture.get())
+    assert table["msdn"] == ["49.0 ± 0.0", "41.0 ± 0.0", "60.0 ± 0.0", "48.5 ± 0.0", "20.0 ± 0.0", "2"]
+    expected = None if weights == "random" else ["-1.0", "+1.0", "+0.0", "+0.5", "–", ""]
+    assert table.get("difference") == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("toi",), 2, "unknown dataset 'toi'. Did you mean 'toy'?"),
+        (("toy", "--models", "msdn,msnd"), 2, "unknown model 'msnd'. Did you mean 'msdn'?"),
+        (("toy", "--weights", "random"), 1, "dataset 'toy' is not in"),
+        (("toy", "--weights", "random", "--image-size", "100"), 2, "'100' is not one of"),
+        (("toy", "--seeds", "x"), 2, "'x' is neither a seed nor a range"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said(
+    home: Home, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    result = run_msdn(home, "reproduce", *arguments)
+    assert result.exit_code == code and message in result.stderr and result.stdout == ""
+    assert not home.studies.exists()
+
+
+def test_missing_weights_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_figures: None) -> None:
+    write_toy_dataset(tmp_path / "home/data")
+    result = run_msdn(Home(tmp_path / "home"), "reproduce", "toy", "--weights", str(tmp_path / "none.pth"))
+    assert result.exit_code == 1 and "none.pth" in result.stderr

@@ -1,0 +1,234 @@
+"""`msdn sweep`: the values, what is refused, grids, files, and a choice that reads no test image."""
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_runs import rows_of_test
+from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
+
+from msdn.cache import FeatureCache, Home
+from msdn.cache.errors import UnknownNameError
+from msdn.train.errors import SettingsError
+from msdn.train.runs import VALIDATED, find_runs
+from msdn.train.settings import TrainSettings
+from msdn.train.studies.sweep import DEFAULT_VALUES, parse_values, sweep_rows, swept_setting, train_command
+from msdn.train.summary import spread
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SWEEP = ("sweep", "--dataset", "toy", *SHORT, "--seeds", "0-1")
+LAMBDA = (*SWEEP, "--over", "lambda_cal", "--values", "0.5,0.1")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home with a small cache of the dataset 'toy'."""
+    return make_home(tmp_path)
+
+
+def test_values_as_typed() -> None:
+    assert parse_values("lambda_cal", "0.5, 0.1,1e-3") == (0.001, 0.1, 0.5)
+    assert parse_values("epochs", "20,3") == (3, 20)
+    assert parse_values("alpha", "0.9,0.25,0.5:0.1") == ((0.25, 0.75), (0.5, 0.1), (0.9, 0.1))
+    assert parse_values("alpha", None)[0] == (0.0, 1.0) and len(parse_values("alpha", None)) == 11
+
+
+@pytest.mark.parametrize("name", DEFAULT_VALUES)
+def test_default_values_are_allowed_and_ascend(name: str) -> None:
+    values = parse_values(name, None)
+    assert list(values) == sorted(set(values)) and len(values) > 2
+    for value in values:
+        assert getattr(TrainSettings(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("lambda_cal", "lambda_cal"), ("lambda-cal", "lambda_cal"), ("lr", "learning_rate"), ("alpha", "alpha")],
+)
+def test_a_setting_by_its_names(text: str, name: str) -> None:
+    assert swept_setting(text, "msdn") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("lambda_cal", "0.1", "expected two or more different values"),
+        ("lambda_cal", "0.1,1e-1", "expected two or more different values"),
+        ("lambda_cal", "0.1,much", "'much' is not a number"),
+        ("epochs", "1,2.5", "'2.5' is not a whole number"),
+        ("alpha", "0.1,0.9:", "'0.9:' is not a number, or two as in 0.9:0.1"),
+        ("margin", None, "no values by default for margin; give them with --values"),
+    ],
+)
+def test_values_that_make_no_sweep(name: str, values: str | None, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parse_values(name, values)
+
+
+def test_settings_that_cannot_be_swept() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown setting 'lambda_call'\. Did you mean 'lambda_cal'"):
+        swept_setting("lambda_call", "msdn")
+    for name in ("sampler", "model", "normalize_vectors", "paper_style"):
+        with pytest.raises(SettingsError, match=f"--over {name} is no number; these are: epochs, batch_size"):
+            swept_setting(name, "msdn")
+    with pytest.raises(SettingsError, match="--lambda-distill is no setting of the model 'baseline'"):
+        swept_setting("lambda_distill", "baseline")
+    with pytest.raises(SettingsError, match="give several seeds with --seeds"):
+        swept_setting("seed", "msdn")
+
+
+def test_a_grid_ascends_in_both() -> None:
+    over = {"alpha": ((0.1, 0.9), (0.2, 0.8)), "lambda_cal": (0.0, 1.0)}
+    rows = sweep_rows(TrainSettings(), over, {"epochs": 5}, "released/gzsl")
+    assert [row.label for row in rows] == [
+        "alpha 0.1 0.9, lambda_cal 0",
+        "alpha 0.1 0.9, lambda_cal 1",
+        "alpha 0.2 0.8, lambda_cal 0",
+        "alpha 0.2 0.8, lambda_cal 1",
+    ]
+    assert rows[2].settings == TrainSettings(alpha=(0.2, 0.8), lambda_cal=0.0)
+    assert rows[2].facts == {"alpha_1": 0.2, "alpha_2": 0.8, "lambda_cal": 0.0}
+    assert rows[2].overrides == {"epochs": 5, "alpha": (0.2, 0.8), "lambda_cal": 0.0}
+
+
+def test_values_outside_a_limit_are_refused_before_any_training(home: Home) -> None:
+    result = run_msdn(home, *SWEEP, "--over", "momentum", "--values", "0.5,1")
+    assert result.exit_code == 2 and "--momentum is 1.0, expected less than 1" in result.stderr
+    assert not home.studies.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--over", "alpha", "--over", "alpha"), "--over names 'alpha' twice"),
+        (("--over", "lambda_cal", "--lambda-cal", "0.1"), "lambda_cal is what --over changes"),
+        (
+            ("--over", "alpha", "--over", "lambda_cal", "--values", "0,1"),
+            "2 times --over and 1 times --values; give one for each",
+        ),
+        (("--over", "alpha", "--seed", "3"), "--seed: a study has several seeds; give them with --seeds"),
+        (("--over", "alpha", "--model", "dazle"), "--alpha is no setting of the model 'dazle'"),
+        (("--over", "alpha", "--name", "a/b"), "--name is 'a/b', expected a file's name without a folder"),
+        (("--over", "alpha", "--groups", "g.csv"), "--groups is no setting of the model 'msdn'"),
+        (("--over", "alpha", "--seeds", "3-1"), "'3-1' is not a range of 1 to 1000 seeds"),
+    ],
+)
+def test_wrong_usage_gets_one_sentence(home: Home, arguments: tuple[str, ...], message: str) -> None:
+    result = run_msdn(home, "sweep", "--dataset", "toy", *arguments)
+    assert result.exit_code == 2 and message in result.stderr and result.stdout == ""
+
+
+def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home) -> None:
+    shown = run_msdn(home, *LAMBDA)
+    assert shown.exit_code == 0, shown.output
+    assert "test classes, mean ± std" in shown.stdout and "choose nothing by them" in shown.stdout
+    assert "msdn train" not in shown.stdout
+    labels = [line.split("│")[1].strip() for line in shown.stdout.splitlines() if "lambda_cal" in line]
+    assert labels == ["lambda_cal 0.1", "lambda_cal 0.5"]
+    runs = {str(run.path): run for run in find_runs(home.studies / "runs")}
+    lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last.csv")
+    assert [(line["lambda_cal"], line["seed"]) for line in lines] == [
+        *(("0.1", "0"), ("0.1", "1"), ("0.5", "0"), ("0.5", "1"))
+    ]
+    for line in lines:
+        run = runs[line["run"]]
+        assert run.settings.lambda_cal == float(line["lambda_cal"]) and run.settings.seed == int(line["seed"])
+        assert float(line["H"]) == json.loads(run.results.read_text())["H"]
+        assert line["measured_on"] == "test" and line["weights"] == "random"
+    assert not home.runs.exists()
+
+
+def test_files_hold_means_and_everything_else(home: Home) -> None:
+    shown = json.loads(run_msdn(home, *LAMBDA, "--name", "first", "--json").stdout)
+    assert shown == json.loads((home.studies / "first.json").read_text())
+    seeds, means = (read_csv(home.studies / f"first{end}.csv") for end in ("", "-means"))
+    assert shown["seeds"] == [0, 1] and shown["selection"].startswith("last") and shown["best"] is None
+    for row, line in zip(shown["rows"], means, strict=True):
+        assert row["settings"]["lambda_cal"] == row["lambda_cal"] == float(line["lambda_cal"])
+        assert row["preset"] == "released/gzsl" and row["overrides"]["epochs"] == 2
+        for name in ("acc", "U", "S", "H", "AUSUC"):
+            values = [float(one[name]) for one in seeds if one["lambda_cal"] == line["lambda_cal"]]
+            expected = spread(values)
+            assert float(line[name]) == pytest.approx(expected.mean)
+            assert float(line[f"{name}_std"]) == pytest.approx(expected.std)
+            assert row["summary"][name] == {
+                "mean": pytest.approx(expected.mean),
+                "std": pytest.approx(expected.std),
+                "seeds": 2,
+            }
+
+
+def test_choosing_reads_no_test_image(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_rows, reads = FeatureCache.read_rows, []
+
+    def watched(cache: FeatureCache, rows: np.ndarray, **options: Any) -> Any:
+        assert not np.isin(rows, rows_of_test(cache.annotations)).any(), "a test image was read"
+        reads.append(len(rows))
+        return read_rows(cache, rows, **options)
+
+    monkeypatch.setattr(FeatureCache, "read_rows", watched)
+    shown = run_msdn(home, *LAMBDA, "--select", "val")
+    assert shown.exit_code == 0, shown.output
+    assert reads and "no test image was read" in shown.stdout
+    assert {run.manifest["status"] for run in find_runs(home.studies / "runs")} == {VALIDATED}
+    with pytest.raises(AssertionError, match="a test image was read"):
+        run_msdn(home, *LAMBDA)
+
+
+@pytest.mark.parametrize(("task", "figure"), [("gzsl", "H"), ("czsl", "acc")])
+def test_the_best_value_comes_with_its_command(home: Home, task: str, figure: str) -> None:
+    arguments = (*LAMBDA, "--select", "val", "--task", task, "--lr", "0.003")
+    shown = json.loads(run_msdn(home, *arguments, "--json").stdout)
+    means = [(row["summary"][figure]["mean"], row["label"]) for row in shown["rows"]]
+    best = max(mean for mean, _ in means)
+    assert shown["best"]["label"] == next(label for mean, label in means if mean == best)
+    assert shown["measured_on"] == "validation"
+    assert f"best {figure} on validation classes" in run_msdn(home, *arguments).stdout
+    words = shlex.split(shown["best"]["command"])
+    assert words[:2] == ["msdn", "train"]
+    trained = run_msdn(home, *words[1:])
+    assert trained.exit_code == 0, trained.output
+    (run,) = find_runs(home.runs)
+    (row,) = (row for row in shown["rows"] if row["label"] == shown["best"]["label"])
+    assert run.settings == dataclasses.replace(
+        TrainSettings(),
+        epochs=2,
+        batch_size=8,
+        learning_rate=0.003,
+        select="val",
+        task=task,
+        lambda_cal=row["lambda_cal"],
+    )
+
+
+def test_a_command_names_every_kind_of_setting() -> None:
+    overrides = {"model": "msdn", "task": "czsl", "normalize_vectors": False, "sampler": "balanced"}
+    (row, _) = sweep_rows(TrainSettings(), {"alpha": ((0.1, 0.9), (0.2, 0.8))}, overrides, "paper/czsl")
+    assert train_command("cub", row, ["--cache", "a b.h5"]) == (
+        "msdn train --dataset cub --model msdn --cache 'a b.h5' --preset paper --task czsl "
+        "--no-normalize-vectors --sampler balanced --alpha 0.1 0.9"
+    )
+
+
+def test_alpha_needs_one_training_for_all_values(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = Epochs(monkeypatch)
+    shown = json.loads(run_msdn(home, *SWEEP, "--over", "alpha", "--json").stdout)
+    assert len(shown["rows"]) == 11 and epochs.count == 2 * 2
+    assert len({seed["run"] for row in shown["rows"] for seed in row["seeds"]}) == 2
+
+
+def test_an_interrupted_sweep_goes_on(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = Epochs(monkeypatch)
+    epochs.stop_before = 4
+    stopped = run_msdn(home, *LAMBDA)
+    assert stopped.exit_code == 130 and "the same command goes on where it stopped" in stopped.stderr
+    epochs.stop_before = None
+    assert run_msdn(home, *LAMBDA).exit_code == 0
+    assert epochs.count == 2 * 2 * 2
+    again = run_msdn(home, *LAMBDA)
+    assert again.exit_code == 0 and epochs.count == 2 * 2 * 2

@@ -1,0 +1,311 @@
+"""`msdn train --seeds` and `--groups`: several trainings with mean and deviation, each trained once only."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from toy_runs import assert_same_run, write_split_cache
+
+from msdn.cli import main
+from msdn.train import epochs
+from msdn.train.runs import Run, find_runs
+from msdn.train.trainer import Trainer
+
+Msdn = Callable[..., Result]
+SHORT = ("--dataset", "toy", "--model", "baseline", "--epochs", "3", "--batch-size", "8", "--lr", "0.003")
+SHOWN = ("acc", "U", "S", "H", "H_no_margin", "AUSUC")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a small cache of the dataset 'toy'."""
+    return write_split_cache(tmp_path / "home" / "features" / "toy-224-random.h5").parents[1]
+
+
+@pytest.fixture
+def msdn(home: Path) -> Msdn:
+    """Return a function that runs `msdn` with that home, or another one."""
+
+    def run(*arguments: str, other: Path | None = None) -> Result:
+        result = CliRunner().invoke(main, [*arguments, "--home", str(other or home)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one number with each epoch that is trained in this process."""
+    numbers: list[int] = []
+    train_epoch = Trainer.train_epoch
+
+    def count(self: Trainer) -> dict[str, float]:
+        numbers.append(len(numbers) + 1)
+        return train_epoch(self)
+
+    monkeypatch.setattr(Trainer, "train_epoch", count)
+    return numbers
+
+
+def results_of(home: Path) -> dict[int, dict[str, Any]]:
+    """What the folder of each seed's run holds."""
+    return {run.settings.seed: json.loads(run.results.read_text()) for run in find_runs(home / "runs")}
+
+
+def naive_spread(values: list[float]) -> tuple[float, float]:
+    mean = sum(values) / len(values)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def table_cells(shown: str, first: str) -> list[str]:
+    """The cells of the table's row that begins so."""
+    (row,) = (line for line in shown.splitlines() if line.strip(" │|").startswith(first))
+    return re.findall(r"–|\d+\.\d(?: ± \d+\.\d)?", row.split(first, 1)[1])
+
+
+def test_the_table_shows_each_seed_then_mean_and_deviation(msdn: Msdn, home: Path) -> None:
+    shown = msdn("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
+    assert shown.exit_code == 0, shown.output
+    results = results_of(home)
+    assert sorted(results) == [0, 1, 2]
+    for seed, result in results.items():
+        assert table_cells(shown.stdout, f"{seed} ") == [f"{result[name]:.1f}" for name in SHOWN]
+    spreads = [naive_spread([result[name] for result in results.values()]) for name in SHOWN]
+    assert any(std > 1 for _, std in spreads)
+    assert table_cells(shown.stdout, "mean ± std") == [f"{mean:.1f} ± {std:.1f}" for mean, std in spreads]
+    assert "baseline on toy, 3 seeds" in shown.stdout
+    assert "selection: last (the preset's number of epochs, nothing chosen on test images)\n" in shown.stdout
+    assert "backbone: random weights" in shown.stdout
+    assert shown.stderr.count("epoch 3/3") == 3 and "done 3 of 3: seed 2  acc " in shown.stderr
+
+
+def test_each_seed_is_the_run_that_it_is_alone(msdn: Msdn, home: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    write_split_cache(alone / "features" / "toy-224-random.h5")
+    msdn("train", *SHORT, "--seeds", "0,4", "--jobs", "1")
+    for seed in ("0", "4"):
+        assert msdn("train", *SHORT, "--seed", seed, other=alone).exit_code == 0
+    for ours, theirs in zip(find_runs(home / "runs"), find_runs(alone / "runs"), strict=True):
+        assert ours.settings == theirs.settings
+        assert_same_run(ours, theirs)
+
+
+@pytest.mark.parametrize("select", ["last", "val", "test"])
+def test_json_holds_means_and_seeds(msdn: Msdn, home: Path, select: str) -> None:
+    shown = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--select", select, "--json")
+    content, results = json.loads(shown.stdout), results_of(home)
+    assert (content["dataset"], content["model"], content["select"]) == ("toy", "baseline", select)
+    for name in SHOWN:
+        mean, std = naive_spread([result[name] for result in results.values()])
+        assert content["summary"][name] == {
+            "mean": pytest.approx(mean), "std": pytest.approx(std, abs=1e-9), "seeds": 2,
+        }  # fmt: skip
+        assert [one[name] for one in content["seeds"]] == [results[seed][name] for seed in (0, 1)]
+    assert [one["seed"] for one in content["seeds"]] == [0, 1]
+    assert [one["selection"] for one in content["seeds"]] == [results[seed]["selection"] for seed in (0, 1)]
+    assert [Run(Path(one["run"])).settings.seed for one in content["seeds"]] == [0, 1]
+
+
+def test_repeated_it_trains_nothing_again(msdn: Msdn, home: Path, trained: list[int]) -> None:
+    first = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
+    assert len(trained) == 6
+    second = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
+    assert len(trained) == 6 and second.stdout == first.stdout
+    assert len(find_runs(home / "runs")) == 2
+    more = msdn("train", *SHORT, "--seeds", "1-2", "--jobs", "1")
+    assert len(trained) == 9 and "2 seeds" in more.stdout
+    msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--epochs", "2")
+    assert len(trained) == 13
+
+
+def test_runs_trained_alone_count(msdn: Msdn, home: Path, trained: list[int]) -> None:
+    msdn("train", *SHORT, "--seed", "1")
+    assert msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1").exit_code == 0
+    assert len(trained) == 6 and len(find_runs(home / "runs")) == 2
+
+
+@pytest.mark.parametrize("stop_at", [4, 5, 6, 9])
+def test_interrupted_and_repeated_it_trains_the_missing_epochs(
+    msdn: Msdn, home: Path, tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    monkeypatch.setattr(epochs._SavingTimes, "due", lambda self: True)
+    whole_home = tmp_path / "whole"
+    write_split_cache(whole_home / "features" / "toy-224-random.h5")
+    command = ("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
+    whole = msdn(*command, other=whole_home)
+    trained.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Trainer.train_epoch
+
+        def stop(self: Trainer) -> dict[str, float]:
+            if len(trained) + 1 == stop_at:
+                raise KeyboardInterrupt
+            return counted(self)
+
+        patch.setattr(Trainer, "train_epoch", stop)
+        stopped = msdn(*command)
+    assert stopped.exit_code != 0 and stopped.stdout == ""
+    assert "interrupted; the same command goes on where it stopped" in stopped.stderr
+    repeated = msdn(*command)
+    assert len(trained) == 9 and repeated.stdout == whole.stdout
+    for ours, theirs in zip(find_runs(home / "runs"), find_runs(whole_home / "runs"), strict=True):
+        assert_same_run(ours, theirs)
+
+
+def test_jobs_at_once_give_the_same_figures(msdn: Msdn, home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_split_cache(other / "features" / "toy-224-random.h5")
+    one, two = (
+        msdn("train", *SHORT, "--seeds", "0-1", "--jobs", jobs, "--select", "val", other=where)
+        for jobs, where in (("1", home), ("2", other))
+    )
+    assert two.exit_code == 0, two.output
+    assert one.stdout == two.stdout
+    assert "done 2 of 2" in two.stderr
+    ours, theirs = (
+        sorted(find_runs(where / "runs"), key=lambda run: run.settings.seed) for where in (home, other)
+    )
+    for first, second in zip(ours, theirs, strict=True):
+        assert_same_run(first, second)
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_all_trainings_and_begins_no_other(home: Path) -> None:
+    command = [sys.executable, "-m", "msdn", "train", "--dataset", "toy", "--seeds", "0-3", "--jobs", "2"]
+    with subprocess.Popen(
+        [*command, "--epochs", "3000", "--home", str(home)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(list(home.glob("runs/*/checkpoint.pt"))) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        shown = process.communicate(timeout=60)
+    assert (process.returncode, shown[0]) == (130, "")
+    assert "interrupted; the same command goes on where it stopped" in shown[1]
+    assert [run.manifest["status"] for run in find_runs(home / "runs")] == ["interrupted"] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--seeds", "0-1", "--seed", "3"), "--seed does not go with --seeds"),
+        (("--seeds", "0-1", "--resume"), "--seeds does not go with --resume"),
+        (("--seeds", "0-1", "--watch-test"), "--watch-test does not go with --seeds"),
+        (("--seeds", "0-1", "--features", "map"), "--features does not go with --seeds"),
+        (("--jobs", "2"), "--jobs goes with --seeds"),
+        (("--seeds", "0-1", "--jobs", "0"), "0 is not in the range x>=1"),
+        (("--seeds", "4-0"), "'4-0' is not a range of 1 to 1000 seeds in ascending order"),
+        (("--seeds", "0-1000"), "'0-1000' is not a range of 1 to 1000 seeds"),
+        (("--seeds", "0,1,0"), "'0,1,0' names a seed twice"),
+        (("--seeds", "0-3,2"), "'0-3,2' names a seed twice"),
+        (("--seeds", "-1"), "'-1' is neither a seed nor a range such as 0-4"),
+        (("--seeds", "one"), "'one' is neither a seed nor a range"),
+        (("--seeds", "0,"), "'' is neither a seed nor a range"),
+        (("--seeds", "1.5"), "'1.5' is neither a seed nor a range"),
+        (("--seeds", "99999999999999999999"), "expected a finite number below"),
+    ],
+)
+def test_wrong_usage_is_said_in_a_sentence(
+    msdn: Msdn, home: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = msdn("train", *SHORT, *options)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.stderr.split())
+    assert not (home / "runs").exists()
+
+
+def test_seeds_need_a_dataset(msdn: Msdn) -> None:
+    result = msdn("train", "--seeds", "0-1")
+    assert result.exit_code == 2 and "Missing option '--dataset'" in result.stderr
+
+
+# --- DEDN's groups
+
+
+DEDN = ("--dataset", "toy", "--model", "dedn", "--epochs", "2", "--batch-size", "8")
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Path:
+    """A file that puts the toy's seven attributes in two groups."""
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "attribute,group\n" + "".join(f"{n},{'wing' if n in (1, 2, 6) else 'head'}\n" for n in range(1, 8))
+    )
+    return path
+
+
+def test_groups_of_a_file_are_kept_in_the_run(msdn: Msdn, home: Path, groups: Path) -> None:
+    shown = msdn("train", *DEDN, "--groups", str(groups))
+    assert "attribute groups: file mine.csv (wing 3, head 4)" in shown.stderr
+    (run,) = find_runs(home / "runs")
+    assert run.manifest["groups"] == {
+        "source": "file mine.csv",
+        "groups": [{"name": "wing", "attributes": [1, 2, 6]}, {"name": "head", "attributes": [3, 4, 5, 7]}],
+    }
+    before = msdn("evaluate", "--json").stdout
+    groups.unlink()
+    assert json.loads(msdn("evaluate", "--json").stdout) == json.loads(before)
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+def test_a_resumed_run_keeps_its_groups(
+    msdn: Msdn, home: Path, groups: Path, trained: list[int], change: str
+) -> None:
+    msdn("train", *DEDN, "--groups", str(groups))
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Trainer.train_epoch
+
+        def stop(self: Trainer) -> dict[str, float]:
+            if len(trained) == 3:
+                raise KeyboardInterrupt
+            return counted(self)
+
+        patch.setattr(Trainer, "train_epoch", stop)
+        assert msdn("train", *DEDN, "--groups", str(groups)).exit_code != 0
+    if change == "removed":
+        groups.unlink()
+    else:
+        groups.write_text(groups.read_text().replace("1,wing", "1,head"))
+    assert msdn("train", "--resume").exit_code == 0
+    whole, continued = find_runs(home / "runs")
+    assert whole.manifest["groups"] == continued.manifest["groups"]
+    assert_same_run(whole, continued)
+
+
+def test_a_series_tells_groups_apart(msdn: Msdn, home: Path, groups: Path, trained: list[int]) -> None:
+    command = ("train", *DEDN, "--seeds", "0", "--groups", str(groups))
+    msdn(*command)
+    groups.rename(groups.with_name("same.csv"))
+    msdn("train", *DEDN, "--seeds", "0", "--groups", str(groups.with_name("same.csv")))
+    assert len(trained) == 2  # the same groups under another name
+    assert msdn("train", *DEDN, "--seeds", "0").exit_code == 0
+    assert len(trained) == 4 and len(find_runs(home / "runs")) == 2
+
+
+def test_groups_go_with_models_that_take_them(msdn: Msdn, home: Path, groups: Path) -> None:
+    for model in ("msdn", "baseline"):
+        result = msdn("train", "--dataset", "toy", "--model", model, "--groups", str(groups))
+        assert result.exit_code == 2
+        assert f"--groups is no setting of the model '{model}'; leave it out" in result.stderr
+    resumed = msdn("train", "--resume", "--groups", str(groups))
+    assert resumed.exit_code == 2 and "--groups does not go with --resume" in resumed.stderr
+    assert not (home / "runs").exists()

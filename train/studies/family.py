@@ -1,0 +1,39 @@
+"""All models on one dataset, each by its own preset. Data only, no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msdn.train.models.registry import model_entry
+from msdn.train.published_figures import published_figures
+from msdn.train.settings import COUNTERFACTUALS
+from msdn.train.settings_options import choose_settings, preset_label
+from msdn.train.studies.rows import StudyRow
+
+MODEL = "model"  # the column that holds a row's model
+Member = tuple[str, Mapping[str, Any]]  # a model, and what is changed of its preset
+FAMILY: tuple[Member, ...] = (
+    ("baseline", {}),
+    ("dazle", {}),
+    ("msdn", {}),
+    *(("msdn++", {"counterfactual": name}) for name in COUNTERFACTUALS),
+    ("dedn", {}),
+)
+
+
+def family_rows(
+    dataset: str, members: Sequence[Member] = FAMILY, overrides: Mapping[str, Any] | None = None
+) -> tuple[StudyRow, ...]:
+    """A row for each model with its changes; `overrides` hold for all models that have them."""
+    return tuple(_row(dataset, model, changes, dict(overrides or {})) for model, changes in members)
+
+
+def _row(dataset: str, model: str, changes: Mapping[str, Any], common: dict[str, Any]) -> StudyRow:
+    overrides = {**model_entry(model).select(common), **changes}
+    return StudyRow(
+        label=", ".join([model, *(f"{value} {name}" for name, value in changes.items())]),
+        settings=choose_settings(dataset, None, overrides, model),
+        facts={MODEL: model},
+        preset=preset_label(None, overrides),
+        overrides=overrides,
+        published=published_figures(model, dataset),
+    )

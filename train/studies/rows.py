@@ -1,0 +1,78 @@
+"""The rows of a study, what they gave, and what all of them have in common. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from msdn.train.published_figures import Published
+from msdn.train.run_results import COMPARED
+from msdn.train.settings import TrainSettings
+from msdn.train.summary import Spread, summarize
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One row: settings that are trained with each seed.
+
+    Attributes:
+        label: the row in tables.
+        settings: what is trained; the seed is the study's.
+        facts: columns of its own in files, such as the value of a sweep.
+        preset: the preset's name and task, for the manifests.
+        overrides: what was changed of the preset, for the manifests.
+        published: the paper's figures for this row, where it has some.
+    """
+
+    label: str
+    settings: TrainSettings
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    published: Published | None = None
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row with the results of all seeds, in the seeds' order."""
+
+    row: StudyRow
+    results: tuple[dict[str, Any], ...]
+
+    @property
+    def figures(self) -> dict[str, Spread]:
+        """Mean and standard deviation of acc, U, S, H and AUSUC."""
+        return summarize(self.results, COMPARED)
+
+    def values(self, figure: str) -> list[float | None]:
+        """A figure of each seed."""
+        return [result[figure] for result in self.results]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the figures of all rows belong to.
+
+    Attributes:
+        study: the study's name.
+        task: the figure that matters: H (gzsl) or acc (czsl).
+        measured_on: "test" or "validation" classes.
+        selection: the protocol that the rows' weights were chosen by, in words.
+        chance: what guessing would reach, in percent.
+    """
+
+    study: str
+    dataset: str
+    fingerprint: str
+    weights: str
+    image_size: int | None
+    masked_images: int
+    task: str
+    measured_on: str
+    selection: str
+    chance: dict[str, float]
+    seeds: tuple[int, ...]
+
+    @property
+    def ranked_by(self) -> str:
+        """The figure that the task goes by."""
+        return "H" if self.task == "gzsl" else "acc"
