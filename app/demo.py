@@ -32,7 +32,7 @@ class DemoResult:
 def run_demo(
     home: Home,
     watcher: Watcher,
-    on_training: Callable[[str, int], None],
+    on_training: Callable[[str], None],
     on_epoch: Callable[[dict[str, Any]], None],
 ) -> DemoResult:
     """Draw, extract, train and evaluate; whatever an interrupted demo left of the first two is used."""
@@ -41,7 +41,7 @@ def run_demo(
     with FeatureCache(extraction.path) as cache:
         for model in MODELS:
             settings = preset_settings(model, DATASET)
-            on_training(model, settings.epochs)
+            on_training(model)
             run = train_model(cache, settings, home.runs, preset="released/gzsl", on_epoch=on_epoch)
             figures[model] = evaluate_run(run, cache)
             runs[model] = run.path

@@ -28,16 +28,13 @@ def demo(home: Home) -> None:
 
     start = perf_counter()
     console = Console(stderr=True)
-    epochs = 0
 
-    def show_training(model: str, count: int) -> None:
-        nonlocal epochs
-        epochs = count
+    def show_training(model: str) -> None:
         console.print(f"[bold]training {model}[/bold]", highlight=False)
 
     def show_epoch(record: dict[str, Any]) -> None:
-        if record["epoch"] in (1, epochs) or record["epoch"] % 10 == 0:
-            console.print(epoch_line(record, epochs), soft_wrap=True, highlight=False)
+        if record["epoch"] in (1, record["epochs"]) or record["epoch"] % 10 == 0:
+            console.print(epoch_line(record), soft_wrap=True, highlight=False)
 
     with ProgressView(console) as view:
         result = run_demo(home, view.watcher, show_training, show_epoch)

@@ -54,20 +54,22 @@ class EpochLoop:
         if first > 1 and self._state:
             trainer.restore(self._state)
         for epoch in range(first, epochs + 1):
-            self._train_epoch(stage, epoch, trainer, scorer)
+            self._train_epoch(stage, (epoch, epochs), trainer, scorer)
             if self._saving.due() or epoch == epochs:
                 with self._saving.measured():
                     self._save(trainer)
             if self._on_epoch:
                 self._on_epoch(self.records[-1])
 
-    def _train_epoch(self, stage: str | None, epoch: int, trainer: Trainer, scorer: Scorer | None) -> None:
+    def _train_epoch(
+        self, stage: str | None, of: tuple[int, int], trainer: Trainer, scorer: Scorer | None
+    ) -> None:
         started = time.perf_counter()
         record: Record = {"stage": stage} if stage else {}
         try:
-            record |= {"epoch": epoch, **trainer.train_epoch()}
+            record |= {"epoch": of[0], "epochs": of[1], **trainer.train_epoch()}
         except TrainError as error:
-            raise TrainError(f"epoch {epoch}: {error}") from error
+            raise TrainError(f"epoch {of[0]}: {error}") from error
         if scorer:
             scored = scorer.score(trainer.model)
             record |= (

@@ -7,7 +7,7 @@ from rich.table import Table
 
 _EPOCH_FIGURES = ("U", "S", "H", "acc")
 _VAL_FIGURES = ("H", "AUSUC", "acc")
-_NO_LOSS = ("stage", "epoch", "seconds", *_EPOCH_FIGURES)
+_NO_LOSS = ("stage", "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
 _MEANINGS = {
     "U": "unseen test images, all classes compete",
     "S": "seen test images, all classes compete",
@@ -20,8 +20,9 @@ _MEANINGS = {
 }
 
 
-def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
+def epoch_line(record: Mapping[str, Any]) -> str:
     """One epoch in fixed order: loss, its terms, validation figures, test figures if watched, seconds."""
+    epochs = record["epochs"]
     width = len(str(epochs))
     stage = f"{record['stage']} " if "stage" in record else ""
     parts = [f"{stage}epoch {record['epoch']:>{width}}/{epochs}"]

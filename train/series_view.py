@@ -50,11 +50,8 @@ def run_with_progress(
     cache: FeatureCache, jobs: Sequence[Job], runs: Path, *, workers: int | None, device: str
 ) -> list[dict[str, Any]]:
     """Do the jobs with a line on stderr for each, and for each epoch where one is trained at a time."""
-    epochs = 0
 
     def on_start(run: Run) -> None:
-        nonlocal epochs
-        epochs = run.settings.epochs
         _say(f"run: {run.path}")
 
     def on_result(position: int, result: dict[str, Any]) -> None:
@@ -69,7 +66,7 @@ def run_with_progress(
             workers=workers or choose_workers(device),
             device=device,
             on_start=on_start,
-            on_epoch=lambda record: _say(epoch_line(record, epochs)),
+            on_epoch=lambda record: _say(epoch_line(record)),
             on_result=on_result,
         )
     except KeyboardInterrupt:

@@ -156,7 +156,7 @@ def _start(
             features=features or "auto",
             watch_test=watch_test,
             on_start=on_start,
-            on_epoch=_epoch_printer(settings.epochs),
+            on_epoch=_say_epoch,
         )
     )
 
@@ -187,9 +187,7 @@ def _resume(
 
         def work(on_start: Callable[["Run"], None]) -> "Run":
             on_start(run)
-            return continue_run(
-                run, opened, device=device, features=features, on_epoch=_epoch_printer(run.settings.epochs)
-            )
+            return continue_run(run, opened, device=device, features=features, on_epoch=_say_epoch)
 
         return _with_hint(work)
 
@@ -222,8 +220,8 @@ def _with_hint(work: Callable[[Callable[["Run"], None]], "Run"]) -> "Run":
         raise
 
 
-def _epoch_printer(epochs: int) -> Callable[[dict[str, Any]], None]:
-    return lambda record: _say(epoch_line(record, epochs))
+def _say_epoch(record: dict[str, Any]) -> None:
+    _say(epoch_line(record))
 
 
 def _report(run: "Run", as_json: bool) -> None:

@@ -20,16 +20,15 @@ class Progress:
 
     def __init__(self, jobs: int) -> None:
         """Expect so many results."""
-        self._jobs, self._done, self._epochs = jobs, 0, 0
+        self._jobs, self._done = jobs, 0
 
     def begin(self, run: Any) -> None:
         """A run begins."""
-        self._epochs = run.settings.epochs
         say(f"run: {run.path}")
 
     def show_epoch(self, record: dict[str, Any]) -> None:
         """An epoch was trained."""
-        say(epoch_line(record, self._epochs))
+        say(epoch_line(record))
 
     def show_result(self, row: StudyRow, result: dict[str, Any]) -> None:
         """A row was measured with one seed."""
