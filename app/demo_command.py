@@ -39,6 +39,7 @@ def demo(home: Home) -> None:
     with ProgressView(console) as view:
         result = run_demo(home, view.watcher, show_training, show_epoch)
     _print_table(result)
+    click.echo(f"selection: {next(iter(result.figures.values()))['selection']}")
     for note in provenance_notes("random", result.masked_images):
         click.echo(note)
     click.echo(f"images    {result.images}")

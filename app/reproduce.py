@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache import FeatureCache, Home
-from msdn.extract.datasets.registry import find_spec
+from msdn.cache.errors import UnknownNameError
+from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.settings import ExtractSettings
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import MODELS, model_entry
 from msdn.train.presets import preset_settings
+from msdn.train.published_figures import published_figures
 from msdn.train.studies.family import MODEL, family_rows
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
 
@@ -43,10 +45,17 @@ class Reproduction:
 
 def check_reproduction(wanted: Reproduction) -> tuple[StudyRow, ...]:
     """The rows to train; refuses unknown names before anything is extracted."""
-    find_spec(wanted.extraction.dataset)
+    if wanted.extraction.dataset not in DATASETS:
+        raise UnknownNameError("dataset", wanted.extraction.dataset, DATASETS)
     for model in wanted.models:
         model_entry(model)
     return reproduction_rows(wanted.extraction.dataset, wanted.models, wanted.overrides)
+
+
+def default_models(dataset: str) -> tuple[str, ...]:
+    """MSDN, or where no figures of it are published on a dataset, the first model of which there are some."""
+    known = [model for model in MODELS if published_figures(model, dataset)]
+    return (known[0] if known else "msdn",)
 
 
 def reproduction_rows(

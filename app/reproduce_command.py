@@ -36,10 +36,8 @@ DEFAULT = ExtractSettings(dataset="")
 @cache_option
 @click.option(
     "--models",
-    default=TrainSettings.model,
-    show_default=True,
     metavar="NAME,NAME",
-    help=f"The models to train: {', '.join(MODELS)}.",
+    help=f"The models to train: {', '.join(MODELS)}.  [msdn; msdn++ on flo, where only its figures are published]",
 )
 @seeds_option(default="0-4", show_default=True, help="The seeds that each model is trained with.")
 @click.option(
@@ -67,7 +65,7 @@ def reproduce(
     weights: str,
     image_size: int,
     cache: Path | None,
-    models: str,
+    models: str | None,
     seeds: tuple[int, ...],
     select: str,
     paper_style: bool,
@@ -81,12 +79,20 @@ def reproduce(
     before is used: interrupted, it goes on with the same command. The dataset must be there (msdn data download).
     Runs are kept in HOME/studies/runs, figures in HOME/studies: reproduce-DATASET.csv and .json.
     """
-    from msdn.app.reproduce import Reproduction, check_reproduction, features_for, train_and_measure
+    from msdn.app.reproduce import (
+        Reproduction,
+        check_reproduction,
+        default_models,
+        features_for,
+        train_and_measure,
+    )
 
     wanted = Reproduction(
         ExtractSettings(dataset, image_size, weights, device.partition(",")[0]),
         cache,
-        tuple(dict.fromkeys(name.strip() for name in models.split(","))),
+        tuple(dict.fromkeys(name.strip() for name in models.split(",")))
+        if models
+        else default_models(dataset),
         seeds,
         {"select": select, "paper_style": paper_style},
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from msdn.app.reproduce import TASK
-from msdn.train.published_figures import Published
+from msdn.train.published_figures import PUBLISHED_IMAGE_SIZES, Published
 from msdn.train.reporting import percent
 from msdn.train.run_results import COMPARED
 from msdn.train.studies.family import MODEL
@@ -50,7 +50,21 @@ def reproduction_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
         lines.append(f"no published figures of {', '.join(without)} on {facts.dataset} are known")
     if facts.weights == "random" and len(without) < len(rows):
         lines.append(NOT_COMPARABLE)
+    lines += [_size_note(done, facts) for done in rows if done.row.published and _other_size(done, facts)]
     return lines
+
+
+def _other_size(done: RowResult, facts: Facts) -> bool:
+    size = PUBLISHED_IMAGE_SIZES.get(done.row.facts[MODEL])
+    return size is not None and not _is_for_acc(done) and facts.image_size != size
+
+
+def _size_note(done: RowResult, facts: Facts) -> str:
+    size = PUBLISHED_IMAGE_SIZES[done.row.facts[MODEL]]
+    return (
+        f"{done.row.label}: the authors' script reads images of {size} pixels, these features are of "
+        f"{facts.image_size or 'an unknown number of'}; --image-size {size} comes closer"
+    )
 
 
 def _is_for_acc(done: RowResult) -> bool:

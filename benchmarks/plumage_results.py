@@ -18,6 +18,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from msdn.cache import FeatureCache, Home
+from msdn.cache.files import replace_file
 from msdn.extract.extraction import extract
 from msdn.extract.settings import ExtractSettings
 from msdn.train.presets import preset_settings
@@ -34,12 +35,14 @@ DATASET = "plumage"
 FRESH_SEEDS = "20-24"  # used by nothing else: neither by the choice of the preset nor by the other tables
 BASELINE, PAIRED = "baseline", ("acc", "H")
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
-BETWEEN_MARKS = re.compile(r"(<!-- figures begin -->\n).*(<!-- figures end -->)", re.DOTALL)
+BEGIN, END = "<!-- figures begin -->", "<!-- figures end -->"
+BETWEEN_MARKS = re.compile(f"({BEGIN}\n).*({END})", re.DOTALL)
 
 
 def main() -> None:
     """Train what is missing, measure all, write the tables."""
     options = read_options()
+    read_page(options.page)  # refuses a page that could not be written later
     home, overrides = Home(options.home), {"epochs": options.epochs} if options.epochs else {}
     extraction = extract(ExtractSettings(DATASET, weights="random"), home)
     with FeatureCache(extraction.path) as cache:
@@ -56,11 +59,8 @@ def main() -> None:
         _, ablation = measure("ablation", ablation_rows(DATASET, overrides=overrides))
         fresh, gain = measure("preset", preset_rows(overrides), options.fresh_seeds)
     text = "\n".join([*page_lines(facts, models, ablation), "", *preset_lines(fresh, gain), ""])
-    options.page.write_text(
-        BETWEEN_MARKS.sub(lambda found: f"{found[1]}{text}{found[2]}", options.page.read_text("utf-8")),
-        "utf-8",
-    )
     print(text)
+    write_page(options.page, text)
 
 
 def read_options() -> argparse.Namespace:
@@ -76,10 +76,29 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def read_page(page: Path) -> str:
+    """The page's text; ends the program with a sentence where there is no place for the figures in it."""
+    try:
+        text = page.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{page}: cannot be read ({error}); give another --page") from error
+    if not BETWEEN_MARKS.search(text):
+        raise SystemExit(
+            f"{page}: has no place for the figures; give it the lines '{BEGIN}' and '{END}', in this order"
+        )
+    return text
+
+
+def write_page(page: Path, figures: str) -> None:
+    """Put the figures between the page's marks."""
+    text = BETWEEN_MARKS.sub(lambda found: f"{found[1]}{figures}{found[2]}", read_page(page))
+    replace_file(page, text.encode())
+
+
 def preset_rows(overrides: dict[str, Any]) -> tuple[StudyRow, ...]:
-    """MSDN by the settings published for CUB, and by Plumage's preset."""
+    """MSDN by the settings published for CUB, and by Plumage's preset, both with `--select val`."""
     return tuple(
-        StudyRow(label, replace(preset_settings("msdn", dataset), **overrides))
+        StudyRow(label, replace(preset_settings("msdn", dataset), select="val", **overrides))
         for label, dataset in (("CUB's published settings", "cub"), ("Plumage's preset", DATASET))
     )
 
@@ -88,6 +107,7 @@ def preset_lines(facts: Facts, rows: Sequence[RowResult]) -> Iterator[str]:
     """What Plumage's preset gains over the published settings, seed by seed."""
     published, ours = rows
     yield from ["### Plumage's preset against the published settings", ""]
+    yield from [f"Seeds {FRESH_SEEDS}; selection: {facts.selection}.", ""]
     yield from [*mean_table(facts, rows), "", *seed_table(facts, published, ours), ""]
     yield from [f"- {line}" for line in ratio_lines(ours, published)]
 

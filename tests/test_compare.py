@@ -257,7 +257,7 @@ def test_the_heading_and_notes_name_what_was_compared(home: Home) -> None:
     shown = msdn(home).stdout
     assert "toy, task gzsl: 1 run, ranked by H\n" in shown
     assert "features: f1f1f1f1f1f1 (imported weights)\n" in shown
-    assert "selection: val (epochs and margin chosen by H on validation classes" in shown
+    assert "selection: val (epochs chosen by H and margin by H on validation classes" in shown
     assert "margin: each run's own, chosen on validation classes\n" in shown
     assert f"test figures were shown while training (--watch-test): {run.path}\n" in shown
     assert "backbone: not known to msdn" in shown and "masked images: 2" in shown

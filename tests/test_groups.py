@@ -113,7 +113,7 @@ def test_the_order_of_sources(tmp_path: Path) -> None:
     assert shown(choose_groups(annotations, file)) == {"b": [0, 2, 4], "a": [1, 3, 5]}
     assert choose_groups(annotations, file).source == "file mine.csv"
     assert choose_groups(annotated()).source == "clustering of the attribute vectors"
-    assert "over the classes" in choose_groups(annotated(attribute_vectors=None)).source
+    assert "over the seen classes" in choose_groups(annotated(attribute_vectors=None)).source
 
 
 def blobs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -163,8 +163,11 @@ def test_loss_adds_the_cross_entropy_of_each_effect(
             naive -= (effect[label].exp() / sum(effect[c].exp() for c in among)).log() / B
         torch.testing.assert_close(terms[f"causal_{branch}"], naive)
         expected = expected + 0.4 * terms[f"causal_{branch}"]
+        shown = [effect[label] for effect, label in zip(scores[f"effect_{branch}"], LABELS, strict=True)]
+        torch.testing.assert_close(terms[f"effect_{branch}"], torch.stack(shown).mean().detach())
     torch.testing.assert_close(terms["loss"], expected)
-    assert list(terms) == [*plain, *(f"causal_{branch}" for branch in wanted)]
+    added = [f"{kind}_{branch}" for branch in wanted for kind in ("causal", "effect")]
+    assert list(terms) == [*plain, *added]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -185,6 +188,7 @@ def test_one_branch_alone(make_model: Callable[..., MsdnPlus], name: str) -> Non
             f"ce_{branch}",
             f"cal_{branch}",
             f"causal_{branch}",
+            f"effect_{branch}",
         ]
         assert torch.equal(model.class_scores(scores), scores[branch])
 

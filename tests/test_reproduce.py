@@ -1,5 +1,6 @@
 """`msdn reproduce` on a stand-in: extracted where needed, trained with seeds, shown beside published figures."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,8 +12,8 @@ from toy_extraction import make_home as make_images
 from toy_runs import write_split_cache
 from toy_studies import Epochs, read_csv, run_msdn
 
-from msdn.app.reproduce import needs_two, reproduction_rows
-from msdn.app.reproduce_view import NOT_COMPARABLE, model_figures, reproduction_table
+from msdn.app.reproduce import default_models, needs_two, reproduction_rows
+from msdn.app.reproduce_view import NOT_COMPARABLE, model_figures, reproduction_notes, reproduction_table
 from msdn.cache import Home
 from msdn.extract.backbone import Backbone
 from msdn.extract.datasets import registry
@@ -126,6 +127,19 @@ def made_up(weights: str) -> tuple[Facts, list[RowResult]]:
         RowResult(row, ({"acc": acc, **base},) * 2) for row, acc in zip(rows, (10.0, 49.0), strict=True)
     )
     return facts, [gzsl, czsl]
+
+
+def test_another_image_size_than_the_authors_is_said(toy_figures: None) -> None:
+    facts, rows = made_up("imagenet")
+    (note,) = [line for line in reproduction_notes(facts, rows) if "pixels" in line]
+    assert note.startswith("msdn: the authors' script reads images of 448 pixels, these features are of 224")
+    as_published = dataclasses.replace(facts, image_size=448)
+    assert not any("pixels" in line for line in reproduction_notes(as_published, rows))
+
+
+def test_the_model_is_one_with_published_figures() -> None:
+    assert [default_models(name) for name in ("cub", "sun", "awa2", "plumage")] == [("msdn",)] * 4
+    assert default_models("flo") == ("msdn++",)
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "file", "imported", "random"])

@@ -30,6 +30,8 @@ def home(tmp_path: Path) -> Home:
         ({"H": 101}, "does not hold all figures"),
         ({"acc": "50"}, "does not hold all figures"),
         ({"U": True}, "does not hold all figures"),
+        ({"U": 10**200}, "does not hold all figures"),
+        ({"S": float("inf")}, "does not hold all figures"),
     ],
 )
 def test_results_that_are_not_the_runs_own_are_not_used(
@@ -41,7 +43,9 @@ def test_results_that_are_not_the_runs_own_are_not_used(
     assert f"{run.results}: not used" in caplog.text and reason in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"H": 3}', "\udcff"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"H": 3}', "\udcff", "[" * 100_000, '{"H": 1' + "0" * 400 + "}", r'"\ud800"']
+)
 def test_damaged_results_are_not_used(home: Home, content: str, caplog: pytest.LogCaptureFixture) -> None:
     run = make_run(home, {})
     assert kept_figures(run) == FIGURES

@@ -17,7 +17,13 @@ FACTS: dict[str, Any] = {
     "masked_images": 0,
     "device": "cpu",
     "features": "auto",
+    "environment": {"threads": 1},
 }
+BEST = {"epoch": 2, "U": 40.0, "S": None, "H": None, "acc": 50}
+VALIDATED_AS = {"epochs": 2, "margin": 0.7, "val_margin": 0.7} | dict.fromkeys(
+    ("val_acc", "val_U", "val_S", "val_H", "val_AUSUC"), 30.0
+)
+TEST, PAPER = {"select": "test"}, {"select": "test", "paper_style": True}
 
 
 def make_run(runs: Path, dataset: str = "toy", **settings: Any) -> Run:
@@ -73,7 +79,12 @@ def test_an_unfinished_run_is_offered_for_resuming(tmp_path: Path) -> None:
         (lambda m: json.dumps(m | {"cache": "x"}), "'cache' is 'x'"),
         (lambda m: json.dumps(m | {"started": "today"}), "'started' is 'today'"),
         (lambda m: json.dumps(m | {"settings": {"epochs": 0}}), "--epochs is 0"),
-        (lambda m: json.dumps(m | {"settings": {"speed": 9}}), "unknown setting 'speed'"),
+        (lambda m: json.dumps(m | {"settings": {"speed": 9}}), "unknown setting 'speed'.*; train the model"),
+        (lambda m: json.dumps(m | {"settings": {"model": "msbn"}}), "Did you mean 'msdn'.*; train the model"),
+        (lambda m: "[" * 100_000, "cannot be read as a manifest .it is nested too deeply"),
+        (lambda m: "[" * 100 + "]" * 100, "cannot be read as a manifest .it is nested too deeply"),
+        (lambda m: json.dumps(m | {"masked_images": 10**400}), "it holds a number of 401 digits"),
+        (lambda m: json.dumps(m | {"dataset": "\udc80"}), "cannot be read as a manifest .*surrogates"),
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, damage: Any, message: str) -> None:
@@ -81,6 +92,86 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, damage: Any, message: str) 
     (run.path / "manifest.json").write_text(damage(run.manifest))
     with pytest.raises(RunError, match=message):
         Run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("status", value) for value in (None, "done", ["running"], {})),
+        *(("dataset", value) for value in (None, 3, "", ["toy"])),
+        *(("weights", value) for value in (None, {}, ["random"])),
+        *(("masked_images", value) for value in (None, "0", -1, 1.5, True)),
+        *(("device", value) for value in (None, 0, ["cpu"])),
+        *(("features", value) for value in (None, "disk", [], {"auto": 1})),
+        *(("environment", value) for value in (None, [], "linux", 3, {"threads": []})),
+        *(("cache", value) for value in ([], {"path": "x"}, {"path": 1, "fingerprint": "abc"})),
+        *(("started", value) for value in (None, 2026, "2026-01-01T00:00:00", "9" * 99)),
+        *(("settings", value) for value in (None, [], "msdn")),
+        *(("preset", value) for value in (3, [], "")),
+        *(("overrides", value) for value in ("epochs", [1])),
+        *(("watch_test", value) for value in (1, "no")),
+        *(("reason", value) for value in (1, {})),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(RunError, match=rf"manifest\.json: damaged, '{key}' is .*; train the model again$"):
+        reopened(run, **{key: value})
+
+
+def reopened(run: Run, **changes: Any) -> Run:
+    """The run after its manifest was changed by hand."""
+    (run.path / "manifest.json").write_text(json.dumps(run.manifest | changes))
+    return Run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen"),
+    [
+        *(({"select": "last"}, chosen) for chosen in ({}, "abc", VALIDATED_AS)),
+        *(({"select": "val"}, chosen) for chosen in (None, "abc", 5, [], {}, {"epochs": "x"})),
+        *(({"select": "val"}, VALIDATED_AS | {"epochs": epochs}) for epochs in (0, 5, 1.0, True, None)),
+        *(({"select": "val"}, VALIDATED_AS | {"margin": margin}) for margin in ("x", None, float("nan"))),
+        ({"select": "val"}, VALIDATED_AS | {"val_H": "high"}),
+        ({"select": "val"}, VALIDATED_AS | {"val_margin": float("inf")}),
+        ({"select": "val"}, {"epochs": 1, "margin": 0.5}),
+        *((TEST, chosen) for chosen in (None, [], {}, {"gzsl": 3}, {"czsl": BEST}, VALIDATED_AS)),
+        *(
+            (TEST, {"gzsl": BEST | change})
+            for change in ({"epoch": 9}, {"epoch": "2"}, {"H": 101}, {"U": []})
+        ),
+        (PAPER, {"gzsl": BEST}),
+    ],
+)
+def test_a_choice_that_no_training_made_is_named(tmp_path: Path, settings: Any, chosen: Any) -> None:
+    run = make_run(tmp_path, epochs=4, **settings)
+    with pytest.raises(RunError, match=r"manifest\.json: damaged, 'chosen' is .*; train the model again$"):
+        reopened(run, status="finished", chosen=chosen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "chosen"),
+    [
+        ({"select": "last"}, "finished", None),
+        ({"select": "val"}, "running", None),
+        ({"select": "val"}, "interrupted", VALIDATED_AS),
+        ({"select": "val"}, "validated", VALIDATED_AS),
+        ({"select": "val"}, "finished", VALIDATED_AS),
+        (TEST, "failed", None),
+        (TEST, "finished", {"gzsl": BEST}),
+        (PAPER, "finished", {"gzsl": BEST, "czsl": BEST}),
+    ],
+)
+def test_a_choice_that_a_training_made_is_read(
+    tmp_path: Path, settings: Any, status: str, chosen: Any
+) -> None:
+    run = make_run(tmp_path, epochs=4, **settings)
+    assert reopened(run, status=status, chosen=chosen).chosen == chosen
+
+
+def test_a_validated_run_has_a_choice(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="damaged, 'chosen' is None"):
+        reopened(make_run(tmp_path, select="val"), status="validated")
 
 
 def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

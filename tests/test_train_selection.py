@@ -244,8 +244,8 @@ def test_without_paper_style_h_and_acc_are_of_one_epoch(cache: FeatureCache, tmp
 
 
 SENTENCES = {
-    "last": "last (the preset's number of epochs, nothing chosen on test images)",
-    "val": "val ({epochs} of 4 epochs and margin {margin:.3g} chosen by H on validation classes, "
+    "last": "last (a fixed number of epochs, nothing chosen on test images)",
+    "val": "val ({epochs} of 4 epochs chosen by H and margin {margin:.3g} by H on validation classes, "
     "trained again on all training classes)",
     "test": "test (EPOCH CHOSEN BY H ON THE TEST CLASSES)",
     "paper": "test, paper style (BEST H AND BEST acc OF ALL EPOCHS ON THE TEST CLASSES, from two epochs)",

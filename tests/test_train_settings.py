@@ -9,8 +9,15 @@ import pytest
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
 from msdn.train.models.registry import MODELS, model_entry
-from msdn.train.presets import CZSL_PRESETS, PRESET_NAMES, PRESETS, preset_settings, preset_values
-from msdn.train.settings import TASKS, TrainSettings, option_name, settings_from_json
+from msdn.train.presets import (
+    CZSL_PRESETS,
+    PAPER_PRESETS,
+    PRESET_NAMES,
+    PRESETS,
+    preset_settings,
+    preset_values,
+)
+from msdn.train.settings import TASKS, TrainSettings, check_effect, option_name, settings_from_json
 
 
 @pytest.mark.parametrize(
@@ -26,6 +33,7 @@ from msdn.train.settings import TASKS, TrainSettings, option_name, settings_from
         ({"sampler": "fair"}, "--sampler is 'fair', expected one of: random, balanced"),
         ({"va_form": "papers"}, "--va-form is 'papers', expected one of: released, paper"),
         ({"alpha": (0.5,)}, r"--alpha is \(0.5,\), expected 2 numbers"),
+        ({"alpha": (0, 0.0)}, "--alpha is 0 0, with which no branch would predict"),
         ({"alpha": (0.5, -1)}, "--alpha is -1, expected 0 or more"),
         ({"lambda_cal": "much"}, "--lambda-cal is 'much', expected a number"),
         ({"vectors": "word2vec"}, "--vectors is 'word2vec', expected one of: given, learned"),
@@ -114,7 +122,7 @@ def test_a_setting_that_the_model_lacks_is_refused() -> None:
 
 def test_tables_name_only_what_exists() -> None:
     fields = {field.name for field in dataclasses.fields(TrainSettings)}
-    for tables in (PRESETS, CZSL_PRESETS):
+    for tables in (PRESETS, CZSL_PRESETS, PAPER_PRESETS):
         assert set(tables) <= set(MODELS)
         assert all(set(values) <= fields for table in tables.values() for values in table.values())
     assert all(set(entry.settings) <= fields for entry in MODELS.values())
@@ -124,7 +132,7 @@ def test_tables_name_only_what_exists() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_number_of_a_preset_has_its_source(model: str) -> None:
     for dataset in ("cub", "sun", "awa2", "flo", "plumage"):
-        for preset in PRESET_NAMES:
+        for preset in PRESET_NAMES if model in PAPER_PRESETS else PRESET_NAMES[:1]:
             for task in TASKS:
                 values = preset_values(model, dataset, preset=preset, task=task)
                 settings = preset_settings(model, dataset, preset=preset, task=task)
@@ -151,6 +159,49 @@ def test_dedns_presets_are_the_published_settings(dataset: str) -> None:
     assert (one.lambda_experts, one.lambda_align, one.batch_size) == (0.1, 0.001, 50)
     assert one.distance_epsilon == (0.0 if dataset == "cub" else 1e-9)
     assert (one.score_rank, czsl.score_rank) == ((256, 128) if dataset == "sun" else (0, 0))
+
+
+def test_dedn_has_no_paper_preset_and_others_say_whose_numbers_they_take() -> None:
+    with pytest.raises(SettingsError, match="'dedn' has no preset 'paper'; leave --preset out"):
+        preset_settings("dedn", "awa2", preset="paper")
+    like_msdn = preset_values("baseline", "awa2", preset="paper")
+    assert like_msdn["lambda_cal"] == (0.1, "as MSDN, for lack of published settings")
+    assert preset_values("msdn", "awa2", preset="paper")["lambda_cal"] == (0.1, "the paper")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_only_what_is_no_number_of_the_method_is_a_default(model: str) -> None:
+    for dataset in ("cub", "sun", "awa2", "flo", "plumage"):
+        sourced = preset_values(model, dataset)
+        left = {name for name in model_entry(model).settings if name not in sourced}
+        assert not left, f"{model} on {dataset}: no source for {left}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "reason"),
+    [
+        ({"branches": "av"}, "alpha", "--branches trains one branch alone"),
+        ({"branches": "va"}, "lambda_distill", "--branches trains one branch alone"),
+        ({"branches": "av"}, "va_form", "--branches av trains no V→A branch"),
+        ({"lambda_distill": 0.0}, "distill_parts", "--lambda-distill is 0"),
+        ({"lambda_causal": 0.0}, "counterfactual", "--lambda-causal is 0"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(changes: dict, given: str, reason: str) -> None:
+    settings = TrainSettings(**changes)
+    check_effect(settings, changes)
+    with pytest.raises(SettingsError, match=f"{option_name(given)} changes nothing: {reason}"):
+        check_effect(settings, [*changes, given])
+
+
+def test_every_setting_belongs_to_a_model_or_to_the_trainer() -> None:
+    of_models = {name for entry in MODELS.values() for name in entry.settings}
+    of_trainer = {
+        *("model", "seed", "epochs", "batch_size", "learning_rate", "weight_decay", "momentum", "sampler"),
+        *("task", "select", "paper_style"),
+    }
+    assert of_models | of_trainer == {field.name for field in dataclasses.fields(TrainSettings)}
+    assert not of_models & of_trainer
 
 
 def test_paper_style_goes_with_selection_on_the_test_set() -> None:

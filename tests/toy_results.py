@@ -6,16 +6,24 @@ from typing import Any
 from msdn.cache import Home
 from msdn.train.evaluate import keep_results
 from msdn.train.runs import Run, create_run
+from msdn.train.selection import kept_tasks
 from msdn.train.settings import TrainSettings
 
 FIGURES = {"acc": 50.0, "U": 40.0, "S": 60.0, "H": 48.0, "AUSUC": 30.0}
-CHOSEN = {"epochs": 4, "margin": 0.7}
+CHOSEN = {
+    "epochs": 4,
+    "margin": 0.7,
+    **{f"val_{name}": value for name, value in FIGURES.items()},
+    "val_margin": 0.7,
+}
+BEST = {"epoch": 3, **{name: FIGURES[name] for name in ("U", "S", "H", "acc")}}
 
 
 def make_run(home: Home, figures: dict[str, Any] | None = None, **options: Any) -> Run:
     """A finished run with the figures that an evaluation would have kept; `options` are settings and facts."""
     names = {one.name for one in dataclasses.fields(TrainSettings)}
     settings = TrainSettings(**{name: value for name, value in options.items() if name in names})
+    chosen = {"last": None, "val": CHOSEN, "test": dict.fromkeys(kept_tasks(settings), BEST)}
     facts = {
         "cache": {"path": "/nowhere/toy.h5", "fingerprint": options.get("fingerprint", "f1" * 32)},
         "weights": options.get("weights", "torchvision"),
@@ -24,7 +32,8 @@ def make_run(home: Home, figures: dict[str, Any] | None = None, **options: Any) 
         "features": "auto",
         "groups": options.get("groups"),
         "watch_test": options.get("watch_test", False),
-        "chosen": CHOSEN if settings.select == "val" else None,
+        "chosen": chosen[settings.select],
+        "environment": {},
     }
     run = create_run(home.runs, options.get("dataset", "toy"), settings, facts)
     run.update(

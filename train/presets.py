@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msdn.cache.errors import UnknownNameError
+from msdn.train.errors import SettingsError
 from msdn.train.models.registry import model_entry
 from msdn.train.settings import TASKS, TrainSettings
 
@@ -14,24 +15,39 @@ CODE = "the authors' training code"
 PAPER = "the paper"
 BOTH = "the paper and the authors' training code"
 LIKE_MSDN = "as MSDN, for lack of published settings"
+LIKE_CUB = "as CUB, for lack of published settings"
+LIKE_AWA2 = "as AWA2, for lack of published settings"
 OURS = "ours"
 TUNED = "ours, by 'msdn sweep --select val' (docs/results.md)"
 
 PRESET_NAMES = ("released", "paper")
 
-_OPTIMISER: Sourced = {"learning_rate": (1e-4, BOTH), "weight_decay": (1e-4, BOTH), "batch_size": (50, BOTH)}
+_COMMON: Sourced = {
+    "learning_rate": (1e-4, BOTH),
+    "weight_decay": (1e-4, BOTH),
+    "batch_size": (50, BOTH),
+    "margin": (1.0, BOTH),
+    "vectors": ("given", BOTH),
+    "normalize_vectors": (False, CODE),
+    "negative_attributes": ("keep", CODE),
+    "branches": ("both", BOTH),
+    "distill_parts": ("both", BOTH),
+    **{name: ("released", CODE) for name in ("va_form", "cross_entropy", "calibration", "distillation")},
+}
+_CUB: Sourced = {
+    **_COMMON,
+    "momentum": (0.9, BOTH),
+    "epochs": (30, CODE),
+    "sampler": ("random", CODE),
+    "lambda_cal": (0.1, BOTH),
+    "lambda_distill": (0.001, BOTH),
+    "alpha": ((0.9, 0.1), BOTH),
+}
+_AS_CUB: Sourced = {name: (value, LIKE_CUB) for name, (value, _) in _CUB.items()}
 _MSDN: dict[str, Sourced] = {
-    "cub": {
-        **_OPTIMISER,
-        "momentum": (0.9, BOTH),
-        "epochs": (30, CODE),
-        "sampler": ("random", CODE),
-        "lambda_cal": (0.1, BOTH),
-        "lambda_distill": (0.001, BOTH),
-        "alpha": ((0.9, 0.1), BOTH),
-    },
+    "cub": _CUB,
     "sun": {
-        **_OPTIMISER,
+        **_COMMON,
         "momentum": (0.9, BOTH),
         "epochs": (70, CODE),
         "sampler": ("balanced", CODE),
@@ -40,7 +56,7 @@ _MSDN: dict[str, Sourced] = {
         "alpha": ((0.7, 0.3), BOTH),
     },
     "awa2": {
-        **_OPTIMISER,
+        **_COMMON,
         "momentum": (0.0, CODE),
         "epochs": (50, CODE),
         "sampler": ("balanced", CODE),
@@ -51,15 +67,18 @@ _MSDN: dict[str, Sourced] = {
         "negative_attributes": ("missing", CODE),  # −1 marks a missing value there
     },
     # No names of attributes there that words could be looked up for.
-    "flo": {"vectors": ("learned", OURS)},
-    "plumage": {"lambda_cal": (0.0, TUNED), "lambda_distill": (0.03, TUNED)},
+    "flo": {**_AS_CUB, "vectors": ("learned", OURS)},
+    "plumage": {**_AS_CUB, "lambda_cal": (0.0, TUNED), "lambda_distill": (0.03, TUNED)},
+}
+_CAUSAL: Sourced = {
+    "lambda_causal": (1.0, OURS),
+    "counterfactual": ("random", OURS),
+    "causal_branches": ("both", OURS),
 }
 _MSDN_CZSL: dict[str, Sourced] = {"cub": {"lambda_cal": (0.18, CODE)}, "awa2": {"lambda_cal": (0.3, CODE)}}
 
 # The paper's text, where it differs from the code: its equations, and the weights of its "Implementation Details".
-_PAPER_FORMS: Sourced = {
-    name: ("paper", PAPER) for name in ("va_form", "cross_entropy", "calibration", "distillation")
-}
+_PAPER_FORMS = dict.fromkeys(("va_form", "cross_entropy", "calibration", "distillation"), "paper")
 _MSDN_PAPER: dict[str, Sourced] = {
     "sun": {"lambda_cal": (0.0, PAPER)},
     "awa2": {"lambda_cal": (0.1, PAPER), "lambda_distill": (0.001, PAPER), "momentum": (0.9, PAPER)},
@@ -90,7 +109,9 @@ _BASELINE = _like(
     },
 )
 _DEDN_COMMON: Sourced = {
-    **{name: (value, CODE) for name, (value, _) in _OPTIMISER.items()},
+    **{name: (value, CODE) for name, (value, _) in _COMMON.items()},
+    "distance_epsilon": (0.0, CODE),
+    "score_rank": (0, CODE),
     "lambda_experts": (0.1, CODE),
     "lambda_align": (0.001, CODE),
 }
@@ -129,8 +150,20 @@ _DEDN: dict[str, Sourced] = {
         "distance_epsilon": (1e-9, CODE),
         "negative_attributes": ("missing", CODE),
     },
-    "flo": {"vectors": ("learned", OURS)},
-    "plumage": {"epochs": (20, "as AWA2, for lack of published settings"), "lambda_cal": (0.0, TUNED)},
+}
+_DEDN |= {
+    "flo": {
+        **{name: (value, LIKE_CUB) for name, (value, _) in _DEDN["cub"].items()},
+        "vectors": ("learned", OURS),
+    },
+    "plumage": {
+        **{name: (value, LIKE_AWA2) for name, (value, _) in _DEDN["awa2"].items()},
+        "momentum": (0.9, LIKE_CUB),
+        "sampler": ("random", LIKE_MSDN),
+        "distance_epsilon": (0.0, LIKE_CUB),
+        "negative_attributes": ("keep", LIKE_CUB),
+        "lambda_cal": (0.0, TUNED),
+    },
 }
 _DEDN_CZSL: dict[str, Sourced] = {
     "cub": {"lambda_cal": (0.18, CODE), "region_mix": (0.6, CODE)},
@@ -139,7 +172,11 @@ _DEDN_CZSL: dict[str, Sourced] = {
 
 PRESETS: dict[str, Mapping[str, Sourced]] = {
     "msdn": _MSDN,
-    "msdn++": _like(LIKE_MSDN, _MSDN, {"plumage": {"lambda_causal": (0.1, TUNED)}}),
+    "msdn++": _like(
+        LIKE_MSDN,
+        _MSDN,
+        {**dict.fromkeys(_MSDN, _CAUSAL), "plumage": {**_CAUSAL, "lambda_causal": (0.1, TUNED)}},
+    ),
     "dedn": _DEDN,
     "dazle": _like(LIKE_MSDN, _MSDN, {"plumage": {"lambda_cal": (0.0, TUNED)}}),
     "baseline": _BASELINE,
@@ -150,6 +187,12 @@ CZSL_PRESETS: dict[str, Mapping[str, Sourced]] = {
     "dedn": _DEDN_CZSL,
     "dazle": _like(LIKE_MSDN, _MSDN_CZSL, {}),
     "baseline": _like(LIKE_MSDN, _MSDN_CZSL, {}),
+}
+PAPER_PRESETS: dict[str, Mapping[str, Sourced]] = {  # DEDN's equations are known from its code alone
+    "msdn": _MSDN_PAPER,
+    "msdn++": _like(LIKE_MSDN, _MSDN_PAPER, {}),
+    "dazle": _like(LIKE_MSDN, _MSDN_PAPER, {}),
+    "baseline": _like(LIKE_MSDN, _MSDN_PAPER, {}),
 }
 
 
@@ -175,8 +218,13 @@ def preset_values(
     if task not in TASKS:
         raise UnknownNameError("task", task, TASKS)
     values = {**PRESETS.get(model, {}).get(dataset, {})}
+    entry = model_entry(model)
     if preset == "paper":
-        values |= {**_PAPER_FORMS, **_MSDN_PAPER.get(dataset, {})}
+        if model not in PAPER_PRESETS:
+            raise SettingsError(f"the model '{model}' has no preset 'paper'; leave --preset out")
+        source = PAPER if model == "msdn" else LIKE_MSDN
+        values |= {name: (form, source) for name, form in _PAPER_FORMS.items()}
+        values |= {**PAPER_PRESETS[model].get(dataset, {})}
     elif task == "czsl":
         values |= {**CZSL_PRESETS.get(model, {}).get(dataset, {})}
-    return model_entry(model).select(values)
+    return entry.select(values)

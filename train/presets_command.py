@@ -9,7 +9,16 @@ import click
 
 from msdn.cache.errors import UnknownNameError
 from msdn.train.models.registry import MODELS, model_entry
-from msdn.train.presets import BOTH, CODE, PAPER, PRESET_NAMES, PRESETS, preset_settings, preset_values
+from msdn.train.presets import (
+    BOTH,
+    CODE,
+    PAPER,
+    PAPER_PRESETS,
+    PRESET_NAMES,
+    PRESETS,
+    preset_settings,
+    preset_values,
+)
 from msdn.train.settings import TASKS, TrainSettings
 from msdn.train.tables import plain_table, result_console, show_value
 
@@ -45,7 +54,8 @@ def presets(model: str | None, dataset: str | None, task: str, preset: str, as_j
         facts: dict[str, Any] = {"model": model, "dataset": dataset, "task": task, "preset": preset}
         content: dict[str, Any] = facts | {"settings": rows}
     else:
-        rows = [overview_row(m, d, task, preset) for m in models for d in datasets]
+        shown = [one for one in models if preset != "paper" or one in PAPER_PRESETS]
+        rows = [overview_row(m, d, task, preset) for m in shown or models for d in datasets]
         title = f"number of settings by source: preset {preset}, task {task}"
         content = {"task": task, "preset": preset, "presets": rows}
     if as_json:

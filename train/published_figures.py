@@ -8,6 +8,7 @@ PLUS = "MSDN++ (2026), its public summary"
 PLUS_FLO = "MSDN++ (2026), a second-hand note and its public summary"
 ON_TEST = "chosen on the test set"  # as the published training code does
 NOT_KNOWN = "how they were chosen is not known"
+PUBLISHED_IMAGE_SIZES = {"msdn": 448, "dazle": 224}  # that the authors' scripts read, in pixels
 
 
 @dataclass(frozen=True)

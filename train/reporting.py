@@ -13,7 +13,7 @@ _MEANINGS = {
     "S": "seen test images, all classes compete",
     "H": "harmonic mean of U and S",
     "H_no_margin": "H without any margin",
-    "H_published": "H with the margin that the model was trained with",
+    "H_published": "H with the published margin of 1",
     "H_val_margin": "H with the margin chosen on validation classes",
     "AUSUC": "area under S over U as the margin changes; needs no margin",
     "acc": "unseen test images, unseen classes compete",

@@ -1,8 +1,6 @@
 """Test figures of finished runs: those kept in their folders where they belong to the run, else measured now."""
 
-import json
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,9 @@ from msdn.train.errors import RunError, SettingsError
 from msdn.train.locate import open_run_cache
 from msdn.train.runs import Run, find_runs, open_run
 from msdn.train.settings import settings_from_json
+from msdn.train.stored import COMPARED, has_figures, read_json
 
 log = logging.getLogger(__name__)
-COMPARED = ("acc", "U", "S", "H", "AUSUC")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def collect_results(
 def kept_figures(run: Run) -> dict[str, float | None] | None:
     """The figures in a run's folder; None where there are none, or none that belong to this very run."""
     try:
-        result = json.loads(run.results.read_text(encoding="utf-8"))
+        result = read_json(run.results)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -134,7 +132,7 @@ def _open_features(home: Home, run: Run) -> FeatureCache:
 
 def _mistrust(run: Run, result: Any) -> str | None:
     """Why figures in a run's folder are not this run's own; None where they are."""
-    if not isinstance(result, dict) or not all(_is_figure(result.get(name, "")) for name in COMPARED):
+    if not isinstance(result, dict) or not has_figures(result, COMPARED):
         return "it does not hold all figures in percent"
     if result.get("fingerprint") != run.manifest["cache"]["fingerprint"]:
         return "it was measured on other features than the run was trained on"
@@ -147,9 +145,3 @@ def _mistrust(run: Run, result: Any) -> str | None:
     if result.get("margin") != own_margin(run):
         return "it was measured with another margin than the run's"
     return None
-
-
-def _is_figure(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return value is None
-    return math.isfinite(value) and 0 <= value <= 100 + 1e-9

@@ -17,7 +17,7 @@ import msdn
 from msdn.cache import FeatureCache
 from msdn.train.device import choose_device
 from msdn.train.epochs import EpochLoop, Record
-from msdn.train.errors import RunError
+from msdn.train.errors import RunError, TrainError
 from msdn.train.evaluate import check_cache
 from msdn.train.features import FeatureSource
 from msdn.train.groups.choose import choose_groups
@@ -26,12 +26,13 @@ from msdn.train.models.base import build_model, check_buildable
 from msdn.train.models.registry import model_entry
 from msdn.train.runs import VALIDATED, Run, create_run
 from msdn.train.scoring import Scorer
-from msdn.train.selection import VALIDATION, choose_on_validation
+from msdn.train.selection import VALIDATION, choose_on_validation, kept_tasks
 from msdn.train.settings import TrainSettings
 from msdn.train.stages import Stage, test_stage, validation_stage
 from msdn.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
+_MOST_THREADS = 1024
 
 
 def train_model(
@@ -69,6 +70,8 @@ def train_model(
     test_stage(cache)  # raises what would stop the training later
     if settings.select == "val":
         validation_stage(cache)
+    elif settings.select == "test":
+        _check_test_images(cache, settings)
     facts = {
         "preset": preset,
         "overrides": overrides or {},
@@ -113,9 +116,9 @@ def continue_run(
         if run.finished:
             raise RunError(f"{run.path}: finished already; see it with 'msdn evaluate --run {run.path}'")
         check_cache(run, cache)
-        _warn_of_changes(run)
         target = choose_device(device or run.manifest["device"])
-        with _own_generators(target), _status_kept(run):
+        with _same_threads(run), _own_generators(target), _status_kept(run):
+            _warn_of_changes(run)
             work = _Training(run, cache, target, features or run.manifest["features"], on_epoch)
             work.train(validate_only)
     return run
@@ -174,6 +177,16 @@ class _Training:
         return Scorer(self._cache, stage, self._device, self._features)
 
 
+def _check_test_images(cache: FeatureCache, settings: TrainSettings) -> None:
+    """Refuse to choose an epoch by a figure that no test image tells."""
+    by_h = "gzsl" in kept_tasks(settings)
+    for split in ("test_unseen", "test_seen") if by_h else ("test_unseen",):
+        if not len(cache.rows(split)):
+            raise TrainError(
+                f"{cache.path}: no image in '{split}', so no epoch can be chosen by it; use --select last"
+            )
+
+
 def groups_as_json(
     cache: FeatureCache, settings: TrainSettings, groups: AttributeGroups | None
 ) -> dict[str, Any] | None:
@@ -194,6 +207,19 @@ def _status_kept(run: Run) -> Iterator[None]:
     except Exception as error:
         run.update(status="failed", reason=str(error))
         raise
+
+
+@contextmanager
+def _same_threads(run: Run) -> Iterator[None]:
+    """Compute with as many threads as the run began with: their number changes the last digits of sums."""
+    before = torch.get_num_threads()
+    began_with = run.manifest["environment"].get("threads")
+    if isinstance(began_with, int) and 0 < began_with <= _MOST_THREADS:
+        torch.set_num_threads(began_with)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -2,34 +2,30 @@
 
 import json
 import logging
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from msdn.cache import FeatureCache
+from msdn.cache.errors import WrongUsageError
 from msdn.cache.files import replace_file
 from msdn.cache.lock import FileLock
 from msdn.train.errors import RunError
 from msdn.train.groups.groups import AttributeGroups
+from msdn.train.manifest import (
+    FINISHED,
+    MANIFEST,
+    VALIDATED,
+    VERSION,
+    check_chosen,
+    read_manifest,
+    write_manifest,
+)
 from msdn.train.models.registry import model_entry
 from msdn.train.problem import AttributeGroup
-from msdn.train.settings import SettingsError, TrainSettings, settings_from_json
+from msdn.train.settings import TrainSettings, settings_from_json
 
 log = logging.getLogger(__name__)
-_VERSION = 1
-VALIDATED = "validated"  # the status of a run that was only to choose on validation classes
-_NEEDED = (
-    "status",
-    "dataset",
-    "settings",
-    "cache",
-    "weights",
-    "masked_images",
-    "device",
-    "features",
-    "started",
-)
 
 
 class Run:
@@ -43,11 +39,13 @@ class Run:
     def __init__(self, path: Path) -> None:
         """Open a run that exists."""
         self.path = path
-        self.manifest = _read_manifest(path)
+        self.manifest = read_manifest(path)
         try:
             self.settings = settings_from_json(self.manifest["settings"])
-        except (SettingsError, TypeError) as error:
-            raise RunError(f"{path / 'manifest.json'}: {error}") from error
+            model_entry(self.settings.model)
+        except WrongUsageError as error:  # of who wrote the file, not of who reads it
+            raise RunError(f"{path / MANIFEST}: {error}; train the model again") from error
+        check_chosen(path, self.manifest, self.settings)
 
     @property
     def checkpoint(self) -> Path:
@@ -74,7 +72,7 @@ class Run:
         stored, attributes = self.manifest.get("groups"), cache.annotations.attributes.shape[1]
         if not model_entry(self.settings.model).needs_groups:
             return ()
-        return AttributeGroups.from_json(stored, attributes, self.path / "manifest.json").groups
+        return AttributeGroups.from_json(stored, attributes, self.path / MANIFEST).groups
 
     @property
     def dataset(self) -> str:
@@ -84,17 +82,17 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs were trained."""
-        return bool(self.manifest["status"] == "finished")
+        return bool(self.manifest["status"] == FINISHED)
 
     @property
     def waiting(self) -> bool:
         """Whether it was stopped in the middle: neither finished, nor left on purpose after its validation."""
-        return self.manifest["status"] not in ("finished", VALIDATED)
+        return self.manifest["status"] not in (FINISHED, VALIDATED)
 
     def update(self, **changes: Any) -> None:
         """Change the manifest, in memory and on disk."""
         self.manifest.update(changes)
-        _write_manifest(self.path, self.manifest)
+        write_manifest(self.path, self.manifest)
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write the records of all epochs so far, in place of what was there."""
@@ -117,7 +115,7 @@ def create_run(runs: Path, dataset: str, settings: TrainSettings, facts: dict[st
     name = f"{dataset}-{settings.model}-s{settings.seed}-{now:%Y%m%d-%H%M%S}"
     path = _make_folder(runs, name)
     manifest = {
-        "version": _VERSION,
+        "version": VERSION,
         "status": "running",
         "dataset": dataset,
         "model": settings.model,
@@ -126,7 +124,7 @@ def create_run(runs: Path, dataset: str, settings: TrainSettings, facts: dict[st
         "settings": settings.as_json(),
         **facts,
     }
-    _write_manifest(path, manifest)
+    write_manifest(path, manifest)
     return Run(path)
 
 
@@ -139,7 +137,7 @@ def open_run(runs: Path, given: Path) -> Run:
 def find_runs(runs: Path, *, dataset: str | None = None, model: str | None = None) -> list[Run]:
     """List the runs below a folder, oldest first, of a dataset and model where given."""
     found = []
-    for manifest in sorted(runs.glob("*/manifest.json")):
+    for manifest in sorted(runs.glob(f"*/{MANIFEST}")):
         try:
             run = Run(manifest.parent)
         except RunError as error:
@@ -166,7 +164,7 @@ def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model:
 
 def _advice(others: list[Run], finished: bool, dataset: str | None) -> str:
     if not others:
-        return f"start one with 'msdn train --dataset {dataset or 'NAME'}'"
+        return f"start one with 'msdn train --dataset {dataset or 'MANIFEST'}'"
     if finished:
         return f"finish {others[-1].path.name} with 'msdn train --resume {others[-1].path}'"
     return f"{others[-1].path.name} is finished: see it with 'msdn evaluate --run {others[-1].path}'"
@@ -187,45 +185,3 @@ def _make_folder(runs: Path, name: str) -> Path:
         raise RunError(
             f"{runs}: cannot make a run folder there ({error.strerror}); choose another --home"
         ) from error
-
-
-def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    replace_file(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: not a run folder, it has no manifest.json") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file}: cannot be read as a manifest ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("version") != _VERSION:
-        version = manifest.get("version") if isinstance(manifest, dict) else None
-        raise RunError(f"{file}: manifest version {version}, expected {_VERSION}; train the model again")
-    _check_manifest(file, manifest)
-    return manifest
-
-
-def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
-    missing = [key for key in _NEEDED if key not in manifest]
-    if missing:
-        raise RunError(f"{file}: damaged, '{missing[0]}' is missing; train the model again")
-    checks: dict[str, Callable[[Any], bool]] = {
-        "settings": lambda v: isinstance(v, dict),
-        "cache": lambda v: (
-            isinstance(v, dict) and all(isinstance(v.get(k), str) for k in ("path", "fingerprint"))
-        ),
-        "started": lambda v: isinstance(v, str) and _is_time(v),
-    }
-    for key, good in checks.items():
-        if not good(manifest[key]):
-            raise RunError(f"{file}: damaged, '{key}' is {manifest[key]!r}; train the model again")
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False

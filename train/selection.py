@@ -45,12 +45,14 @@ def describe_selection(settings: TrainSettings, chosen: dict[str, Any] | None) -
     """One sentence for every output: what was chosen, and on which classes."""
     by = _FIGURE[settings.task]
     if settings.select == "last":
-        return "last (the preset's number of epochs, nothing chosen on test images)"
+        return "last (a fixed number of epochs, nothing chosen on test images)"
     if settings.select == "val":
-        what = "epochs and margin"
-        if chosen:
-            what = f"{chosen['epochs']} of {settings.epochs} epochs and margin {chosen['margin']:.3g}"
-        return f"val ({what} chosen by {by} on validation classes, trained again on all training classes)"
+        epochs = f"{chosen['epochs']} of {settings.epochs} epochs" if chosen else "epochs"
+        margin = f"margin {chosen['margin']:.3g}" if chosen else "margin"
+        return (
+            f"val ({epochs} chosen by {by} and {margin} by H on validation classes, trained again on all training "
+            "classes)"
+        )
     if settings.paper_style:
         return "test, paper style (BEST H AND BEST acc OF ALL EPOCHS ON THE TEST CLASSES, from two epochs)"
     return f"test (EPOCH CHOSEN BY {by} ON THE TEST CLASSES)"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -136,10 +136,47 @@ class TrainSettings:
             raise SettingsError(
                 "--paper-style goes with --select test: only there an epoch is chosen by test figures"
             )
+        if "both" not in (self.branches, self.causal_branches) and self.branches != self.causal_branches:
+            raise SettingsError(
+                f"--causal-branches is {self.causal_branches}, but --branches {self.branches} trains only the other "
+                "branch; give both options the same branch"
+            )
+        if not any(self.alpha):
+            raise SettingsError(
+                "--alpha is 0 0, with which no branch would predict; give one of them a weight"
+            )
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+
+def check_effect(settings: TrainSettings, given: Iterable[str]) -> None:
+    """Refuse settings typed by a user that change nothing, for what the others are."""
+    for idle, names, reason in _IDLE:
+        for name in names:
+            if name in given and idle(settings):
+                raise SettingsError(f"{option_name(name)} changes nothing: {reason}; leave it out")
+
+
+_IDLE: tuple[tuple[Callable[[TrainSettings], bool], tuple[str, ...], str], ...] = (
+    (
+        lambda settings: settings.branches != "both",
+        ("alpha", "lambda_distill", "distillation", "distill_parts"),
+        "--branches trains one branch alone",
+    ),
+    (lambda settings: settings.branches == "av", ("va_form",), "--branches av trains no V→A branch"),
+    (
+        lambda settings: settings.lambda_distill == 0,
+        ("distillation", "distill_parts"),
+        "--lambda-distill is 0",
+    ),
+    (
+        lambda settings: settings.lambda_causal == 0,
+        ("counterfactual", "causal_branches"),
+        "--lambda-causal is 0",
+    ),
+)
 
 
 def settings_from_json(stored: Mapping[str, Any]) -> TrainSettings:

@@ -15,7 +15,7 @@ from msdn.cache.options import home_option
 from msdn.train.errors import RunError
 from msdn.train.reporting import epoch_line, provenance_notes
 from msdn.train.selection import describe_selection
-from msdn.train.settings import option_name
+from msdn.train.settings import check_effect, option_name
 from msdn.train.settings_options import (
     cache_option,
     choose_settings,
@@ -99,6 +99,7 @@ def train(
     from msdn.train.locate import open_dataset_cache
 
     chosen = choose_settings(dataset, preset, overrides)
+    check_effect(chosen, overrides)
     facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
     with open_dataset_cache(home, dataset, cache) as opened:
         _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))

@@ -89,5 +89,5 @@ class Trainer:
             torch.set_rng_state(state["torch_rng"])
             if self._device.type == "cuda" and state["cuda_rng"] is not None:
                 torch.cuda.set_rng_state(state["cuda_rng"], self._device)
-        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        except (LookupError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError) as error:
             raise RunError("the checkpoint does not fit the run's model; train it again") from error

@@ -15,10 +15,11 @@ def cluster_groups(annotations: Annotations) -> AttributeGroups:
     vectors = annotations.attribute_vectors
     if vectors is not None:
         return _cluster("clustering of the attribute vectors", np.asarray(vectors, np.float64))
-    columns = annotations.attributes.T  # [K, C]
+    # Of the seen classes alone, so that no choice made with these groups knows anything of the unseen ones.
+    columns = annotations.attributes[annotations.seen_classes].T  # [K, S]
     # Centred, so that the distance of two directions tells how the attributes correlate over the classes.
     columns = columns - columns.mean(axis=1, keepdims=True)
-    return _cluster("clustering of the attributes' values over the classes", columns)
+    return _cluster("clustering of the attributes' values over the seen classes", columns)
 
 
 def _cluster(source: str, points: np.ndarray) -> AttributeGroups:

@@ -62,7 +62,7 @@ def choose_name(name: str | None, default: str) -> str:
     """The name of a study's files; one that a path is hidden in is refused."""
     if name is None:
         return default
-    if not name or Path(name).name != name:
+    if not name.strip(".") or Path(name).name != name:
         raise WrongUsageError(
             f"--name is '{name}', expected a file's name without a folder, such as first-try"
         )
