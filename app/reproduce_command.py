@@ -111,10 +111,11 @@ def reproduce(
 def _show(facts: Any, done: list[Any], as_json: bool) -> None:
     from msdn.app.reproduce_view import reproduction_notes, reproduction_table
     from msdn.train.studies.files import study_json
-    from msdn.train.studies.view import print_study, study_notes
+    from msdn.train.studies.view import study_notes
+    from msdn.train.tables import print_table
 
     if as_json:
         click.echo(json.dumps(study_json(facts, done, {})))
         return
     notes = [*study_notes(facts, done), *reproduction_notes(facts, done)]
-    print_study(reproduction_table(facts, done), notes)
+    print_table(reproduction_table(facts, done), notes)

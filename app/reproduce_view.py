@@ -32,7 +32,7 @@ def reproduction_table(facts: Facts, rows: Sequence[RowResult]) -> Table:
             continue
         model, published = done.row.facts[MODEL], done.row.published
         ours = model_figures(model, rows)
-        cells.append([model, *(str(ours[name]) for name in COMPARED), str(len(facts.seeds))])
+        cells.append([model, *(str(ours[name]) for name in COMPARED), done.seeds])
         if published:
             paper = [percent(getattr(published, name, None)) for name in COMPARED]
             cells.append([f"{model}, the paper", *paper, ""])

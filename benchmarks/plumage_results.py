@@ -29,6 +29,7 @@ from msdn.train.studies.family import MODEL, family_rows
 from msdn.train.studies.measure import keep_study, measure_study
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
 from msdn.train.studies.study import Study
+from msdn.train.studies.view import study_notes
 from msdn.train.summary import parse_seeds
 
 DATASET = "plumage"
@@ -53,6 +54,8 @@ def main() -> None:
             study = Study(f"{DATASET}-{name}", rows, seeds)
             facts, done = measure_study(cache, study, home, workers=options.jobs, device=options.device)
             keep_study(home, facts, done, {})
+            if any(one.failed for one in done):
+                raise SystemExit("\n".join(study_notes(facts, done)))
             return facts, done
 
         facts, models = measure("models", family_rows(DATASET, overrides=overrides))

@@ -10,6 +10,7 @@ import pytest
 from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
 
 from msdn.cache import FeatureCache, Home
+from msdn.train.errors import TrainError
 from msdn.train.evaluate import evaluate_run
 from msdn.train.jobs import run_jobs
 from msdn.train.presets import preset_settings
@@ -26,6 +27,7 @@ from msdn.train.studies.rows import Facts, RowResult
 from msdn.train.studies.study import Study, run_study, split_waves
 from msdn.train.studies.view import study_notes, study_table
 from msdn.train.tables import result_console
+from msdn.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -176,6 +178,30 @@ def test_table_claims_and_files(home: Home) -> None:
     assert len(stored["claims"]) == 2 * len(CLAIMS)
     assert all(claim.text in shown.stdout for claim in CLAIMS)
     assert "paper acc" not in shown.stdout
+
+
+def test_what_was_changed_is_told(home: Home) -> None:
+    shown = run_msdn(home, *ABLATE, "--preset", "paper", "--lambda-distill", "0.5")
+    assert "\npreset: paper/gzsl; changed: epochs 2, batch_size 8, lambda_distill 0.5\n" in shown.stdout
+    lines = {line["key"]: line for line in read_csv(home.studies / "ablate-toy-paper-means.csv")}
+    assert lines["baseline"]["overrides"] == "epochs 2, batch_size 8"
+    assert lines["va"]["overrides"] == "epochs 2, batch_size 8, lambda_distill 0.5, branches va"
+    assert {line["preset"] for line in lines.values()} == {"paper/gzsl"}
+
+
+def test_a_claim_cannot_be_told_by_a_row_that_failed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_epoch = Trainer.train_epoch
+
+    def fail(trainer: Trainer) -> dict[str, float]:
+        if type(trainer.model).__name__ == "Baseline":
+            raise TrainError("too bad")
+        return train_epoch(trainer)
+
+    monkeypatch.setattr(Trainer, "train_epoch", fail)
+    shown = run_msdn(home, *ABLATE)
+    assert shown.exit_code == 0, shown.output
+    assert "MSDN beats the baseline: acc: cannot be told; H: cannot be told" in shown.stdout
+    assert "failed: baseline, seed 0: epoch 1: too bad" in shown.stdout
 
 
 def test_the_papers_figures_stand_beside() -> None:

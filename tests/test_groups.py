@@ -350,3 +350,10 @@ def test_what_the_command_cannot_do_is_one_sentence(home: Path, args: list[str],
     done = run(*args, "--home", home)
     assert done.exit_code == 1
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_long_name_is_not_wrapped_in_a_pipe(make_cache: Callable[..., Path]) -> None:
+    long = [f"wing color: {'deep ' * 4}{color}" for color in ("red", "blue", "green")]
+    home = make_cache(annotations=annotated((*long, "tail: short", "tail: long"))).parent.parent
+    shown = run("toy", "--home", home).stdout
+    assert any(all(name in line for name in long) for line in shown.splitlines())

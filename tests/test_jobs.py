@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_runs import write_split_cache
+from toy_runs import assert_same_bits, final_state, write_split_cache
 
 from msdn.cache import FeatureCache
 from msdn.train import jobs as jobs_file
 from msdn.train.errors import TrainError
 from msdn.train.jobs import choose_devices, choose_workers, run_jobs
-from msdn.train.runs import find_runs
+from msdn.train.runs import Run, find_runs
 from msdn.train.series import Job
 from msdn.train.settings import TrainSettings
 
@@ -43,21 +43,33 @@ def test_results_come_in_the_order_of_the_jobs(cache: FeatureCache, tmp_path: Pa
     assert [seen[position] for position in range(3)] == results
 
 
-def test_two_processes_give_the_same_figures(cache: FeatureCache, tmp_path: Path) -> None:
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As many threads as a machine with two cores has."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_a_seed_has_the_same_weights_however_many_run_at_once(
+    cache: FeatureCache, tmp_path: Path, two_threads: None
+) -> None:
     seen = []
-    alone = run_jobs(cache, JOBS, tmp_path / "alone", device="cpu")
+    jobs = [*JOBS, Job(dataclasses.replace(SETTINGS, learning_rate=1e30, seed=7), label="too fast")]
+    single = run_jobs(cache, jobs[:1], tmp_path / "single", workers=2, device="cpu")
+    alone = run_jobs(cache, jobs, tmp_path / "alone", device="cpu")
+    assert torch.get_num_threads() == 2
     both = run_jobs(
-        cache,
-        JOBS,
-        tmp_path / "both",
-        workers=2,
-        device="cpu",
-        on_result=lambda position, _: seen.append(position),
+        cache, jobs, tmp_path / "both", workers=2, device="cpu", on_result=lambda *done: seen.append(done)
     )
-    assert sorted(seen) == [0, 1, 2]
-    for ours, theirs in zip(both, alone, strict=True):
+    assert sorted(seen, key=lambda done: done[0]) == list(enumerate(both))
+    for ours, theirs in [*zip(both[:3], alone[:3], strict=True), (single[0], alone[0])]:
         assert {name: ours[name] for name in FIGURES} == {name: theirs[name] for name in FIGURES}
-    assert len(find_runs(tmp_path / "both")) == 3
+        runs = [Run(Path(result["run"])) for result in (ours, theirs)]
+        assert_same_bits(*(final_state(run) for run in runs))
+        assert [run.manifest["environment"]["threads"] for run in runs] == [1, 1]
+    assert "no longer finite" in both[3]["failed"] and both[3]["failed"] == alone[3]["failed"]
+    assert both[3]["seed"] == 7 and len(find_runs(tmp_path / "both")) == 4
 
 
 def test_a_process_that_ends_at_once_is_told(

@@ -177,3 +177,17 @@ def test_missing_weights_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write_toy_dataset(tmp_path / "home/data")
     result = run_msdn(Home(tmp_path / "home"), "reproduce", "toy", "--weights", str(tmp_path / "none.pth"))
     assert result.exit_code == 1 and "none.pth" in result.stderr
+
+
+def test_groups_and_failures_are_shown(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ("--cache", str(home.features / "toy-224-random.h5"))
+    monkeypatch.setitem(presets.PRESETS, "dedn", {"toy": presets.PRESETS["msdn"]["toy"]})
+    fast = {**presets.PRESETS["msdn"]["toy"], "learning_rate": (1e30, "a test")}
+    monkeypatch.setitem(presets.PRESETS, "msdn", {"toy": fast})
+    shown = run_msdn(home, *REPRODUCE, *cache, "--models", "dedn,msdn")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stderr.count("attribute groups: ") == 1
+    table = cells_of(shown.stdout)
+    assert table["msdn"] == ["–"] * 5 + ["0 of 2"] and table["dedn"][5] == "2"
+    assert "failed: msdn, seed 1: epoch 1: " in shown.stdout
+    assert "\npreset: released/gzsl, released/czsl; nothing changed\n" in shown.stdout

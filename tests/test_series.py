@@ -1,6 +1,9 @@
 """Jobs of a series: found where they were done, continued where they stopped, told apart where they differ."""
 
 import dataclasses
+import json
+import logging
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,16 @@ from toy_runs import write_split_cache
 from toy_studies import Epochs
 
 from msdn.cache import FeatureCache
+from msdn.train import series as series_file
+from msdn.train.errors import RunError, TrainError
 from msdn.train.evaluate import evaluate_run
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.problem import AttributeGroup
 from msdn.train.runner import train_model
 from msdn.train.runs import VALIDATED, find_runs
-from msdn.train.series import Job, do_job, find_run, job_result, what_trains
+from msdn.train.series import Job, do_job, find_run, job_result, measure_job, what_trains
 from msdn.train.settings import TrainSettings
+from msdn.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -126,3 +132,151 @@ def test_the_result_stays_with_the_run(cache: FeatureCache, tmp_path: Path) -> N
     job_result(cache, Job(dataclasses.replace(LAST, alpha=(0.0, 1.0))), run)
     assert run.results.read_text() == kept
     assert f'"run": "{run.path}"' in kept
+
+
+# --- Trainings that fail
+
+TOO_FAST = dataclasses.replace(LAST, learning_rate=1e30)
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_a_training_that_fails_is_a_result(
+    cache: FeatureCache, tmp_path: Path, epochs: Epochs, validate_only: bool
+) -> None:
+    settings = dataclasses.replace(TOO_FAST, select="val") if validate_only else TOO_FAST
+    job, begun = Job(settings, validate_only=validate_only), []
+    results = [measure_job(cache, job, tmp_path, on_start=begun.append) for _ in range(2)]
+    (run,) = find_runs(tmp_path)
+    assert results[0]["failed"].startswith("epoch 1: the ") and "no longer finite" in results[0]["failed"]
+    assert results[0] == results[1] == {"run": str(run.path), "seed": 0, "failed": run.manifest["reason"]}
+    assert epochs.count == len(begun) == 1 and run.manifest["status"] == "failed"
+
+
+def test_what_was_trained_besides_a_failure_counts(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", lambda _: fail(TrainError("too bad")))
+        assert measure_job(cache, Job(LAST), tmp_path)["failed"] == "epoch 1: too bad"
+    other = train_model(cache, LAST, tmp_path)
+    assert measure_job(cache, Job(LAST), tmp_path)["run"] == str(other.path)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), RunError("damaged"), TrainError("too fast")])
+def test_a_failure_outside_of_a_series_is_tried_again(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", lambda _: fail(error))
+        with pytest.raises(type(error)):
+            train_model(cache, LAST, tmp_path)
+    result = measure_job(cache, Job(LAST), tmp_path)
+    (run,) = find_runs(tmp_path)
+    assert result["run"] == str(run.path) and run.finished and "failed" not in result
+
+
+def test_a_full_disk_stops_a_series_and_is_tried_again(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", lambda _: fail(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            measure_job(cache, Job(LAST), tmp_path)
+    assert "failed" not in measure_job(cache, Job(LAST), tmp_path)
+
+
+def test_what_never_begins_is_an_error_with_its_name(cache: FeatureCache, tmp_path: Path) -> None:
+    job = Job(dataclasses.replace(LAST, seed=3), label="lambda_cal 0.1")
+    with pytest.raises(TrainError, match=r"^lambda_cal 0\.1, seed 3: no device 'cuda:77' here") as caught:
+        measure_job(cache, job, tmp_path, device="cuda:77")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # as it comes from a process
+
+
+def test_a_choice_that_was_made_outlives_a_failure(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(VAL, validate_only=True)
+    chosen = measure_job(cache, job, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", lambda _: fail(TrainError("too fast")))
+        assert "too fast" in measure_job(cache, Job(VAL), tmp_path)["failed"]
+    assert measure_job(cache, job, tmp_path) == chosen
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_another_device_is_announced(
+    cache: FeatureCache, tmp_path: Path, epochs: Epochs, caplog: pytest.LogCaptureFixture
+) -> None:
+    epochs.stop_before = 2
+    with pytest.raises(KeyboardInterrupt):
+        do_job(cache, Job(LAST), tmp_path, device="cpu")
+    epochs.stop_before = None
+    (run,) = find_runs(tmp_path)
+    run.update(device="cuda:1")
+    with caplog.at_level(logging.WARNING):
+        do_job(cache, Job(LAST), tmp_path, device="cpu")
+    expected = f"{run.path}: trained on cuda:1 so far: on cpu the weights will differ slightly"
+    assert expected in caplog.messages
+
+
+def test_the_same_device_is_not_announced(
+    cache: FeatureCache, tmp_path: Path, epochs: Epochs, caplog: pytest.LogCaptureFixture
+) -> None:
+    epochs.stop_before = 2
+    with pytest.raises(KeyboardInterrupt):
+        do_job(cache, Job(LAST), tmp_path, device="cpu")
+    epochs.stop_before = None
+    with caplog.at_level(logging.WARNING):
+        assert do_job(cache, Job(LAST), tmp_path, device="cpu").finished
+    assert not caplog.messages
+
+
+# --- Results that are kept
+
+
+@pytest.mark.parametrize("settings", [LAST, VAL])
+def test_a_result_that_is_kept_is_not_measured_again(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: TrainSettings
+) -> None:
+    measured = measure_job(cache, Job(settings), tmp_path)
+    monkeypatch.setattr(series_file, "evaluate_run", lambda *_, **__: pytest.fail("measured again"))
+    kept = measure_job(cache, Job(settings), tmp_path)
+    assert kept == json.loads(json.dumps(measured))  # whatever the order
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fingerprint": "f" * 32},
+        {"H": 101},
+        {"parameters": -1},
+        {"training_seconds": None},
+        {"H_no_margin": "x"},
+    ],
+)
+def test_a_result_that_is_not_whole_is_measured_again(
+    cache: FeatureCache, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    measured = measure_job(cache, Job(LAST), tmp_path)
+    (run,) = find_runs(tmp_path)
+    run.results.write_text(json.dumps({**measured, **change}))
+    assert measure_job(cache, Job(LAST), tmp_path) == measured
+    assert json.loads(run.results.read_text()) == json.loads(json.dumps(measured))
+
+
+def test_facts_are_those_of_the_run_and_not_of_a_file(cache: FeatureCache, tmp_path: Path) -> None:
+    measured = measure_job(cache, Job(LAST), tmp_path)
+    (run,) = find_runs(tmp_path)
+    lies = {"selection": "by dice", "run": "elsewhere", "seed": 9, "watch_test": True, "weights": "imagenet"}
+    run.results.write_text(json.dumps({**measured, **lies}))
+    assert {name: measure_job(cache, Job(LAST), tmp_path)[name] for name in lies} == {
+        name: measured[name] for name in lies
+    }
+
+
+def test_a_result_says_that_test_figures_were_watched(cache: FeatureCache, tmp_path: Path) -> None:
+    train_model(cache, LAST, tmp_path, watch_test=True)
+    assert measure_job(cache, Job(LAST), tmp_path)["watch_test"] is True

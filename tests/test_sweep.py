@@ -14,9 +14,17 @@ from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
+from msdn.train.runner import train_model
 from msdn.train.runs import VALIDATED, find_runs
 from msdn.train.settings import TrainSettings
-from msdn.train.studies.sweep import DEFAULT_VALUES, parse_values, sweep_rows, swept_setting, train_command
+from msdn.train.studies.sweep import (
+    DEFAULT_VALUES,
+    parse_values,
+    settings_at_edge,
+    sweep_rows,
+    swept_setting,
+    train_command,
+)
 from msdn.train.summary import spread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -232,3 +240,113 @@ def test_an_interrupted_sweep_goes_on(home: Home, monkeypatch: pytest.MonkeyPatc
     assert epochs.count == 2 * 2 * 2
     again = run_msdn(home, *LAMBDA)
     assert again.exit_code == 0 and epochs.count == 2 * 2 * 2
+
+
+FAST = (*SWEEP, "--over", "lr", "--values")
+
+
+def test_a_value_that_fails_leaves_the_others(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = Epochs(monkeypatch)
+    shown = run_msdn(home, *FAST, "1e-4,1e30")
+    assert shown.exit_code == 0, shown.output
+    good, bad = ([cell.strip() for cell in line.split("│")[2:-1]] for line in rows_of(shown.stdout)[1:])
+    assert bad == ["–"] * 5 + ["0 of 2"] and good[5] == "2" and "–" not in good
+    notes = [line for line in shown.stdout.splitlines() if line.startswith("failed: ")]
+    assert [note.split(": epoch 1: ")[0] for note in notes] == [
+        f"failed: learning_rate 1e+30, seed {seed}" for seed in (0, 1)
+    ]
+    assert "what failed is not trained again; to try it once more, delete its folder" in shown.stdout
+    assert "learning_rate 1e+30, seed 1  failed: epoch 1" in shown.stderr
+    seeds, means = (
+        read_csv(home.studies / f"sweep-toy-msdn-learning_rate-last{end}.csv") for end in ("", "-means")
+    )
+    assert [(line["H"] == "", bool(line["failed"])) for line in seeds] == [(False, False)] * 2 + [
+        (True, True)
+    ] * 2
+    assert [(line["H"] == "", line["seeds"], line["failed"]) for line in means] == [
+        *((False, "2", "0"), (True, "2", "2"))
+    ]
+    trained = epochs.count
+    again = run_msdn(home, *FAST, "1e-4,1e30")
+    assert again.stdout == shown.stdout and epochs.count == trained
+    assert len(find_runs(home.studies / "runs")) == 4
+
+
+def test_a_sweep_that_fails_everywhere_ends_with_the_reason(home: Home) -> None:
+    shown = run_msdn(home, *FAST, "1e29,1e30")
+    assert shown.exit_code == 1 and shown.stdout == "" and not list(home.studies.glob("*.csv"))
+    assert "no training succeeded; learning_rate 1e+29, seed 0: epoch 1: the " in shown.stderr
+
+
+def test_a_failed_value_is_not_the_best(home: Home) -> None:
+    shown = json.loads(run_msdn(home, *FAST, "1e-4,1e30", "--select", "val", "--json").stdout)
+    assert shown["best"]["learning_rate"] == 1e-4 and shown["best"]["at_edge"] == ["learning_rate"]
+    assert shown["rows"][1]["summary"]["H"]["mean"] is None
+
+
+def rows_of(shown: str) -> list[str]:
+    """The lines of a printed table below its heading."""
+    return [line for line in shown.splitlines() if line.startswith("│")]
+
+
+@pytest.mark.parametrize(
+    ("over", "best", "at_edge"),
+    [
+        ({"lambda_cal": (0.1, 0.2, 0.3)}, 1, []),
+        ({"lambda_cal": (0.1, 0.2, 0.3)}, 2, ["lambda_cal"]),
+        ({"lambda_cal": (0.0, 0.2)}, 0, []),  # there is nothing below zero
+        ({"lambda_cal": (0.0, 0.2)}, 1, ["lambda_cal"]),
+        ({"region_mix": (0.5, 1.0)}, 1, []),
+        ({"alpha": ((0.0, 1.0), (0.4, 0.6), (1.0, 0.0))}, 0, []),
+        ({"alpha": ((0.0, 1.0), (0.4, 0.6), (1.0, 0.0))}, 2, []),
+        ({"alpha": ((0.3, 0.7), (0.4, 0.6))}, 1, ["alpha"]),
+        ({"epochs": (1, 2), "lambda_cal": (0.1, 0.2, 0.3)}, 4, ["epochs"]),
+    ],
+)
+def test_the_best_value_may_lie_at_the_edge(over: dict[str, Any], best: int, at_edge: list[str]) -> None:
+    rows = sweep_rows(TrainSettings(), over, {}, "released/gzsl")
+    assert settings_at_edge(rows[best], over) == at_edge
+
+
+def test_the_edge_is_told_with_the_best_value(home: Home) -> None:
+    shown = run_msdn(home, *LAMBDA, "--select", "val").stdout
+    assert "the best lambda_cal lies at the edge of the values given: try some beyond it" in shown
+
+
+def test_files_are_named_by_task_and_preset_and_say_what_was_changed(home: Home) -> None:
+    run_msdn(home, *LAMBDA)
+    shown = run_msdn(home, *LAMBDA, "--task", "czsl", "--preset", "paper", "--lr", "0.003")
+    names = {path.name for path in home.studies.glob("*.csv")}
+    assert {"sweep-toy-msdn-lambda_cal-last.csv", "sweep-toy-msdn-lambda_cal-last-czsl-paper.csv"} < names
+    assert "\npreset: paper/czsl; changed: epochs 2, batch_size 8, learning_rate 0.003\n" in shown.stdout
+    for end in ("", "-means"):
+        lines = read_csv(home.studies / f"sweep-toy-msdn-lambda_cal-last-czsl-paper{end}.csv")
+        assert {line["preset"] for line in lines} == {"paper/czsl"}
+        assert {line["overrides"] for line in lines} == {
+            f"epochs 2, batch_size 8, task czsl, learning_rate 0.003, lambda_cal {value}"
+            for value in (0.1, 0.5)
+        }
+
+
+def test_groups_are_shown(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(
+        "attribute,group\n" + "".join(f"{n},{'wing' if n < 4 else 'head'}\n" for n in range(1, 8))
+    )
+    dedn = (*SWEEP, "--seeds", "0", "--model", "dedn", "--over", "region_mix", "--values", "0.2,0.4")
+    assert (
+        "attribute groups: file mine.csv (wing 3, head 4)\n"
+        in run_msdn(home, *dedn, "--groups", str(file)).stderr
+    )
+    assert run_msdn(home, *dedn).stderr.count("attribute groups: ") == 1
+    assert "attribute groups" not in run_msdn(home, *LAMBDA).stderr
+
+
+def test_a_run_whose_test_figures_were_watched_is_named(home: Home) -> None:
+    watched = TrainSettings(epochs=2, batch_size=8, lambda_cal=0.5, seed=1)
+    with FeatureCache(home.features / "toy-224-random.h5") as cache:
+        train_model(cache, watched, home.studies / "runs", watch_test=True)
+    shown = run_msdn(home, *LAMBDA)
+    assert "\ntest figures were shown while training (--watch-test): lambda_cal 0.5, seed 1\n" in shown.stdout
+    lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last.csv")
+    assert [line["watch_test"] for line in lines] == ["False", "False", "False", "True"]

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from toy_runs import assert_same_run, write_split_cache
 
 from msdn.cli import main
 from msdn.train import epochs
+from msdn.train.errors import TrainError
 from msdn.train.runs import Run, find_runs
 from msdn.train.trainer import Trainer
 
@@ -87,7 +90,7 @@ def test_the_table_shows_each_seed_then_mean_and_deviation(msdn: Msdn, home: Pat
     assert any(std > 1 for _, std in spreads)
     assert table_cells(shown.stdout, "mean ± std") == [f"{mean:.1f} ± {std:.1f}" for mean, std in spreads]
     assert "baseline on toy, 3 seeds" in shown.stdout
-    assert "selection: last (the preset's number of epochs, nothing chosen on test images)\n" in shown.stdout
+    assert "selection: last (a fixed number of epochs, nothing chosen on test images)\n" in shown.stdout
     assert "backbone: random weights" in shown.stdout
     assert shown.stderr.count("epoch 3/3") == 3 and "done 3 of 3: seed 2  acc " in shown.stderr
 
@@ -129,6 +132,14 @@ def test_repeated_it_trains_nothing_again(msdn: Msdn, home: Path, trained: list[
     assert len(trained) == 9 and "2 seeds" in more.stdout
     msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--epochs", "2")
     assert len(trained) == 13
+
+
+def test_settings_that_only_predict_make_runs_of_their_own(msdn: Msdn, home: Path) -> None:
+    """What the table shows can be seen again by `evaluate` and `compare`."""
+    options = ("train", *SHORT, "--model", "msdn", "--seeds", "0")
+    for alpha in (("1", "0"), ("0", "1"), ("1", "0")):
+        assert msdn(*options, "--alpha", *alpha).exit_code == 0
+    assert [run.settings.alpha for run in find_runs(home / "runs")] == [(1.0, 0.0), (0.0, 1.0)]
 
 
 def test_runs_trained_alone_count(msdn: Msdn, home: Path, trained: list[int]) -> None:
@@ -235,6 +246,69 @@ def test_wrong_usage_is_said_in_a_sentence(
 def test_seeds_need_a_dataset(msdn: Msdn) -> None:
     result = msdn("train", "--seeds", "0-1")
     assert result.exit_code == 2 and "Missing option '--dataset'" in result.stderr
+
+
+def fail_with_seed_1(patch: pytest.MonkeyPatch) -> None:
+    """The training with seed 1 fails in its second epoch."""
+    set_generator, train_epoch, epochs_of = torch.manual_seed, Trainer.train_epoch, []
+
+    def seeded(seed: int) -> Any:
+        epochs_of[:] = [seed, 0]
+        return set_generator(seed)
+
+    def fail(self: Trainer) -> dict[str, float]:
+        epochs_of[1] += 1
+        if epochs_of == [1, 2]:
+            raise TrainError("the loss is no longer finite")
+        return train_epoch(self)
+
+    patch.setattr(torch, "manual_seed", seeded)
+    patch.setattr(Trainer, "train_epoch", fail)
+
+
+def test_a_seed_that_fails_leaves_the_others(
+    msdn: Msdn, home: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with_seed_1(monkeypatch)
+    command = ("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
+    shown = msdn(*command)
+    assert shown.exit_code == 0, shown.output
+    assert table_cells(shown.stdout, "1 ") == table_cells(shown.stdout, "mean ± std") == ["–"] * 6
+    assert "–" not in table_cells(shown.stdout, "2 ")
+    (failed,) = (run for run in find_runs(home / "runs") if run.settings.seed == 1)
+    reason = "epoch 2: the loss is no longer finite"
+    assert f"failed: seed 1: {reason} ({failed.path})\nwhat failed is not trained again" in shown.stdout
+    assert f"done 2 of 3: seed 1  failed: {reason}\n" in shown.stderr
+    trained.clear()
+    assert msdn(*command).stdout == shown.stdout and not trained
+    content = json.loads(msdn(*command, "--json").stdout)
+    assert [one["failed"] for one in content["seeds"]] == [None, reason, None]
+    assert [one["H"] is None for one in content["seeds"]] == [False, True, False]
+    assert content["summary"]["H"] == {"mean": None, "std": None, "seeds": 3}
+
+
+def test_a_series_of_failures_alone_fails(
+    msdn: Msdn, home: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_with_seed_1(patch)
+        shown = msdn("train", *SHORT, "--seeds", "1", "--jobs", "1")
+    (run,) = find_runs(home / "runs")
+    assert shown.exit_code == 1 and shown.stdout == ""
+    expected = "no training succeeded; seed 1: epoch 2: the loss is no longer finite. It is not trained again"
+    assert expected in shown.stderr and f"delete {run.path}" in shown.stderr
+    trained.clear()
+    assert msdn("train", *SHORT, "--seeds", "1", "--jobs", "1").exit_code == 1 and not trained
+    shutil.rmtree(run.path)
+    assert msdn("train", *SHORT, "--seeds", "1", "--jobs", "1").exit_code == 0 and len(trained) == 3
+
+
+def test_a_run_whose_test_figures_were_watched_is_named(msdn: Msdn) -> None:
+    assert msdn("train", *SHORT, "--seed", "1", "--watch-test").exit_code == 0
+    shown = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
+    assert "\ntest figures were shown while training (--watch-test): seed 1\n" in shown.stdout
+    content = json.loads(msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--json").stdout)
+    assert [one["watch_test"] for one in content["seeds"]] == [False, True]
 
 
 # --- DEDN's groups

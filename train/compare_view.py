@@ -10,12 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from msdn.train.compare import Board, Line, differences
-from msdn.train.published_figures import Published, published_figures
-from msdn.train.reporting import percent, provenance_notes
+from msdn.train.published_figures import PAPER_FIGURES, Published, published_figures
+from msdn.train.reporting import WATCHED, percent, provenance_notes
 from msdn.train.run_results import COMPARED, LeftOut
 from msdn.train.tables import show_value
 
-PAPER_FIGURES = ("acc", "U", "S", "H")
 _NAMED = 3  # folders that a note names before it counts the rest
 
 
@@ -55,7 +54,7 @@ def notes(board: Board) -> list[str]:
     """Where the papers' figures are from, and what to know of the runs."""
     lines = [f"paper: {model} from {one.source}" for model, one in _papers(board).items()]
     if board.watched:
-        lines.append(f"test figures were shown while training (--watch-test): {_few(board.watched)}")
+        lines.append(f"{WATCHED}: {_few(board.watched)}")
     if board.repeated:
         lines.append(f"left out, a later run has the same seed and settings: {_few(board.repeated)}")
     return lines + provenance_notes(board.weights, board.masked_images)

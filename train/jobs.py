@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from msdn.cache import FeatureCache
 from msdn.train.errors import TrainError
 from msdn.train.runs import Run
-from msdn.train.series import Job, do_job, job_result
+from msdn.train.series import Job, measure_job
 
 Done = tuple[int, dict[str, Any]]  # a job's position, and its result
 
@@ -33,11 +34,13 @@ def run_jobs(
 ) -> list[dict[str, Any]]:
     """Do all jobs and return their results in the order of the jobs.
 
+    On a CPU every training takes one thread, however many there are at once, so that a seed's weights are the same.
+
     Args:
         cache: the features.
         jobs: what to train; one that was done before is not trained again.
         runs: the folder of their runs.
-        workers: trainings at once. The cores are shared out among them, and so are the GPUs.
+        workers: trainings at once; GPUs are dealt out among them.
         device: "auto", "cpu", "cuda", …; one name for all, or several with commas, taken in turn.
         on_start: called with each run that begins here; not with several workers.
         on_epoch: called with each epoch's record; not with several workers.
@@ -80,8 +83,9 @@ def _one_by_one(
     on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> Iterator[Done]:
     for position, job in enumerate(jobs):
-        run = do_job(cache, job, runs, device=device, on_start=on_start, on_epoch=on_epoch)
-        yield position, job_result(cache, job, run, device)
+        with _one_thread_on_a_cpu(device):
+            result = measure_job(cache, job, runs, device=device, on_start=on_start, on_epoch=on_epoch)
+        yield position, result
 
 
 def _at_once(
@@ -123,6 +127,18 @@ def _end_with_parent() -> None:
 
 
 def _work(path: Path, job: Job, runs: Path, device: str) -> dict[str, Any]:
-    with FeatureCache(path) as cache:
-        run = do_job(cache, job, runs, device=device, features="auto" if device.startswith("cuda") else "map")
-        return job_result(cache, job, run, device)
+    features = "auto" if device.startswith("cuda") else "map"
+    with FeatureCache(path) as cache, _one_thread_on_a_cpu(device):
+        return measure_job(cache, job, runs, device=device, features=features)
+
+
+@contextmanager
+def _one_thread_on_a_cpu(device: str) -> Iterator[None]:
+    """Sums over several threads are rounded otherwise: with one, weights do not depend on the number of cores."""
+    threads = torch.get_num_threads()
+    if not device.startswith(("cuda", "mps")):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ PLUS_FLO = "MSDN++ (2026), a second-hand note and its public summary"
 ON_TEST = "chosen on the test set"  # as the published training code does
 NOT_KNOWN = "how they were chosen is not known"
 PUBLISHED_IMAGE_SIZES = {"msdn": 448, "dazle": 224}  # that the authors' scripts read, in pixels
+PAPER_FIGURES = ("acc", "U", "S", "H")  # those that papers state
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """The lines and tables that stage two shows. Words only, no torch."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from msdn.train.groups.groups import AttributeGroups
+
+WATCHED = "test figures were shown while training (--watch-test)"
 _EPOCH_FIGURES = ("U", "S", "H", "acc")
 _VAL_FIGURES = ("H", "AUSUC", "acc")
 _NO_LOSS = ("stage", "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
@@ -46,6 +50,22 @@ def provenance_notes(weights: str, masked: int) -> list[str]:
     return notes
 
 
+def groups_line(groups: "AttributeGroups") -> str:
+    """Where the groups of attributes come from, and how many attributes each has."""
+    shown = ", ".join(f"{one.name} {len(one.attributes)}" for one in groups.groups)
+    return f"attribute groups: {groups.source} ({shown})"
+
+
+def training_notes(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """What to know of single trainings of a series, each with its name: which failed, and which showed test figures."""
+    failed = {name: result for name, result in results if result.get("failed")}
+    lines = [f"failed: {name}: {result['failed']} ({result['run']})" for name, result in failed.items()]
+    if failed:
+        lines.append("what failed is not trained again; to try it once more, delete its folder")
+    watched = [name for name, result in results if result.get("watch_test")]
+    return lines + [f"{WATCHED}: {'; '.join(watched)}"] * bool(watched)
+
+
 def figures_table(result: Mapping[str, Any]) -> Table:
     """All figures that were measured, with the chance level."""
     table = Table(title=f"{result['model']} on {result['dataset']}", title_justify="left")
@@ -68,7 +88,7 @@ def figures_notes(result: Mapping[str, Any]) -> list[str]:
     lines = _released_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
     lines += [f"margin: {result['margin']:.4g}", f"selection: {result['selection']}"]
     if result.get("watch_test"):
-        lines.append("test figures were shown while training (--watch-test)")
+        lines.append(WATCHED)
     return lines + provenance_notes(result["weights"], result["masked_images"])
 
 

@@ -12,10 +12,16 @@ from msdn.cache.home import Home
 from msdn.train.errors import RunError, SettingsError
 from msdn.train.locate import open_run_cache
 from msdn.train.runs import Run, find_runs, open_run
+from msdn.train.selection import describe_selection
 from msdn.train.settings import settings_from_json
-from msdn.train.stored import COMPARED, has_figures, read_json
+from msdn.train.stored import COMPARED, has_figures, is_figure, is_number, is_whole, read_json
 
 log = logging.getLogger(__name__)
+_OF_A_RESULT: dict[str, Callable[[Any], bool]] = {  # what a series shows and the manifest does not hold
+    "H_no_margin": is_figure,
+    "training_seconds": lambda value: is_number(value) and value >= 0,
+    "parameters": lambda value: is_whole(value, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,33 @@ def collect_results(
 
 def kept_figures(run: Run) -> dict[str, float | None] | None:
     """The figures in a run's folder; None where there are none, or none that belong to this very run."""
+    result = _read_kept(run)
+    return None if result is None else {name: result[name] for name in COMPARED}
+
+
+def kept_result(run: Run) -> dict[str, Any] | None:
+    """Everything that measuring a run gave, from its folder; None where it would have to be measured again."""
+    result = _read_kept(run) if run.finished else None
+    if result is None or not all(is_good(result.get(name)) for name, is_good in _OF_A_RESULT.items()):
+        return None
+    return {
+        **result,
+        "run": str(run.path),
+        "dataset": run.dataset,
+        "model": run.settings.model,
+        "seed": run.settings.seed,
+        "epochs": run.settings.epochs,
+        "select": run.settings.select,
+        "selection": describe_selection(run.settings, run.chosen),
+        "chosen": run.chosen,
+        "weights": run.manifest["weights"],
+        "masked_images": run.manifest["masked_images"],
+        "watch_test": run.manifest.get("watch_test"),
+        "preset": run.manifest.get("preset"),
+    }
+
+
+def _read_kept(run: Run) -> dict[str, Any] | None:
     try:
         result = read_json(run.results)
     except FileNotFoundError:
@@ -81,7 +114,7 @@ def kept_figures(run: Run) -> dict[str, float | None] | None:
     if reason:
         log.warning("%s: not used, %s", run.results, reason)
         return None
-    return {name: result[name] for name in COMPARED}
+    return dict(result)
 
 
 def own_margin(run: Run) -> float | None:

@@ -164,7 +164,7 @@ def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model:
 
 def _advice(others: list[Run], finished: bool, dataset: str | None) -> str:
     if not others:
-        return f"start one with 'msdn train --dataset {dataset or 'MANIFEST'}'"
+        return f"start one with 'msdn train --dataset {dataset or 'NAME'}'"
     if finished:
         return f"finish {others[-1].path.name} with 'msdn train --resume {others[-1].path}'"
     return f"{others[-1].path.name} is finished: see it with 'msdn evaluate --run {others[-1].path}'"

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import click
 
+from msdn.train.errors import SettingsError
 from msdn.train.models.registry import MODELS, model_entry
 from msdn.train.presets import PRESET_NAMES, preset_settings
 from msdn.train.settings import TrainSettings, option_name
@@ -57,7 +58,8 @@ groups_option = click.option(
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Trainings at once, which share out the cores or GPUs.  [one a GPU, or one a core up to 8]",
+    help="Trainings at once. On a CPU each takes one thread, so that figures do not depend on this; GPUs are taken in "
+    "turn.  [one a GPU, or one a core up to 8]",
 )
 
 
@@ -73,6 +75,12 @@ def _parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | No
         return parse_seeds(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def check_groups(model: str, file: Path | None) -> None:
+    """Refuse a file of groups where the model takes none."""
+    if file is not None and not model_entry(model).needs_groups:
+        raise SettingsError(f"--groups is no setting of the model '{model}'; leave it out")
 
 
 def choose_settings(

@@ -28,6 +28,14 @@ def plain_table(
     return table
 
 
+def print_table(table: Table, lines: Iterable[str]) -> None:
+    """Print a table and the lines below it to standard output."""
+    console = result_console()
+    console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def show_value(value: Any) -> str:
     """A setting's value as a person types it."""
     if isinstance(value, bool):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,14 @@ from msdn.cache import Home
 from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.errors import RunError
-from msdn.train.reporting import epoch_line, provenance_notes
+from msdn.train.models.registry import model_entry
+from msdn.train.progress import say
+from msdn.train.reporting import epoch_line, groups_line, provenance_notes
 from msdn.train.selection import describe_selection
 from msdn.train.settings import check_effect, option_name
 from msdn.train.settings_options import (
     cache_option,
+    check_groups,
     choose_settings,
     groups_option,
     jobs_option,
@@ -112,7 +114,9 @@ def train(
         from msdn.train.series import Job
         from msdn.train.series_view import run_and_show
 
-        jobs_of_seeds = [Job(dataclasses.replace(chosen, seed=seed), **facts) for seed in seeds]
+        jobs_of_seeds = [
+            Job(dataclasses.replace(chosen, seed=seed), as_typed=True, **facts) for seed in seeds
+        ]
         run_and_show(opened, jobs_of_seeds, home.runs, workers=jobs, device=device or "auto", as_json=as_json)
 
 
@@ -124,15 +128,12 @@ def _refuse_with(option: str, **given: Any) -> None:
 
 def _read_groups(cache: "FeatureCache", model: str, file: Path | None) -> "AttributeGroups | None":
     from msdn.train.groups.choose import choose_groups
-    from msdn.train.models.registry import model_entry
 
+    check_groups(model, file)
     if not model_entry(model).needs_groups:
-        if file is not None:
-            raise click.UsageError(f"--groups is no setting of the model '{model}'; leave it out.")
         return None
     groups = choose_groups(cache.annotations, file)
-    shown = ", ".join(f"{one.name} {len(one.attributes)}" for one in groups.groups)
-    _say(f"attribute groups: {groups.source} ({shown})")
+    say(groups_line(groups))
     return groups
 
 
@@ -184,7 +185,7 @@ def _resume(
         _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
         device = None if device == "auto" else device
         if device not in (None, run.manifest["device"]):
-            _say(f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly")
+            say(f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly")
 
         def work(on_start: Callable[["Run"], None]) -> "Run":
             on_start(run)
@@ -211,18 +212,18 @@ def _with_hint(work: Callable[[Callable[["Run"], None]], "Run"]) -> "Run":
 
     def on_start(run: "Run") -> None:
         started.append(run)
-        _say(f"run: {run.path}")
+        say(f"run: {run.path}")
 
     try:
         return work(on_start)
     except KeyboardInterrupt:
         if started:
-            _say(f"interrupted; continue with: msdn train --resume {started[0].path}")
+            say(f"interrupted; continue with: msdn train --resume {started[0].path}")
         raise
 
 
 def _say_epoch(record: dict[str, Any]) -> None:
-    _say(epoch_line(record))
+    say(epoch_line(record))
 
 
 def _report(run: "Run", as_json: bool) -> None:
@@ -243,11 +244,6 @@ def _report(run: "Run", as_json: bool) -> None:
     click.echo(f"next: msdn evaluate --run {run.path}")
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-    sys.stderr.flush()
-
-
 def _say_all(lines: list[str]) -> None:
     for line in lines:
-        _say(line)
+        say(line)

@@ -38,12 +38,11 @@ def groups(
 
     They are those of a file, else of the published table, else of the attributes' names, else of a clustering.
     """
-    from rich.console import Console
-
     from msdn.cache.names import dataset_name
     from msdn.train.groups.choose import choose_groups
     from msdn.train.groups.file import write_groups
     from msdn.train.locate import open_dataset_cache
+    from msdn.train.tables import print_table
 
     with open_dataset_cache(home, dataset_name(dataset), cache) as opened:
         annotations = opened.annotations
@@ -54,22 +53,17 @@ def groups(
     if as_json:
         click.echo(json.dumps({"dataset": annotations.dataset, **found.as_json(), "names": list(names)}))
         return
-    console = Console(soft_wrap=True)
-    console.print(_table(annotations.dataset, found, names))
-    console.print(f"source: {found.source}", highlight=False, markup=False)
+    print_table(_table(annotations.dataset, found, names), [f"source: {found.source}"])
 
 
 def _table(dataset: str, found: "AttributeGroups", names: tuple[str, ...]) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
+    from msdn.train.tables import plain_table
 
-    table = Table(title=Text(f"attribute groups of {dataset}"), title_justify="left")
-    table.add_column("group")
-    table.add_column("size", justify="right")
-    table.add_column("attributes")
+    rows = []
     for group in found.groups:
         numbers = group.attributes.tolist()
         shown = [names[number] if names else str(number + 1) for number in numbers[:_SHOWN]]
         shown += ["…"] * (len(numbers) > _SHOWN)
-        table.add_row(Text(group.name), str(len(numbers)), Text(", ".join(shown)))
-    return table
+        rows.append([group.name, str(len(numbers)), ", ".join(shown)])
+    columns = ("group", "size", "attributes")
+    return plain_table(f"attribute groups of {dataset}", columns, rows, right=["size"])

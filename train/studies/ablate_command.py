@@ -11,7 +11,7 @@ from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.studies.ablation import SET_BY_ROWS, ablation_rows
 from msdn.train.studies.claims import check_claims, claim_lines
-from msdn.train.studies.options import choose_name, given_settings, study_options
+from msdn.train.studies.options import choose_name, default_name, given_settings, study_options
 from msdn.train.studies.rows import Facts, RowResult
 
 _REFUSED = {
@@ -41,13 +41,14 @@ def ablate(
     its distance alone; all of MSDN. Settings given here hold for every row whose model has them. Figures are of the
     test classes, mean ± standard deviation over the seeds; claims are checked seed by seed.
 
-    What was trained before is not trained again: an interrupted ablation goes on with the same command. Runs are kept
-    in HOME/studies/runs, figures in HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
+    What was trained before is not trained again: an interrupted ablation goes on with the same command. Where one
+    training fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in
+    HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = given_settings(settings, _REFUSED)
     dataset = dataset_name(dataset)
     rows = ablation_rows(dataset, preset, overrides)
-    name = choose_name(name, f"ablate-{dataset}")
+    name = choose_name(name, default_name(["ablate", dataset], rows))
     from msdn.train.locate import open_dataset_cache
     from msdn.train.studies.measure import measure_study
     from msdn.train.studies.study import Study
@@ -60,7 +61,8 @@ def ablate(
 def _report(home: Home, facts: Facts, rows: list[RowResult], as_json: bool) -> None:
     from msdn.train.studies.files import study_json
     from msdn.train.studies.measure import keep_study
-    from msdn.train.studies.view import print_study, study_notes, study_table
+    from msdn.train.studies.view import study_notes, study_table
+    from msdn.train.tables import print_table
 
     verdicts = check_claims(rows)
     extra = {"claims": [one.as_json() for one in verdicts]}
@@ -73,4 +75,4 @@ def _report(home: Home, facts: Facts, rows: list[RowResult], as_json: bool) -> N
         "the paper's claims here, paired by the seed:",
         *(f"  {line}" for line in claim_lines(verdicts)),
     ]
-    print_study(study_table(title, facts, rows), [*study_notes(facts, rows), *claims])
+    print_table(study_table(title, facts, rows), [*study_notes(facts, rows), *claims])

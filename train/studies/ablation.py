@@ -76,12 +76,14 @@ def ablation_rows(
 
 
 def _row(variant: Variant, dataset: str, preset: str | None, common: dict[str, Any]) -> StudyRow:
-    overrides = {**model_entry(variant.model).select(common), **variant.changes}
+    given = model_entry(variant.model).select(common)
+    overrides = {**given, **variant.changes}
     return StudyRow(
         label=variant.label,
         settings=choose_settings(dataset, preset, overrides, variant.model),
         facts={KEY: variant.key},
         preset=preset_label(preset, overrides),
         overrides=overrides,
+        given=given,
         published=published_ablation(dataset).get(variant.key),
     )

@@ -31,7 +31,7 @@ def study_facts(cache: FeatureCache, study: Study) -> Facts:
 
 def _validated_only(settings: TrainSettings) -> str:
     by = "H" if settings.task == "gzsl" else "acc"
-    return f"val (epochs and margin chosen by {by} on the validation classes; no test image was read)"
+    return f"val (epochs chosen by {by} and margin by H on the validation classes; no test image was read)"
 
 
 def _validation_chance(cache: FeatureCache) -> dict[str, float]:

@@ -28,12 +28,14 @@ def family_rows(
 
 
 def _row(dataset: str, model: str, changes: Mapping[str, Any], common: dict[str, Any]) -> StudyRow:
-    overrides = {**model_entry(model).select(common), **changes}
+    given = model_entry(model).select(common)
+    overrides = {**given, **changes}
     return StudyRow(
         label=", ".join([model, *(f"{value} {name}" for name, value in changes.items())]),
         settings=choose_settings(dataset, None, overrides, model),
         facts={MODEL: model},
         preset=preset_label(None, overrides),
         overrides=overrides,
+        given=given,
         published=published_figures(model, dataset),
     )

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.files import replace_file
+from msdn.train.published_figures import PAPER_FIGURES
 from msdn.train.run_results import COMPARED
-from msdn.train.studies.rows import Facts, RowResult
+from msdn.train.studies.rows import Facts, RowResult, show_overrides
 
-PAPER_FIGURES = ("acc", "U", "S", "H")
-_OF_A_RUN = ("margin", "epochs", "training_seconds", "parameters", "run")
+_OF_A_RUN = ("margin", "epochs", "training_seconds", "parameters", "watch_test", "run", "failed")
 _OF_ALL = ("dataset", "weights", "image_size", "fingerprint", "measured_on", "selection")
 
 
@@ -50,32 +50,37 @@ def _row_json(done: RowResult) -> dict[str, Any]:
             name: {"mean": one.mean, "std": one.std, "seeds": one.count} for name, one in done.figures.items()
         },
         "seeds": [
-            {name: result[name] for name in ("seed", *COMPARED, *_OF_A_RUN) if name in result}
-            for result in done.results
+            {name: result.get(name) for name in ("seed", *COMPARED, *_OF_A_RUN)} for result in done.results
         ],
         "paper": row.published and dataclasses.asdict(row.published),
     }
 
 
 def _seed_lines(facts: Facts, done: RowResult) -> list[dict[str, Any]]:
-    common = {name: getattr(facts, name) for name in _OF_ALL}
     return [
         {
             "row": done.row.label,
             **done.row.facts,
             **{name: result.get(name) for name in ("seed", *COMPARED, *_OF_A_RUN)},
-            **common,
+            **_common(facts, done),
         }
         for result in done.results
     ]
 
 
 def _mean_line(facts: Facts, done: RowResult) -> dict[str, Any]:
-    line: dict[str, Any] = {"row": done.row.label, **done.row.facts, "seeds": len(done.results)}
+    line: dict[str, Any] = {"row": done.row.label, **done.row.facts}
+    line |= {"seeds": len(done.results), "failed": done.failed}
     for name, one in done.figures.items():
         line |= {name: one.mean, f"{name}_std": one.std}
     line |= {f"paper_{name}": getattr(done.row.published, name, None) for name in PAPER_FIGURES}
-    return line | {name: getattr(facts, name) for name in _OF_ALL}
+    return line | _common(facts, done)
+
+
+def _common(facts: Facts, done: RowResult) -> dict[str, Any]:
+    """What a row's lines end with in both files."""
+    changed = {"preset": done.row.preset, "overrides": show_overrides(done.row.overrides)}
+    return {**changed, **{name: getattr(facts, name) for name in _OF_ALL}}
 
 
 def _csv_text(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msdn.cache import FeatureCache, Home
+from msdn.train.groups.choose import choose_groups
 from msdn.train.jobs import choose_workers
-from msdn.train.reporting import provenance_notes
+from msdn.train.models.registry import model_entry
+from msdn.train.progress import Progress, say, told_when_interrupted
+from msdn.train.reporting import groups_line, provenance_notes
 from msdn.train.studies.facts import study_facts
 from msdn.train.studies.files import write_study
 from msdn.train.studies.rows import Facts, RowResult
 from msdn.train.studies.study import Study, Watch, run_study
-from msdn.train.studies.view import Progress, say
 
 
 def measure_study(
@@ -28,8 +30,10 @@ def measure_study(
     facts = study_facts(cache, study)
     for note in provenance_notes(facts.weights, facts.masked_images):
         say(note)
+    if any(model_entry(row.settings.model).needs_groups for row in study.rows):
+        say(groups_line(study.groups or choose_groups(cache.annotations)))
     progress = Progress(len(study.rows) * len(study.seeds))
-    try:
+    with told_when_interrupted():
         rows = run_study(
             cache,
             study,
@@ -38,9 +42,6 @@ def measure_study(
             device=device,
             watch=Watch(progress.begin, progress.show_epoch, progress.show_result),
         )
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
-        raise
     return facts, rows
 
 

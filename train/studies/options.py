@@ -1,6 +1,6 @@
 """Click options and checks that the commands of studies share. No torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,8 @@ import click
 
 from msdn.cache.errors import WrongUsageError
 from msdn.train.errors import SettingsError
-from msdn.train.settings import option_name
+from msdn.train.presets import PRESET_NAMES
+from msdn.train.settings import TrainSettings, option_name
 from msdn.train.settings_options import (
     cache_option,
     jobs_option,
@@ -16,6 +17,7 @@ from msdn.train.settings_options import (
     seeds_option,
     settings_options,
 )
+from msdn.train.studies.rows import StudyRow
 
 
 def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -56,6 +58,13 @@ def given_settings(settings: dict[str, Any], refused: dict[str, str]) -> dict[st
         if name in refused:
             raise SettingsError(f"{option_name(name)}: {refused[name]}")
     return given
+
+
+def default_name(words: Sequence[str], rows: Sequence[StudyRow]) -> str:
+    """The name of a study's files: these words, then task and preset where they are not the default ones."""
+    preset, _, task = (rows[0].preset or "").partition("/")
+    unusual = [task] * (task != TrainSettings.task) + [preset] * (preset != PRESET_NAMES[0])
+    return "-".join([*words, *unusual])
 
 
 def choose_name(name: str | None, default: str) -> str:

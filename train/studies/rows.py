@@ -8,6 +8,7 @@ from msdn.train.published_figures import Published
 from msdn.train.run_results import COMPARED
 from msdn.train.settings import TrainSettings
 from msdn.train.summary import Spread, summarize
+from msdn.train.tables import show_value
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class StudyRow:
         settings: what is trained; the seed is the study's.
         facts: columns of its own in files, such as the value of a sweep.
         preset: the preset's name and task, for the manifests.
-        overrides: what was changed of the preset, for the manifests.
+        overrides: what was changed of the preset, for the manifests and files.
+        given: the part of it that was asked for all rows, not for this one.
         published: the paper's figures for this row, where it has some.
     """
 
@@ -28,6 +30,7 @@ class StudyRow:
     facts: Mapping[str, Any] = field(default_factory=dict)
     preset: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
     published: Published | None = None
 
 
@@ -43,9 +46,20 @@ class RowResult:
         """Mean and standard deviation of acc, U, S, H and AUSUC."""
         return summarize(self.results, COMPARED)
 
+    @property
+    def failed(self) -> int:
+        """How many seeds' trainings failed."""
+        return sum(bool(result.get("failed")) for result in self.results)
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds there are figures of, as tables show it."""
+        count = len(self.results)
+        return f"{count - self.failed} of {count}" if self.failed else str(count)
+
     def values(self, figure: str) -> list[float | None]:
         """A figure of each seed."""
-        return [result[figure] for result in self.results]
+        return [result.get(figure) for result in self.results]
 
 
 @dataclass(frozen=True)
@@ -76,3 +90,8 @@ class Facts:
     def ranked_by(self) -> str:
         """The figure that the task goes by."""
         return "H" if self.task == "gzsl" else "acc"
+
+
+def show_overrides(overrides: Mapping[str, Any]) -> str:
+    """Changed settings in words: `epochs 2, lambda_cal 0.1`."""
+    return ", ".join(f"{name} {show_value(value)}" for name, value in overrides.items())

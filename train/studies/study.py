@@ -11,7 +11,7 @@ from msdn.train.epochs import Record
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.jobs import run_jobs
 from msdn.train.runs import Run
-from msdn.train.series import Job, what_trains
+from msdn.train.series import Job, refuse_all_failed, what_trains
 from msdn.train.settings import TrainSettings
 from msdn.train.studies.rows import RowResult, StudyRow
 
@@ -41,19 +41,19 @@ class Study:
     def _job(self, row: StudyRow, seed: int) -> Job:
         settings = dataclasses.replace(row.settings, seed=seed)
         overrides = {**row.overrides, "seed": seed}
-        return Job(settings, self.groups, row.preset, overrides, validate_only=self.validate_only)
+        return Job(settings, self.groups, row.preset, overrides, self.validate_only, label=row.label)
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What to call as a study goes on: with a run that begins, its epochs, and each row's result.
+    """What to call as a study goes on: with a run that begins, its epochs, and each job's name and result.
 
     With several workers only `on_result` is called.
     """
 
     on_start: Callable[[Run], None] | None = None
     on_epoch: Callable[[Record], None] | None = None
-    on_result: Callable[[StudyRow, dict[str, Any]], None] = lambda _row, _result: None
+    on_result: Callable[[str, dict[str, Any]], None] = lambda _name, _result: None
 
 
 def run_study(
@@ -65,7 +65,7 @@ def run_study(
     device: str = "auto",
     watch: Watch = Watch(),
 ) -> list[RowResult]:
-    """Train what is missing and measure every row with every seed.
+    """Train what is missing and measure every row with every seed; raises where no training succeeds.
 
     Args:
         cache: the features.
@@ -78,19 +78,20 @@ def run_study(
     jobs, count = study.jobs(), len(study.seeds)
     results: list[dict[str, Any]] = [{} for _ in jobs]
     for wave in split_waves(jobs):
-        rows = [study.rows[position // count] for position in wave]
+        chosen = [jobs[position] for position in wave]
         done = run_jobs(
             cache,
-            [jobs[position] for position in wave],
+            chosen,
             runs,
             workers=workers,
             device=device,
             on_start=watch.on_start,
             on_epoch=watch.on_epoch,
-            on_result=lambda number, result, rows=rows: watch.on_result(rows[number], result),  # type: ignore[misc]
+            on_result=lambda number, result, jobs=chosen: watch.on_result(jobs[number].name, result),  # type: ignore[misc]
         )
         for position, result in zip(wave, done, strict=True):
             results[position] = result
+    refuse_all_failed(jobs, results)
     return [
         RowResult(row, tuple(results[number * count : (number + 1) * count]))
         for number, row in enumerate(study.rows)

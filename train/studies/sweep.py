@@ -81,6 +81,7 @@ def sweep_rows(
                 facts=dict(itertools.chain.from_iterable(_columns(*change) for change in changes.items())),
                 preset=preset,
                 overrides={**overrides, **changes},
+                given=overrides,
             )
         )
     return tuple(rows)
@@ -93,6 +94,16 @@ def best_row(facts: Facts, rows: Iterable[RowResult]) -> RowResult | None:
     return max(known, key=lambda one: one[0])[1] if known else None
 
 
+def settings_at_edge(best: StudyRow, over: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The swept settings whose best value is the least or the greatest one given, and not so by its limits."""
+    found = []
+    for name, values in over.items():
+        value = getattr(best.settings, name)
+        if value in (min(values), max(values)) and not _is_limit(name, value):
+            found.append(name)
+    return found
+
+
 def train_command(dataset: str, row: StudyRow, places: Sequence[str] = ()) -> str:
     """The command that trains a row's settings; `places` are further words, such as those of `--cache`."""
     preset, _, task = (row.preset or "").partition("/")
@@ -102,6 +113,12 @@ def train_command(dataset: str, row: StudyRow, places: Sequence[str] = ()) -> st
         if name not in ("model", "task"):
             words += _option_words(name, value)
     return shlex.join(words)
+
+
+def _is_limit(name: str, value: Any) -> bool:
+    """Whether a value, or a part of it, is the first or the last that its setting may have."""
+    limits = [FIELDS[name].metadata.get(limit) for limit in ("at_least", "at_most")]
+    return any(part in limits for part in (value if isinstance(value, tuple) else (value,)))
 
 
 def _option_words(name: str, value: Any) -> list[str]:

@@ -10,14 +10,14 @@ from msdn.cache import Home
 from msdn.cache.names import dataset_name
 from msdn.cache.options import DEFAULT_HOME, home_option
 from msdn.train.errors import SettingsError
-from msdn.train.models.registry import model_entry
 from msdn.train.settings import TrainSettings
-from msdn.train.settings_options import choose_settings, groups_option, preset_label
+from msdn.train.settings_options import check_groups, choose_settings, groups_option, preset_label
 from msdn.train.studies import sweep as sweeps
-from msdn.train.studies.options import choose_name, given_settings, study_options
+from msdn.train.studies.options import choose_name, default_name, given_settings, study_options
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
 
 _REFUSED = {"seed": "a study has several seeds; give them with --seeds"}
+Swept = dict[str, tuple[Any, ...]]  # the settings to change, with their values
 _ON_TEST = "figures of the test classes, to look at: choose nothing by them, --select val is for that"
 
 
@@ -59,24 +59,24 @@ def sweep(
     With --select val the figures are of validation classes, no test image is looked at, and the best value is named
     with the command that trains it. Otherwise they are of the test classes, and nothing should be chosen by them.
 
-    What was trained before is not trained again: an interrupted sweep goes on with the same command. Runs are kept in
-    HOME/studies/runs, figures in HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
+    What was trained before is not trained again: an interrupted sweep goes on with the same command. Where a training
+    fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in HOME/studies:
+    NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = given_settings(settings, _REFUSED)
     dataset = dataset_name(dataset)
     swept = _swept(over, values, overrides)
     base = choose_settings(dataset, preset, overrides)
-    _refuse_groups(base.model, groups)
+    check_groups(base.model, groups)
     rows = sweeps.sweep_rows(base, swept, overrides, preset_label(preset, overrides))
-    name = choose_name(name, "-".join(["sweep", dataset, base.model, *swept, base.select]))
+    name = choose_name(name, default_name(["sweep", dataset, base.model, *swept, base.select], rows))
     facts, done = _measure(home, dataset, rows, name, cache, seeds, groups, jobs, device)
     places = {"--cache": cache, "--groups": groups, "--home": _unusual(home)}
-    _report(home, facts, done, [word for one in places.items() if one[1] for word in map(str, one)], as_json)
+    words = [word for one in places.items() if one[1] for word in map(str, one)]
+    _report(home, facts, done, swept, words, as_json)
 
 
-def _swept(
-    over: tuple[str, ...], values: tuple[str, ...], overrides: dict[str, Any]
-) -> dict[str, tuple[Any, ...]]:
+def _swept(over: tuple[str, ...], values: tuple[str, ...], overrides: dict[str, Any]) -> Swept:
     """The settings to change with their values."""
     model = overrides.get("model", TrainSettings.model)
     names = [sweeps.swept_setting(text, model) for text in over]
@@ -91,11 +91,6 @@ def _swept(
         )
     texts = values or (None,) * len(names)
     return {name: sweeps.parse_values(name, text) for name, text in zip(names, texts, strict=True)}
-
-
-def _refuse_groups(model: str, groups: Path | None) -> None:
-    if groups is not None and not model_entry(model).needs_groups:
-        raise SettingsError(f"--groups is no setting of the model '{model}'; leave it out")
 
 
 def _measure(
@@ -120,21 +115,26 @@ def _measure(
         return measure_study(opened, study, home, workers=jobs, device=device)
 
 
-def _report(home: Home, facts: Facts, rows: list[RowResult], places: list[str], as_json: bool) -> None:
+def _report(
+    home: Home, facts: Facts, rows: list[RowResult], swept: Swept, places: list[str], as_json: bool
+) -> None:
     from msdn.train.studies.files import study_json
     from msdn.train.studies.measure import keep_study
-    from msdn.train.studies.view import print_study, study_notes, study_table
+    from msdn.train.studies.view import study_notes, study_table
+    from msdn.train.tables import print_table
 
-    notes, extra = _advice(facts, rows, places)
+    notes, extra = _advice(facts, rows, swept, places)
     keep_study(home, facts, rows, extra)
     if as_json:
         click.echo(json.dumps(study_json(facts, rows, extra)))
         return
     title = f"{rows[0].row.settings.model} on {facts.dataset}, {facts.measured_on} classes, mean ± std"
-    print_study(study_table(title, facts, rows), [*study_notes(facts, rows), *notes])
+    print_table(study_table(title, facts, rows), [*study_notes(facts, rows), *notes])
 
 
-def _advice(facts: Facts, rows: list[RowResult], places: list[str]) -> tuple[list[str], dict[str, Any]]:
+def _advice(
+    facts: Facts, rows: list[RowResult], swept: Swept, places: list[str]
+) -> tuple[list[str], dict[str, Any]]:
     """What may be done with the figures."""
     if facts.measured_on == "test":
         return [_ON_TEST], {"best": None}
@@ -146,7 +146,10 @@ def _advice(facts: Facts, rows: list[RowResult], places: list[str]) -> tuple[lis
         f"best {facts.ranked_by} on validation classes (figures of these, not of test classes): {best.row.label}",
         f"train with it: {command}",
     ]
-    return lines, {"best": {"label": best.row.label, **best.row.facts, "command": command}}
+    edge = sweeps.settings_at_edge(best.row, swept)
+    lines += [f"the best {name} lies at the edge of the values given: try some beyond it" for name in edge]
+    found = {"label": best.row.label, **best.row.facts, "command": command, "at_edge": edge}
+    return lines, {"best": found}
 
 
 def _unusual(home: Home) -> Path | None:

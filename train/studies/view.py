@@ -1,40 +1,17 @@
-"""A study as people see it: progress on stderr, then a table and what its figures belong to. No torch."""
+"""A study as people see it: a table, and what its figures belong to. No torch."""
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import click
 from rich.table import Table
 
-from msdn.train.reporting import epoch_line, percent, provenance_notes
+from msdn.train.reporting import percent, provenance_notes, training_notes
 from msdn.train.run_results import COMPARED
-from msdn.train.studies.rows import Facts, RowResult, StudyRow
-from msdn.train.tables import plain_table, result_console
+from msdn.train.studies.rows import Facts, RowResult, show_overrides
+from msdn.train.tables import plain_table
 
 _PAPER = ("acc", "H")
-
-
-class Progress:
-    """A line for each run that begins, its epochs, and each result."""
-
-    def __init__(self, jobs: int) -> None:
-        """Expect so many results."""
-        self._jobs, self._done = jobs, 0
-
-    def begin(self, run: Any) -> None:
-        """A run begins."""
-        say(f"run: {run.path}")
-
-    def show_epoch(self, record: dict[str, Any]) -> None:
-        """An epoch was trained."""
-        say(epoch_line(record))
-
-    def show_result(self, row: StudyRow, result: dict[str, Any]) -> None:
-        """A row was measured with one seed."""
-        self._done += 1
-        figures = "  ".join(f"{name} {percent(result[name])}" for name in COMPARED)
-        say(f"done {self._done} of {self._jobs}: {row.label}, seed {result['seed']}  {figures}")
+_TOLD_APART = ("model", "task", "select", "paper_style")  # by labels, the preset's name, and the selection
 
 
 def study_table(title: str, facts: Facts, rows: Sequence[RowResult]) -> Table:
@@ -49,34 +26,32 @@ def study_table(title: str, facts: Facts, rows: Sequence[RowResult]) -> Table:
             [percent(getattr(done.row.published, name, None)) for name in _PAPER] if with_paper else []
         )
         spreads = [str(one) for one in done.figures.values()]
-        cells.append([done.row.label, *spreads, str(len(done.results)), *published])
+        cells.append([done.row.label, *spreads, done.seeds, *published])
     return plain_table(title, columns, cells, columns[1:])
 
 
-def study_notes(facts: Facts, rows: Iterable[RowResult]) -> list[str]:
-    """What the figures belong to, and where the paper's are from."""
+def study_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
+    """What the figures belong to, what to know of single trainings, and where the paper's figures are from."""
     lines = [
         f"measured on: {facts.measured_on} classes, seeds {' '.join(map(str, facts.seeds))}",
         f"selection: {facts.selection}",
         f"features: {facts.fingerprint[:12]} ({facts.weights} weights, {_pixels(facts)})",
+        *_preset_line(rows),
     ]
     papers = dict.fromkeys(done.row.published for done in rows if done.row.published)
     lines += dict.fromkeys(f"paper: {one.source}, {one.selection}" for one in papers)
-    return lines + provenance_notes(facts.weights, facts.masked_images)
+    trained = [(f"{done.row.label}, seed {one['seed']}", one) for done in rows for one in done.results]
+    return lines + training_notes(trained) + provenance_notes(facts.weights, facts.masked_images)
 
 
-def print_study(table: Table, notes: Iterable[str]) -> None:
-    """Print a table and the lines below it to standard output."""
-    console = result_console()
-    console.print(table)
-    for line in notes:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def say(line: str) -> None:
-    """A line of progress, on stderr."""
-    click.echo(line, err=True)
-    sys.stderr.flush()
+def _preset_line(rows: Sequence[RowResult]) -> list[str]:
+    """The presets, and what was changed of them in all rows that have the setting."""
+    presets = dict.fromkeys(done.row.preset for done in rows if done.row.preset)
+    given: dict[str, Any] = {}
+    for done in rows:
+        given |= {name: value for name, value in done.row.given.items() if name not in _TOLD_APART}
+    changed = f"changed: {show_overrides(given)}" if given else "nothing changed"
+    return [f"preset: {', '.join(presets)}; {changed}"] if presets else []
 
 
 def _pixels(facts: Facts) -> str:
