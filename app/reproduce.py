@@ -40,7 +40,8 @@ class Reproduction:
     @property
     def name(self) -> str:
         """Of the study's files."""
-        return f"reproduce-{self.extraction.dataset}"
+        select = self.overrides.get("select", "last")
+        return f"reproduce-{self.extraction.dataset}" + ("" if select == "last" else f"-{select}")
 
 
 def check_reproduction(wanted: Reproduction) -> tuple[StudyRow, ...]:

@@ -77,7 +77,8 @@ def reproduce(
 
     U, S and H are of the preset for GZSL; acc is of the preset for CZSL where that is another one. Whatever was done
     before is used: interrupted, it goes on with the same command. The dataset must be there (msdn data download).
-    Runs are kept in HOME/studies/runs, figures in HOME/studies: reproduce-DATASET.csv and .json.
+    Runs are kept in HOME/studies/runs, figures in HOME/studies: reproduce-DATASET.csv and .json (with --select in the
+    name where it is not last).
     """
     from msdn.app.reproduce import (
         Reproduction,

@@ -101,6 +101,7 @@ def test_the_way_of_choosing_is_said(home: Home) -> None:
     cache = ("--cache", str(home.features / "toy-224-random.h5"))
     shown = run_msdn(home, *REPRODUCE, *cache, "--select", "test", "--paper-style")
     assert "BEST H AND BEST acc OF ALL EPOCHS ON THE TEST CLASSES" in shown.stdout
+    assert (home.studies / "reproduce-toy-test.csv").is_file()  # beside that of the default, not in its place
     wrong = run_msdn(home, *REPRODUCE, *cache, "--paper-style")
     assert wrong.exit_code == 2 and "--paper-style goes with --select test" in wrong.stderr
 

@@ -221,6 +221,7 @@ def test_an_interrupt_stops_all_trainings_and_begins_no_other(home: Path) -> Non
         (("--seeds", "0-1", "--resume"), "--seeds does not go with --resume"),
         (("--seeds", "0-1", "--watch-test"), "--watch-test does not go with --seeds"),
         (("--seeds", "0-1", "--features", "map"), "--features does not go with --seeds"),
+        (("--select", "val", "--watch-test"), "--watch-test does not go with --select val"),
         (("--jobs", "2"), "--jobs goes with --seeds"),
         (("--seeds", "0-1", "--jobs", "0"), "0 is not in the range x>=1"),
         (("--seeds", "4-0"), "'4-0' is not a range of 1 to 1000 seeds in ascending order"),

@@ -47,7 +47,10 @@ _LATEST = "latest"
 )
 @jobs_option
 @groups_option
-@click.option("--device", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@click.option(
+    "--device",
+    help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU where there is one]",
+)
 @click.option(
     "--features",
     type=click.Choice(("auto", "memory", "map")),
@@ -102,6 +105,8 @@ def train(
 
     chosen = choose_settings(dataset, preset, overrides)
     check_effect(chosen, overrides)
+    if watch_test and chosen.select == "val":
+        raise click.UsageError("--watch-test does not go with --select val, which uses the test images once.")
     facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
     with open_dataset_cache(home, dataset, cache) as opened:
         _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
