@@ -21,7 +21,7 @@ from msdn.extract.backbone import CHANNELS, STRIDE, Backbone, build_trunk
 from msdn.extract.blocks import default_workers
 from msdn.extract.calibration import calibrate, read_calibration_batches, read_statistics, restore_statistics
 from msdn.extract.datasets.registry import open_dataset
-from msdn.extract.datasets.spec import Dataset
+from msdn.extract.datasets.spec import UNDATED, Dataset
 from msdn.extract.devices import pick_device
 from msdn.extract.errors import ExtractError
 from msdn.extract.presence import require_images
@@ -197,8 +197,8 @@ def _name_masked(header: Header) -> dict[str, str]:
 def describe_annotations(dataset: Dataset) -> str:
     """One line: how much there is, and which copy of the lists says so."""
     a = dataset.annotations
-    created = dataset.sources.get("lists", {}).get("att_splits.mat")
+    created = dataset.sources.get("lists", {}).get("att_splits.mat", UNDATED)
     return (
         f"{a.dataset}: {len(a.image_paths)} images of {len(a.seen_classes)} seen and {len(a.unseen_classes)} unseen "
-        f"classes" + (f", by the splits of {created}" if created else "")
+        f"classes" + (f", by the splits of {created}" if created != UNDATED else "")
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import transforms
+from toy_cache import make_annotations
 from toy_dataset import TOY
 from toy_extraction import CACHE, SETTINGS, make_home
 
@@ -16,8 +17,9 @@ from msdn.cache.home import Home
 from msdn.extract import runner
 from msdn.extract.backbone import MEAN, STD, build_trunk
 from msdn.extract.calibration import restore_statistics
+from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError, ExtractError
-from msdn.extract.extraction import extract
+from msdn.extract.extraction import describe_annotations, extract
 from msdn.extract.images import read_image
 from msdn.extract.weights import load_weights
 
@@ -145,3 +147,12 @@ def test_no_readable_training_image_at_all(home: Home) -> None:
         path.write_text("x")
     with pytest.raises(ExtractError, match="fewer than two of 16 training images can be read, first: "):
         extract(SETTINGS, home)
+
+
+@pytest.mark.parametrize(("created", "told"), [("2017-03-14", True), ("undated", False)])
+def test_the_lists_date_is_told_where_there_is_one(created: str, told: bool, tmp_path: Path) -> None:
+    dataset = Dataset(make_annotations(), tmp_path, {"lists": {"att_splits.mat": created}})
+    line = describe_annotations(dataset)
+    assert line.startswith("toy: 30 images of 4 seen and 2 unseen classes")
+    assert line.endswith(", by the splits of 2017-03-14") is told
+    assert ("splits" in line) is told

@@ -6,6 +6,8 @@ from typing import Any
 
 from msdn.cache.annotations import Annotations
 
+UNDATED = "undated"  # in `Dataset.sources`: a file of lists that does not say when it was made
+
 
 @dataclass(frozen=True)
 class DatasetSpec:

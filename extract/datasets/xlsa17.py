@@ -15,7 +15,7 @@ from msdn.extract.datasets import att_splits
 from msdn.extract.datasets.attributes import read_attribute_names, read_attribute_vectors
 from msdn.extract.datasets.lists import FETCH_AGAIN, count_from_0, load_lists, unwrap_texts
 from msdn.extract.datasets.matfile import read_created
-from msdn.extract.datasets.spec import Dataset, DatasetSpec
+from msdn.extract.datasets.spec import UNDATED, Dataset, DatasetSpec
 from msdn.extract.errors import DatasetError
 
 FILE = "res101.mat"
@@ -55,8 +55,8 @@ def _describe_lists(folder: Path) -> dict[str, Any]:
     """Say which copy of the lists this is: the dates in the files' headers, and the splits' hash."""
     lists, splits = (folder / name for name in (FILE, att_splits.FILE))
     return {
-        FILE: read_created(lists) or "undated",
-        att_splits.FILE: read_created(splits) or "undated",
+        FILE: read_created(lists) or UNDATED,
+        att_splits.FILE: read_created(splits) or UNDATED,
         f"{att_splits.FILE} sha256": sha256(splits.read_bytes()).hexdigest(),
     }
 
