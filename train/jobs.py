@@ -98,9 +98,8 @@ def _at_once(
         todo, running = list(enumerate(jobs))[::-1], dict[Future[dict[str, Any]], int]()
         try:
             while todo or running:
-                while (
-                    todo and len(running) < workers
-                ):  # what waited in the pool would be trained after a Ctrl-C
+                # No more than can begin at once: what waits in the pool would still be trained after a Ctrl-C.
+                while todo and len(running) < workers:
                     position, job = todo.pop()
                     future = pool.submit(_work, path, job, runs, devices[position % len(devices)])
                     running[future] = position
