@@ -192,10 +192,10 @@ def test_what_was_changed_is_told(home: Home) -> None:
 def test_a_claim_cannot_be_told_by_a_row_that_failed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     train_epoch = Trainer.train_epoch
 
-    def fail(trainer: Trainer) -> dict[str, float]:
+    def fail(trainer: Trainer, epoch: int) -> dict[str, float]:
         if type(trainer.model).__name__ == "Baseline":
             raise TrainError("too bad")
-        return train_epoch(trainer)
+        return train_epoch(trainer, epoch)
 
     monkeypatch.setattr(Trainer, "train_epoch", fail)
     shown = run_msdn(home, *ABLATE)

@@ -337,13 +337,13 @@ def test_a_restored_training_draws_what_the_whole_one_drew(name: str) -> None:
         return Trainer(model, settings, source, np.arange(12), labels, torch.device("cpu"))
 
     whole = new_trainer(0)
-    whole.train_epoch()
+    whole.train_epoch(1)
     state = deepcopy(whole.state())
     restored = new_trainer(9)
     restored.restore(state)
-    drawn = restored.train_epoch()
+    drawn = restored.train_epoch(2)
     torch.set_rng_state(state["torch_rng"])
-    assert whole.train_epoch() == drawn
+    assert whole.train_epoch(2) == drawn
     assert all(
         torch.equal(value, restored.model.state_dict()[name])
         for name, value in whole.model.state_dict().items()

@@ -40,10 +40,10 @@ torch.set_num_threads(1)
 train_epoch = Trainer.train_epoch
 for arguments in json.loads(sys.argv[1]):
     epochs = iter((False, arguments[0] == "interrupted", False, False))
-    def stop(self):
+    def stop(self, epoch):
         if next(epochs, False):
             raise KeyboardInterrupt
-        return train_epoch(self)
+        return train_epoch(self, epoch)
     with mock.patch.object(Trainer, "train_epoch", stop):
         done = CliRunner().invoke(main, [word for word in arguments if word != "interrupted"], catch_exceptions=False)
     print(json.dumps([msdn.__file__, done.exit_code, done.stdout, done.stderr]))

@@ -156,7 +156,7 @@ def test_what_was_trained_besides_a_failure_counts(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_epoch", lambda _: fail(TrainError("too bad")))
+        patch.setattr(Trainer, "train_epoch", lambda *_: fail(TrainError("too bad")))
         assert measure_job(cache, Job(LAST), tmp_path)["failed"] == "epoch 1: too bad"
     other = train_model(cache, LAST, tmp_path)
     assert measure_job(cache, Job(LAST), tmp_path)["run"] == str(other.path)
@@ -167,7 +167,7 @@ def test_a_failure_outside_of_a_series_is_tried_again(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_epoch", lambda _: fail(error))
+        patch.setattr(Trainer, "train_epoch", lambda *_: fail(error))
         with pytest.raises(type(error)):
             train_model(cache, LAST, tmp_path)
     result = measure_job(cache, Job(LAST), tmp_path)
@@ -179,7 +179,7 @@ def test_a_full_disk_stops_a_series_and_is_tried_again(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_epoch", lambda _: fail(OSError("disk full")))
+        patch.setattr(Trainer, "train_epoch", lambda *_: fail(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             measure_job(cache, Job(LAST), tmp_path)
     assert "failed" not in measure_job(cache, Job(LAST), tmp_path)
@@ -198,7 +198,7 @@ def test_a_choice_that_was_made_outlives_a_failure(
     job = Job(VAL, validate_only=True)
     chosen = measure_job(cache, job, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_epoch", lambda _: fail(TrainError("too fast")))
+        patch.setattr(Trainer, "train_epoch", lambda *_: fail(TrainError("too fast")))
         assert "too fast" in measure_job(cache, Job(VAL), tmp_path)["failed"]
     assert measure_job(cache, job, tmp_path) == chosen
 

@@ -112,10 +112,10 @@ def test_watching_the_test_is_shown_and_recorded(msdn: Msdn, home: Path) -> None
 def interrupt(msdn: Msdn, monkeypatch: pytest.MonkeyPatch, *options: str) -> Result:
     """Train, interrupted in the third epoch."""
 
-    def stop(self: Trainer) -> dict[str, float]:
+    def stop(self: Trainer, epoch: int) -> dict[str, float]:
         if next(epochs) == 3:
             raise KeyboardInterrupt
-        return train_epoch(self)
+        return train_epoch(self, epoch)
 
     epochs, train_epoch = iter((1, 2, 3)), Trainer.train_epoch
     with monkeypatch.context() as patch:

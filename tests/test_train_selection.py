@@ -77,8 +77,8 @@ def models_of_each_epoch(cache: FeatureCache, settings: TrainSettings, stage: St
         model = build_model(stage.problem, settings)
         trainer = Trainer(model, settings, features, stage.rows, stage.labels, CPU)
         states = []
-        for _ in range(settings.epochs):
-            trainer.train_epoch()
+        for epoch in range(1, settings.epochs + 1):
+            trainer.train_epoch(epoch)
             states.append({name: value.clone() for name, value in model.state_dict().items()})
     models = [build_model(stage.problem, settings) for _ in states]
     for one, state in zip(models, states, strict=True):

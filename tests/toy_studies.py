@@ -37,11 +37,11 @@ class Epochs:
         self.stop_before: int | None = None
         train_epoch = Trainer.train_epoch
 
-        def counted(trainer: Trainer) -> dict[str, float]:
+        def counted(trainer: Trainer, epoch: int) -> dict[str, float]:
             if self.count + 1 == self.stop_before:
                 raise KeyboardInterrupt
             self.count += 1
-            return train_epoch(trainer)
+            return train_epoch(trainer, epoch)
 
         patch.setattr(Trainer, "train_epoch", counted)
 

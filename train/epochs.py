@@ -67,7 +67,7 @@ class EpochLoop:
         started = time.perf_counter()
         record: Record = {"stage": stage} if stage else {}
         try:
-            record |= {"epoch": of[0], "epochs": of[1], **trainer.train_epoch()}
+            record |= {"epoch": of[0], "epochs": of[1], **trainer.train_epoch(of[0])}
         except TrainError as error:
             raise TrainError(f"epoch {of[0]}: {error}") from error
         if scorer:

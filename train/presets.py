@@ -68,7 +68,12 @@ _MSDN: dict[str, Sourced] = {
     },
     # No names of attributes there that words could be looked up for.
     "flo": {**_AS_CUB, "vectors": ("learned", OURS)},
-    "plumage": {**_AS_CUB, "lambda_cal": (0.0, TUNED), "lambda_distill": (0.03, TUNED)},
+    "plumage": {
+        **_AS_CUB,
+        "epochs": (60, TUNED),
+        "lambda_cal": (0.0, TUNED),
+        "lambda_distill": (0.03, TUNED),
+    },
 }
 _CAUSAL: Sourced = {
     "lambda_causal": (1.0, OURS),
@@ -178,7 +183,7 @@ PRESETS: dict[str, Mapping[str, Sourced]] = {
         {**dict.fromkeys(_MSDN, _CAUSAL), "plumage": {**_CAUSAL, "lambda_causal": (0.1, TUNED)}},
     ),
     "dedn": _DEDN,
-    "dazle": _like(LIKE_MSDN, _MSDN, {"plumage": {"lambda_cal": (0.0, TUNED)}}),
+    "dazle": _like(LIKE_MSDN, _MSDN, {"plumage": {"epochs": (30, LIKE_CUB), "lambda_cal": (0.0, TUNED)}}),
     "baseline": _BASELINE,
 }
 CZSL_PRESETS: dict[str, Mapping[str, Sourced]] = {

@@ -16,10 +16,10 @@ class Sampler(ABC):
         self.batch_size = batch_size
         self._rng = np.random.Generator(np.random.PCG64(seed))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Training images // batch size, the published number, and at least 1."""
-        return max(len(self.rows) // self.batch_size, 1)
+    def steps_in(self, epoch: int) -> int:
+        """Steps of an epoch, from 1: E epochs have (images · E) // batch in all, the published number; at least 1."""
+        images, batch = len(self.rows), self.batch_size
+        return images * epoch // batch - images * (epoch - 1) // batch if images >= batch else 1
 
     @property
     def state(self) -> str:

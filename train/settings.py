@@ -31,7 +31,7 @@ class TrainSettings:
 
     model: str = _setting("msdn", "The model to train.")
     seed: int = _setting(0, "Seed of the initial weights and of the sampler.", at_least=0)
-    epochs: int = _setting(30, "Epochs; one is (training images // batch size) steps.", at_least=1)
+    epochs: int = _setting(30, "Epochs; E of them are (training images · E) // batch size steps.", at_least=1)
     batch_size: int = _setting(50, "Images in a step.", at_least=1)
     learning_rate: float = _setting(1e-4, "RMSprop's learning rate.", above=0, flag="--lr")
     weight_decay: float = _setting(1e-4, "RMSprop's weight decay.", at_least=0)

@@ -43,10 +43,10 @@ class Trainer:
             momentum=settings.momentum,
         )
 
-    def train_epoch(self) -> dict[str, float]:
-        """Take an epoch's steps; return the mean of each loss term over them."""
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Take the steps of an epoch, counted from 1; return the mean of each loss term over them."""
         self.model.train()
-        steps = self._sampler.steps_per_epoch
+        steps = self._sampler.steps_in(epoch)
         sums: dict[str, Tensor] = {}
         for _ in range(steps):
             for name, value in self._step(self._sampler.draw()).items():
