@@ -18,7 +18,7 @@ test-slow: $(READY)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(VENV)/types $(BIN)/mypy -p msdn.cache -p msdn.extract -p msdn.train -p msdn.app -m msdn.cli
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p msdn.cache -p msdn.extract -p msdn.train -p msdn.app -m msdn.cli -m msdn.machine
 
 bench: $(READY)
 	$(BIN)/python benchmarks/read_rows.py
@@ -27,8 +27,8 @@ bench: $(READY)
 results: $(READY)
 	$(BIN)/python benchmarks/plumage_results.py
 
-$(READY): requirements.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "msdn needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+$(READY): requirements.txt pyproject.toml setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msdn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	mkdir -p $(VENV)/types

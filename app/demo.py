@@ -7,11 +7,11 @@ from typing import Any
 
 from msdn.cache import FeatureCache, Home
 from msdn.extract.datasets.registry import find_spec
-from msdn.extract.extraction import Watcher, extract
-from msdn.extract.settings import ExtractSettings
-from msdn.train.evaluate import evaluate_run
-from msdn.train.presets import preset_settings
-from msdn.train.runner import train_model
+from msdn.extract.pipeline.extraction import Watcher, extract
+from msdn.extract.pipeline.settings import ExtractSettings
+from msdn.train.loop.training import train_model
+from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.models.presets import preset_settings
 
 DATASET = "plumage"
 WEIGHTS = "random"  # the only ones that need neither network nor trust

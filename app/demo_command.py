@@ -23,8 +23,8 @@ def demo(home: Home) -> None:
     from rich.console import Console
 
     from msdn.app.demo import run_demo
-    from msdn.extract.progress import ProgressView
-    from msdn.train.reporting import epoch_line, provenance_notes
+    from msdn.extract.pipeline.progress import ProgressView
+    from msdn.train.measure.reporting import epoch_line, provenance_notes
 
     start = perf_counter()
     console = Console(stderr=True)

@@ -9,11 +9,11 @@ from typing import Any
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError
 from msdn.extract.datasets.registry import DATASETS
-from msdn.extract.settings import ExtractSettings
+from msdn.extract.pipeline.settings import ExtractSettings
+from msdn.train.models.presets import preset_settings
 from msdn.train.models.registry import MODELS, model_entry
-from msdn.train.presets import preset_settings
-from msdn.train.published_figures import published_figures
 from msdn.train.studies.family import MODEL, family_rows
+from msdn.train.studies.published_figures import published_figures
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
 
 TASK = "task"  # the column that tells a model's two rows apart
@@ -83,7 +83,7 @@ def features_for(wanted: Reproduction, home: Home, watch: Callable[[], Any]) -> 
     """The features' file, extracted first where it is missing; `watch` opens a view of the progress."""
     if wanted.cache is not None:
         return wanted.cache
-    from msdn.extract.extraction import extract
+    from msdn.extract.pipeline.extraction import extract
 
     with watch() as view:
         return extract(wanted.extraction, home, view.watcher).path

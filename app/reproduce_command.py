@@ -8,10 +8,10 @@ import click
 
 from msdn.cache import Home
 from msdn.cache.options import home_option
-from msdn.extract.settings import IMAGE_SIZES, ExtractSettings
+from msdn.extract.pipeline.settings import IMAGE_SIZES, ExtractSettings
+from msdn.train.loop.options import cache_option, jobs_option, seeds_option
+from msdn.train.loop.settings import SELECTIONS, TrainSettings
 from msdn.train.models.registry import MODELS
-from msdn.train.settings import SELECTIONS, TrainSettings
-from msdn.train.settings_options import cache_option, jobs_option, seeds_option
 
 DEFAULT = ExtractSettings(dataset="")
 
@@ -100,8 +100,8 @@ def reproduce(
     rows = check_reproduction(wanted)
     from rich.console import Console
 
-    from msdn.extract.progress import ProgressView
-    from msdn.train.locate import open_dataset_cache
+    from msdn.extract.pipeline.progress import ProgressView
+    from msdn.train.runs.locate import open_dataset_cache
 
     path = features_for(wanted, home, lambda: ProgressView(Console(stderr=True)))
     with open_dataset_cache(home, dataset, path) as opened:
@@ -111,9 +111,9 @@ def reproduce(
 
 def _show(facts: Any, done: list[Any], as_json: bool) -> None:
     from msdn.app.reproduce_view import reproduction_notes, reproduction_table
+    from msdn.train.measure.tables import print_table
     from msdn.train.studies.files import study_json
     from msdn.train.studies.view import study_notes
-    from msdn.train.tables import print_table
 
     if as_json:
         click.echo(json.dumps(study_json(facts, done, {})))

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from msdn.app.reproduce import TASK
-from msdn.train.published_figures import PUBLISHED_IMAGE_SIZES, Published
-from msdn.train.reporting import percent
-from msdn.train.run_results import COMPARED
+from msdn.train.measure.reporting import percent
+from msdn.train.measure.summary import Spread
+from msdn.train.measure.tables import plain_table
+from msdn.train.runs.results import COMPARED
 from msdn.train.studies.family import MODEL
+from msdn.train.studies.published_figures import PUBLISHED_IMAGE_SIZES, Published
 from msdn.train.studies.rows import Facts, RowResult
-from msdn.train.summary import Spread
-from msdn.train.tables import plain_table
 
 NOT_COMPARABLE = (
     "WARNING: random weights in the backbone: the papers' figures above cannot be compared with these"

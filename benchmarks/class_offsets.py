@@ -17,15 +17,15 @@ import torch
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.find import choose_cache
-from msdn.train.checkpoints import load_checkpoint
-from msdn.train.metrics import ScoredImages, czsl_accuracy
-from msdn.train.models.base import ZslModel, build_model
-from msdn.train.presets import preset_settings
-from msdn.train.scoring import Scorer
-from msdn.train.series import Job, do_job
-from msdn.train.settings import TrainSettings
-from msdn.train.stages import Stage, validation_stage
-from msdn.train.summary import parse_seeds
+from msdn.train.loop.checkpoints import load_checkpoint
+from msdn.train.loop.divisions import Stage, validation_stage
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.measure.metrics import ScoredImages, czsl_accuracy
+from msdn.train.measure.scoring import Scorer
+from msdn.train.measure.summary import parse_seeds
+from msdn.train.models.parts.base import ZslModel, build_model
+from msdn.train.models.presets import preset_settings
+from msdn.train.studies.series import Job, do_job
 
 
 def main() -> None:

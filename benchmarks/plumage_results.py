@@ -19,10 +19,11 @@ from typing import Any
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.files import replace_file
-from msdn.extract.extraction import extract
-from msdn.extract.settings import ExtractSettings
-from msdn.train.presets import preset_settings
-from msdn.train.run_results import COMPARED
+from msdn.extract.pipeline.extraction import extract
+from msdn.extract.pipeline.settings import ExtractSettings
+from msdn.train.measure.summary import parse_seeds
+from msdn.train.models.presets import preset_settings
+from msdn.train.runs.results import COMPARED
 from msdn.train.studies.ablation import ablation_rows
 from msdn.train.studies.claims import check_claims, claim_lines, paired_differences
 from msdn.train.studies.family import MODEL, family_rows
@@ -30,7 +31,6 @@ from msdn.train.studies.measure import keep_study, measure_study
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
 from msdn.train.studies.study import Study
 from msdn.train.studies.view import study_notes
-from msdn.train.summary import parse_seeds
 
 DATASET = "plumage"
 FRESH_SEEDS = "20-24"  # used by nothing else: neither by the choice of the preset nor by the other tables

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace, normalize_attributes
-from msdn.train.models.dedn import Dedn
+from msdn.train.models.dedn.network import Dedn
+from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
 
 LOSSES = ("ce_coarse", "cal_coarse", "ce_fine", "cal_fine", "align_coarse", "align_fine", "distill")
 PARAMETERS = {

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace, normalize_attributes
+from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
 
 B, R, F, K, D, C = 3, 4, 6, 5, 7, 8
 SEEN, UNSEEN = np.array([0, 1, 3, 4, 7]), np.array([2, 5, 6])

@@ -15,10 +15,10 @@ import torch
 from golden_dedn import replay_dedn
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace, normalize_attributes
-from msdn.train.models.msdn import Msdn
-from msdn.train.released import PARAMETERS
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.measure.published_weights import PARAMETERS
+from msdn.train.models.msdn.network import Msdn
+from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
 
 TOLERANCE = 1e-10
 LOSSES = ("ce_av", "cal_av", "ce_va", "cal_va", "distill")

@@ -11,23 +11,23 @@ from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
 
 from msdn.cache import FeatureCache, Home
 from msdn.train.errors import TrainError
-from msdn.train.evaluate import evaluate_run
-from msdn.train.jobs import run_jobs
-from msdn.train.presets import preset_settings
-from msdn.train.published_figures import published_ablation
-from msdn.train.runner import train_model
-from msdn.train.runs import find_runs
-from msdn.train.series import Job, what_trains
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import train_model
+from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.measure.tables import result_console
+from msdn.train.models.presets import preset_settings
+from msdn.train.runs.run import find_runs
 from msdn.train.studies import study as study_file
 from msdn.train.studies.ablation import CLAIMS, KEY, VARIANTS, ablation_rows
 from msdn.train.studies.claims import check_claims, claim_lines, paired_differences
 from msdn.train.studies.family import family_rows
+from msdn.train.studies.jobs import run_jobs
+from msdn.train.studies.published_figures import published_ablation
 from msdn.train.studies.rows import Facts, RowResult
+from msdn.train.studies.series import Job, what_trains
 from msdn.train.studies.study import Study, run_study, split_waves
 from msdn.train.studies.view import study_notes, study_table
-from msdn.train.tables import result_console
-from msdn.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,9 +17,9 @@ from msdn.cache.header import read_header
 from msdn.cache.verify import find_damaged_rows
 from msdn.cli import main
 from msdn.train.errors import RunError
-from msdn.train.evaluate import evaluate_run
-from msdn.train.runner import train_model
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.training import train_model
+from msdn.train.measure.evaluate import evaluate_run
 
 
 def run(*arguments: str | Path):

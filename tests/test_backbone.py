@@ -9,10 +9,10 @@ from torchvision import transforms
 from torchvision.models import resnet101
 
 from msdn.cache.home import Home
-from msdn.extract.backbone import MEAN, STD, Backbone, build_trunk, normalise
-from msdn.extract.calibration import calibrate, read_statistics, restore_statistics
+from msdn.extract.backbones.calibration import calibrate, read_statistics, restore_statistics
+from msdn.extract.backbones.resnet import MEAN, STD, Backbone, build_trunk, normalise
+from msdn.extract.backbones.weights import Weights, load_weights
 from msdn.extract.errors import WeightsError
-from msdn.extract.weights import Weights, load_weights
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from msdn.train.checkpoints import load_checkpoint, save_checkpoint
 from msdn.train.errors import RunError
+from msdn.train.loop.checkpoints import load_checkpoint, save_checkpoint
 
 RECORD = {"epoch": 1, "epochs": 2, "loss": 0.5, "H": None, "seconds": 0.1}
 VALIDATED = {"stage": "validation", "epoch": 1, "seconds": 1, "val_margin": 0.5} | dict.fromkeys(

@@ -16,12 +16,12 @@ from toy_results import FIGURES, keep, make_run
 
 from msdn.cache import FeatureCache, Home
 from msdn.cli import main
-from msdn.train.compare import compare_runs
-from msdn.train.compare_view import board_table, show_seeds
-from msdn.train.evaluate import evaluate_run
-from msdn.train.run_results import Measured, collect_results
-from msdn.train.runner import train_model
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.training import train_model
+from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.runs.results import Measured, collect_results
+from msdn.train.studies.compare import compare_runs
+from msdn.train.studies.compare_view import board_table, show_seeds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

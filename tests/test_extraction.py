@@ -14,14 +14,14 @@ from toy_extraction import CACHE, SETTINGS, make_home
 
 from msdn.cache import FeatureCache
 from msdn.cache.home import Home
-from msdn.extract import runner
-from msdn.extract.backbone import MEAN, STD, build_trunk
-from msdn.extract.calibration import restore_statistics
+from msdn.extract.backbones.calibration import restore_statistics
+from msdn.extract.backbones.resnet import MEAN, STD, build_trunk
+from msdn.extract.backbones.weights import load_weights
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError, ExtractError
-from msdn.extract.extraction import describe_annotations, extract
-from msdn.extract.images import read_image
-from msdn.extract.weights import load_weights
+from msdn.extract.pipeline import filling as runner
+from msdn.extract.pipeline.extraction import describe_annotations, extract
+from msdn.extract.pipeline.images import read_image
 
 
 @pytest.fixture

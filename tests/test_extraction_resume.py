@@ -21,11 +21,11 @@ from msdn.cache.header import read_header
 from msdn.cache.home import Home
 from msdn.cache.lock import FileLock, LockError
 from msdn.cache.partial import partial_path
-from msdn.extract import extraction
+from msdn.extract.backbones.weights import load_weights
 from msdn.extract.errors import ExtractError
-from msdn.extract.extraction import Extraction, extract
-from msdn.extract.row_writer import RowWriter
-from msdn.extract.weights import load_weights
+from msdn.extract.pipeline import extraction
+from msdn.extract.pipeline.extraction import Extraction, extract
+from msdn.extract.pipeline.row_writer import RowWriter
 
 
 @pytest.fixture

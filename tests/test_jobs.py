@@ -10,12 +10,12 @@ import torch
 from toy_runs import assert_same_bits, final_state, write_split_cache
 
 from msdn.cache import FeatureCache
-from msdn.train import jobs as jobs_file
 from msdn.train.errors import TrainError
-from msdn.train.jobs import choose_devices, choose_workers, run_jobs
-from msdn.train.runs import Run, find_runs
-from msdn.train.series import Job
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.runs.run import Run, find_runs
+from msdn.train.studies import jobs as jobs_file
+from msdn.train.studies.jobs import choose_devices, choose_workers, run_jobs
+from msdn.train.studies.series import Job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace, class_margins, normalize_attributes
-from msdn.train.losses import (
+from msdn.train.models.parts.classes import ClassSpace, class_margins, normalize_attributes
+from msdn.train.models.parts.losses import (
     calibration_paper,
     calibration_released,
     cross_entropy_paper,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msdn.train.curve import Curve, seen_unseen_curve
-from msdn.train.metrics import (
+from msdn.train.measure.curve import Curve, seen_unseen_curve
+from msdn.train.measure.metrics import (
     ScoredImages,
     chance_levels,
     confusion_counts,

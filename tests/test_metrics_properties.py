@@ -19,8 +19,8 @@ from naive_metrics import (
     naive_per_class,
 )
 
-from msdn.train.curve import Curve, seen_unseen_curve
-from msdn.train.metrics import (
+from msdn.train.measure.curve import Curve, seen_unseen_curve
+from msdn.train.measure.metrics import (
     ScoredImages,
     confusion_counts,
     czsl_accuracy,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from msdn.train.classes import ClassSpace
-from msdn.train.models.baseline import Baseline
+from msdn.train.models.baseline.network import Baseline
+from msdn.train.models.parts.classes import ClassSpace
 
 
 @pytest.fixture

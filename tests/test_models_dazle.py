@@ -30,11 +30,11 @@ from naive_branches import (
 )
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace
-from msdn.train.models.base import build_model
-from msdn.train.models.dazle import Dazle
-from msdn.train.problem import Problem
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.dazle.network import Dazle
+from msdn.train.models.parts.base import build_model
+from msdn.train.models.parts.classes import ClassSpace
+from msdn.train.models.parts.problem import Problem
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

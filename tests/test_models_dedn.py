@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace, normalize_attributes
-from msdn.train.models.base import build_model
-from msdn.train.models.dedn import Dedn
-from msdn.train.models.dual_attention import DualAttention, attend
-from msdn.train.problem import AttributeGroup, Problem
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.dedn.dual_attention import DualAttention, attend
+from msdn.train.models.dedn.network import Dedn
+from msdn.train.models.parts.base import build_model
+from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
+from msdn.train.models.parts.problem import AttributeGroup, Problem
 
 B, R, F, K, D, C = 3, 4, 6, 5, 7, 8
 SEEN, UNSEEN = np.array([0, 1, 3, 4, 7]), np.array([2, 5, 6])

@@ -28,12 +28,12 @@ from naive_branches import (
 )
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace
-from msdn.train.losses import DISTILLATIONS
-from msdn.train.models.base import build_model
-from msdn.train.models.msdn import Msdn
-from msdn.train.problem import Problem
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.msdn.network import Msdn
+from msdn.train.models.parts.base import build_model
+from msdn.train.models.parts.classes import ClassSpace
+from msdn.train.models.parts.losses import DISTILLATIONS
+from msdn.train.models.parts.problem import Problem
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -36,16 +36,16 @@ from naive_branches import (
 )
 from torch import Tensor
 
-from msdn.train.classes import ClassSpace
 from msdn.train.errors import SettingsError
-from msdn.train.losses import CROSS_ENTROPIES
-from msdn.train.models.base import build_model
-from msdn.train.models.msdn import Msdn
-from msdn.train.models.msdn_plus import COUNTERFACTUALS, MsdnPlus, random_attention
-from msdn.train.problem import Problem
-from msdn.train.settings import COUNTERFACTUALS as NAMES
-from msdn.train.settings import TrainSettings
-from msdn.train.trainer import Trainer
+from msdn.train.loop.settings import COUNTERFACTUALS as NAMES
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.trainer import Trainer
+from msdn.train.models.msdn.network import Msdn
+from msdn.train.models.msdn_plus.network import COUNTERFACTUALS, MsdnPlus, random_attention
+from msdn.train.models.parts.base import build_model
+from msdn.train.models.parts.classes import ClassSpace
+from msdn.train.models.parts.losses import CROSS_ENTROPIES
+from msdn.train.models.parts.problem import Problem
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

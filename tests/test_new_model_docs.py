@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from toy_cache import make_annotations
 
-from msdn.train.presets import preset_settings
+from msdn.train.models.presets import preset_settings
 
 ROOT = Path(__file__).parent.parent
 MODEL, TEST = "train/models/peak.py", "tests/test_models_peak.py"
@@ -34,7 +34,7 @@ from click.testing import CliRunner
 import torch
 import msdn
 from msdn.cli import main
-from msdn.train.trainer import Trainer
+from msdn.train.loop.trainer import Trainer
 
 torch.set_num_threads(1)
 train_epoch = Trainer.train_epoch

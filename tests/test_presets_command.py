@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from msdn.cli import main
+from msdn.train.models.presets import PRESETS, preset_settings
+from msdn.train.models.presets_command import kind_of, known_datasets
 from msdn.train.models.registry import MODELS
-from msdn.train.presets import PRESETS, preset_settings
-from msdn.train.presets_command import kind_of, known_datasets
 
 PAIRS = [(model, dataset) for model in MODELS for dataset in known_datasets()]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from msdn.train.models.registry import MODELS
-from msdn.train.published_figures import published_ablation, published_figures
+from msdn.train.studies.published_figures import published_ablation, published_figures
 
 DATASETS = ("cub", "sun", "awa2", "flo", "plumage")
 KNOWN = [

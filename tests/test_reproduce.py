@@ -15,13 +15,14 @@ from toy_studies import Epochs, read_csv, run_msdn
 from msdn.app.reproduce import default_models, needs_two, reproduction_rows
 from msdn.app.reproduce_view import NOT_COMPARABLE, model_figures, reproduction_notes, reproduction_table
 from msdn.cache import Home
-from msdn.extract.backbone import Backbone
+from msdn.extract.backbones.resnet import Backbone
 from msdn.extract.datasets import registry
-from msdn.train import presets, published_figures
-from msdn.train.published_figures import Published
-from msdn.train.runs import find_runs
+from msdn.train.measure.tables import result_console
+from msdn.train.models import presets
+from msdn.train.runs.run import find_runs
+from msdn.train.studies import published_figures
+from msdn.train.studies.published_figures import Published
 from msdn.train.studies.rows import Facts, RowResult
-from msdn.train.tables import result_console
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,8 +7,8 @@ import pytest
 from toy_results import FIGURES, keep, make_run
 
 from msdn.cache import Home
-from msdn.train.run_results import kept_figures
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.runs.results import kept_figures
 
 
 @pytest.fixture

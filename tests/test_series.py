@@ -14,16 +14,16 @@ from toy_runs import write_split_cache
 from toy_studies import Epochs
 
 from msdn.cache import FeatureCache
-from msdn.train import series as series_file
 from msdn.train.errors import RunError, TrainError
-from msdn.train.evaluate import evaluate_run
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.problem import AttributeGroup
-from msdn.train.runner import train_model
-from msdn.train.runs import VALIDATED, find_runs
-from msdn.train.series import Job, do_job, find_run, job_result, measure_job, what_trains
-from msdn.train.settings import TrainSettings
-from msdn.train.trainer import Trainer
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import train_model
+from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.models.parts.problem import AttributeGroup
+from msdn.train.runs.run import VALIDATED, find_runs
+from msdn.train.studies import series as series_file
+from msdn.train.studies.series import Job, do_job, find_run, job_result, measure_job, what_trains
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

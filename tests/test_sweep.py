@@ -14,9 +14,10 @@ from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
-from msdn.train.runner import train_model
-from msdn.train.runs import VALIDATED, find_runs
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.training import train_model
+from msdn.train.measure.summary import spread
+from msdn.train.runs.run import VALIDATED, find_runs
 from msdn.train.studies.sweep import (
     DEFAULT_VALUES,
     parse_values,
@@ -25,7 +26,6 @@ from msdn.train.studies.sweep import (
     swept_setting,
     train_command,
 )
-from msdn.train.summary import spread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from msdn.cli import main
-from msdn.train.reporting import epoch_line, percent
-from msdn.train.runs import Run, find_runs
-from msdn.train.settings import TrainSettings, option_name
-from msdn.train.trainer import Trainer
+from msdn.train.loop.settings import TrainSettings, option_name
+from msdn.train.loop.trainer import Trainer
+from msdn.train.measure.reporting import epoch_line, percent
+from msdn.train.runs.run import Run, find_runs
 
 Msdn = Callable[..., Result]
 SHORT = ("--epochs", "3", "--batch-size", "8")

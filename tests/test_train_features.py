@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from msdn.cache import FeatureCache
-from msdn.train import features
 from msdn.train.errors import TrainError
-from msdn.train.features import FeatureSource, free_memory
+from msdn.train.loop import features
+from msdn.train.loop.features import FeatureSource, free_memory
 
 CPU = torch.device("cpu")
 

@@ -9,12 +9,13 @@ import pytest
 from toy_runs import assert_same_bits, assert_same_run, final_state, read_records, write_split_cache
 
 from msdn.cache import FeatureCache
-from msdn.train import epochs, runner
-from msdn.train.evaluate import evaluate_run
-from msdn.train.runner import continue_run, train_model
-from msdn.train.runs import VALIDATED, Run
-from msdn.train.settings import TrainSettings
-from msdn.train.trainer import Trainer
+from msdn.train.loop import epochs
+from msdn.train.loop import training as runner
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import continue_run, train_model
+from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.runs.run import VALIDATED, Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

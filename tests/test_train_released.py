@@ -19,12 +19,12 @@ from toy_release import State, random_model, released_state, save, with_backbone
 from msdn.cache import FeatureCache
 from msdn.cache.annotations import Annotations
 from msdn.train.errors import CheckpointError
-from msdn.train.evaluate import evaluate_released, score_model
-from msdn.train.evaluate import test_figures as figures_of_test
-from msdn.train.models.msdn import Msdn
-from msdn.train.presets import preset_settings
-from msdn.train.released import PARAMETERS, load_released
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.measure.evaluate import evaluate_released, score_model
+from msdn.train.measure.evaluate import test_figures as figures_of_test
+from msdn.train.measure.published_weights import PARAMETERS, load_released
+from msdn.train.models.msdn.network import Msdn
+from msdn.train.models.presets import preset_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

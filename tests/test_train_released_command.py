@@ -13,7 +13,7 @@ from toy_release import random_model, released_state, save, with_backbone
 
 from msdn.cache import FeatureCache
 from msdn.cli import main
-from msdn.train.evaluate import evaluate_released
+from msdn.train.measure.evaluate import evaluate_released
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

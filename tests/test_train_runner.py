@@ -18,13 +18,13 @@ from toy_cache import make_annotations
 
 from msdn.cache import FeatureCache
 from msdn.cache.lock import LockError
-from msdn.train import epochs
-from msdn.train.checkpoints import load_checkpoint
 from msdn.train.errors import RunError, TrainError
-from msdn.train.evaluate import evaluate_run
-from msdn.train.runner import continue_run, train_model
-from msdn.train.runs import Run
-from msdn.train.settings import TrainSettings
+from msdn.train.loop import epochs
+from msdn.train.loop.checkpoints import load_checkpoint
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.training import continue_run, train_model
+from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.runs.run import Run
 
 SETTINGS = TrainSettings(epochs=6, batch_size=4, learning_rate=1e-3)
 

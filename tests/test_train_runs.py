@@ -8,8 +8,8 @@ import pytest
 
 from msdn.cache.lock import LockError
 from msdn.train.errors import RunError
-from msdn.train.runs import Run, create_run, find_runs, latest_run
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.runs.run import Run, create_run, find_runs, latest_run
 
 FACTS: dict[str, Any] = {
     "cache": {"path": "/nowhere/toy.h5", "fingerprint": "abc"},

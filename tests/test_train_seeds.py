@@ -19,10 +19,10 @@ from click.testing import CliRunner, Result
 from toy_runs import assert_same_run, write_split_cache
 
 from msdn.cli import main
-from msdn.train import epochs
 from msdn.train.errors import TrainError
-from msdn.train.runs import Run, find_runs
-from msdn.train.trainer import Trainer
+from msdn.train.loop import epochs
+from msdn.train.loop.trainer import Trainer
+from msdn.train.runs.run import Run, find_runs
 
 Msdn = Callable[..., Result]
 SHORT = ("--dataset", "toy", "--model", "baseline", "--epochs", "3", "--batch-size", "8", "--lr", "0.003")

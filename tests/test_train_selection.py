@@ -21,15 +21,15 @@ from toy_runs import (
 
 from msdn.cache import FeatureCache
 from msdn.cli import main
-from msdn.train.evaluate import evaluate_run, load_model
-from msdn.train.features import FeatureSource
-from msdn.train.models.base import ZslModel, build_model
-from msdn.train.runner import train_model
-from msdn.train.runs import Run
-from msdn.train.selection import choose_on_validation
-from msdn.train.settings import TrainSettings
-from msdn.train.stages import Stage, validation_stage
-from msdn.train.trainer import Trainer
+from msdn.train.loop.divisions import Stage, validation_stage
+from msdn.train.loop.features import FeatureSource
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import train_model
+from msdn.train.measure.evaluate import evaluate_run, load_model
+from msdn.train.measure.selection import choose_on_validation
+from msdn.train.models.parts.base import ZslModel, build_model
+from msdn.train.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

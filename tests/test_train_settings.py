@@ -8,8 +8,8 @@ import pytest
 
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
-from msdn.train.models.registry import MODELS, model_entry
-from msdn.train.presets import (
+from msdn.train.loop.settings import TASKS, TrainSettings, check_effect, option_name, settings_from_json
+from msdn.train.models.presets import (
     CZSL_PRESETS,
     PAPER_PRESETS,
     PRESET_NAMES,
@@ -17,7 +17,7 @@ from msdn.train.presets import (
     preset_settings,
     preset_values,
 )
-from msdn.train.settings import TASKS, TrainSettings, check_effect, option_name, settings_from_json
+from msdn.train.models.registry import MODELS, model_entry
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_paper_style_goes_with_selection_on_the_test_set() -> None:
 
 def test_tables_and_commands_load_no_torch() -> None:
     code = (
-        "import sys, msdn.train.presets, msdn.train.models.registry, msdn.train.problem, msdn.train.reporting, "
-        "msdn.train.train_command, msdn.train.evaluate_command; sys.exit('torch' in sys.modules)"
+        "import sys, msdn.train.models.presets, msdn.train.models.registry, msdn.train.models.parts.problem, msdn.train.measure.reporting, "
+        "msdn.train.loop.command, msdn.train.measure.evaluate_command; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,12 +11,12 @@ from toy_runs import VAL_CLASSES, rows_of_test, split_annotations, write_split_c
 from msdn.cache import FeatureCache
 from msdn.cache.annotations import Annotations
 from msdn.train.errors import TrainError
-from msdn.train.models.base import build_model
-from msdn.train.problem import AttributeGroup
-from msdn.train.runner import train_model
-from msdn.train.settings import TrainSettings
-from msdn.train.stages import Stage, validation_stage
-from msdn.train.stages import test_stage as stage_of_test
+from msdn.train.loop.divisions import Stage, validation_stage
+from msdn.train.loop.divisions import test_stage as stage_of_test
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.training import train_model
+from msdn.train.models.parts.base import build_model
+from msdn.train.models.parts.problem import AttributeGroup
 
 Open = Callable[..., FeatureCache]
 

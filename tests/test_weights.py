@@ -15,9 +15,9 @@ import torch
 from torchvision.models import resnet101
 
 from msdn.cache.home import Home
+from msdn.extract.backbones.weights import load_weights
 from msdn.extract.downloads.sources import SOURCES
 from msdn.extract.errors import WeightsError
-from msdn.extract.weights import load_weights
 
 HOME = Home(Path("unused"))
 

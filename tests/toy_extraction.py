@@ -9,11 +9,11 @@ from toy_dataset import TOY, write_toy_dataset
 from msdn.cache import layout
 from msdn.cache.header import read_header
 from msdn.cache.home import Home
-from msdn.extract import extraction
+from msdn.extract.backbones.weights import Weights, load_weights
 from msdn.extract.datasets import registry
-from msdn.extract.extraction import Extraction, Watcher, extract
-from msdn.extract.settings import ExtractSettings
-from msdn.extract.weights import Weights, load_weights
+from msdn.extract.pipeline import extraction
+from msdn.extract.pipeline.extraction import Extraction, Watcher, extract
+from msdn.extract.pipeline.settings import ExtractSettings
 
 SETTINGS = ExtractSettings(dataset="toy", weights="random", batch_size=4, workers=2, device="cpu")
 CACHE = "toy-224-random.h5"

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from msdn.cache import FeatureCache
-from msdn.train.models.msdn import Msdn, build_msdn
-from msdn.train.problem import problem_of
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.msdn.network import Msdn, build_msdn
+from msdn.train.models.parts.problem import problem_of
 
 D = 9
 State = dict[str, Any]

@@ -4,10 +4,10 @@ import dataclasses
 from typing import Any
 
 from msdn.cache import Home
-from msdn.train.evaluate import keep_results
-from msdn.train.runs import Run, create_run
-from msdn.train.selection import kept_tasks
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.measure.evaluate import keep_results
+from msdn.train.measure.selection import kept_tasks
+from msdn.train.runs.run import Run, create_run
 
 FIGURES = {"acc": 50.0, "U": 40.0, "S": 60.0, "H": 48.0, "AUSUC": 30.0}
 CHOSEN = {

@@ -10,8 +10,8 @@ import torch
 from toy_cache import make_annotations, write_cache
 
 from msdn.cache.annotations import Annotations
-from msdn.train.checkpoints import load_checkpoint
-from msdn.train.runs import Run
+from msdn.train.loop.checkpoints import load_checkpoint
+from msdn.train.runs.run import Run
 
 VAL_CLASSES = 3
 

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from msdn.cache.home import Home
@@ -192,7 +192,7 @@ class _Download:
             bytes=self.archive.stat().st_size,
             sha256=sha256,
             known_checksum=self.source.checksum and " ".join(self.source.checksum),
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
             unpacked_files=count[0],
             unpacked_bytes=count[1],
             proof=proof,

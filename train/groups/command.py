@@ -41,8 +41,8 @@ def groups(
     from msdn.cache.names import dataset_name
     from msdn.train.groups.choose import choose_groups
     from msdn.train.groups.file import write_groups
-    from msdn.train.locate import open_dataset_cache
-    from msdn.train.tables import print_table
+    from msdn.train.measure.tables import print_table
+    from msdn.train.runs.locate import open_dataset_cache
 
     with open_dataset_cache(home, dataset_name(dataset), cache) as opened:
         annotations = opened.annotations
@@ -57,7 +57,7 @@ def groups(
 
 
 def _table(dataset: str, found: "AttributeGroups", names: tuple[str, ...]) -> "Table":
-    from msdn.train.tables import plain_table
+    from msdn.train.measure.tables import plain_table
 
     rows = []
     for group in found.groups:

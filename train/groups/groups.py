@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from msdn.train.errors import RunError
-from msdn.train.problem import AttributeGroup
+from msdn.train.models.parts.problem import AttributeGroup
 
 
 @dataclass(frozen=True)

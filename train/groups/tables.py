@@ -3,7 +3,7 @@
 import numpy as np
 
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.problem import AttributeGroup
+from msdn.train.models.parts.problem import AttributeGroup
 
 Ranges = tuple[tuple[int, int], ...]  # first and last attribute of each
 

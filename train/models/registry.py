@@ -6,7 +6,7 @@ from typing import Any
 
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
-from msdn.train.settings import option_name
+from msdn.train.loop.settings import option_name
 
 _LOSS_SETTINGS = ("margin", "negative_attributes", "lambda_cal", "cross_entropy", "calibration")
 _MSDN_SETTINGS = (
@@ -56,21 +56,21 @@ MODELS = {
         ModelEntry(
             name="msdn",
             summary="mutually semantic distillation network (CVPR 2022)",
-            build="msdn.train.models.msdn:build_msdn",
+            build="msdn.train.models.msdn.network:build_msdn",
             settings=_MSDN_SETTINGS,
             needs_vectors=True,
         ),
         ModelEntry(
             name="msdn++",
             summary="MSDN with causal attention, a reconstruction (2026)",
-            build="msdn.train.models.msdn_plus:build_msdn_plus",
+            build="msdn.train.models.msdn_plus.network:build_msdn_plus",
             settings=(*_MSDN_SETTINGS, "lambda_causal", "counterfactual", "causal_branches"),
             needs_vectors=True,
         ),
         ModelEntry(
             name="dedn",
             summary="dual expert distillation network (2024): region and channel attention, attributes in groups",
-            build="msdn.train.models.dedn:build_dedn",
+            build="msdn.train.models.dedn.network:build_dedn",
             settings=(
                 *("margin", "negative_attributes", "lambda_cal", "vectors"),
                 *("lambda_experts", "lambda_align", "true_class_shift", "region_mix", "coarse_mix"),
@@ -82,14 +82,14 @@ MODELS = {
         ModelEntry(
             name="dazle",
             summary="dense attribute attention (CVPR 2020): A→V with an attention over attributes",
-            build="msdn.train.models.dazle:build_dazle",
+            build="msdn.train.models.dazle.network:build_dazle",
             settings=(*_LOSS_SETTINGS, "vectors", "normalize_vectors"),
             needs_vectors=True,
         ),
         ModelEntry(
             name="baseline",
             summary="map from pooled features to attributes (baseline of MSDN's Table 2)",
-            build="msdn.train.models.baseline:build_baseline",
+            build="msdn.train.models.baseline.network:build_baseline",
             settings=_LOSS_SETTINGS,
         ),
     )

@@ -49,7 +49,7 @@ def ablate(
     dataset = dataset_name(dataset)
     rows = ablation_rows(dataset, preset, overrides)
     name = choose_name(name, default_name(["ablate", dataset], rows))
-    from msdn.train.locate import open_dataset_cache
+    from msdn.train.runs.locate import open_dataset_cache
     from msdn.train.studies.measure import measure_study
     from msdn.train.studies.study import Study
 
@@ -59,10 +59,10 @@ def ablate(
 
 
 def _report(home: Home, facts: Facts, rows: list[RowResult], as_json: bool) -> None:
+    from msdn.train.measure.tables import print_table
     from msdn.train.studies.files import study_json
     from msdn.train.studies.measure import keep_study
     from msdn.train.studies.view import study_notes, study_table
-    from msdn.train.tables import print_table
 
     verdicts = check_claims(rows)
     extra = {"claims": [one.as_json() for one in verdicts]}

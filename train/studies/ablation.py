@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msdn.train.loop.options import choose_settings, preset_label
 from msdn.train.models.registry import model_entry
-from msdn.train.published_figures import published_ablation
-from msdn.train.settings_options import choose_settings, preset_label
+from msdn.train.studies.published_figures import published_ablation
 from msdn.train.studies.rows import StudyRow
 
 KEY = "key"  # the column that holds a row's key

@@ -1,11 +1,11 @@
 """What the figures of a study belong to: features, classes, protocol."""
 
 from msdn.cache import FeatureCache
-from msdn.train.evaluate import facts_of
-from msdn.train.metrics import chance_levels
-from msdn.train.selection import VALIDATION, describe_selection
-from msdn.train.settings import TrainSettings
-from msdn.train.stages import validation_stage
+from msdn.train.loop.divisions import validation_stage
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.measure.evaluate import facts_of
+from msdn.train.measure.metrics import chance_levels
+from msdn.train.measure.selection import VALIDATION, describe_selection
 from msdn.train.studies.rows import Facts
 from msdn.train.studies.study import Study
 

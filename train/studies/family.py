@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msdn.train.loop.options import choose_settings, preset_label
+from msdn.train.loop.settings import COUNTERFACTUALS
 from msdn.train.models.registry import model_entry
-from msdn.train.published_figures import published_figures
-from msdn.train.settings import COUNTERFACTUALS
-from msdn.train.settings_options import choose_settings, preset_label
+from msdn.train.studies.published_figures import published_figures
 from msdn.train.studies.rows import StudyRow
 
 MODEL = "model"  # the column that holds a row's model

@@ -5,12 +5,12 @@ from typing import Any
 
 from msdn.cache import FeatureCache, Home
 from msdn.train.groups.choose import choose_groups
-from msdn.train.jobs import choose_workers
+from msdn.train.measure.reporting import groups_line, provenance_notes
 from msdn.train.models.registry import model_entry
-from msdn.train.progress import Progress, say, told_when_interrupted
-from msdn.train.reporting import groups_line, provenance_notes
 from msdn.train.studies.facts import study_facts
 from msdn.train.studies.files import write_study
+from msdn.train.studies.jobs import choose_workers
+from msdn.train.studies.progress import Progress, say, told_when_interrupted
 from msdn.train.studies.rows import Facts, RowResult
 from msdn.train.studies.study import Study, Watch, run_study
 

@@ -8,15 +8,15 @@ import click
 
 from msdn.cache.errors import WrongUsageError
 from msdn.train.errors import SettingsError
-from msdn.train.presets import PRESET_NAMES
-from msdn.train.settings import TrainSettings, option_name
-from msdn.train.settings_options import (
+from msdn.train.loop.options import (
     cache_option,
     jobs_option,
     preset_option,
     seeds_option,
     settings_options,
 )
+from msdn.train.loop.settings import TrainSettings, option_name
+from msdn.train.models.presets import PRESET_NAMES
 from msdn.train.studies.rows import StudyRow
 
 

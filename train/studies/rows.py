@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from msdn.train.published_figures import Published
-from msdn.train.run_results import COMPARED
-from msdn.train.settings import TrainSettings
-from msdn.train.summary import Spread, summarize
-from msdn.train.tables import show_value
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.measure.summary import Spread, summarize
+from msdn.train.measure.tables import show_value
+from msdn.train.runs.results import COMPARED
+from msdn.train.studies.published_figures import Published
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache import FeatureCache
-from msdn.train.epochs import Record
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.jobs import run_jobs
-from msdn.train.runs import Run
-from msdn.train.series import Job, refuse_all_failed, what_trains
-from msdn.train.settings import TrainSettings
+from msdn.train.loop.epochs import Record
+from msdn.train.loop.settings import TrainSettings
+from msdn.train.runs.run import Run
+from msdn.train.studies.jobs import run_jobs
 from msdn.train.studies.rows import RowResult, StudyRow
+from msdn.train.studies.series import Job, refuse_all_failed, what_trains
 
 
 @dataclass(frozen=True)

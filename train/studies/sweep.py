@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
+from msdn.train.loop.settings import TrainSettings, option_name
+from msdn.train.measure.tables import show_value
 from msdn.train.models.registry import model_entry
-from msdn.train.settings import TrainSettings, option_name
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
-from msdn.train.tables import show_value
 
 ALPHA = "alpha"
 _DIGITS = 9  # of a mean in percent, so that equals are equal in spite of rounding

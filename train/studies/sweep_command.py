@@ -10,8 +10,8 @@ from msdn.cache import Home
 from msdn.cache.names import dataset_name
 from msdn.cache.options import DEFAULT_HOME, home_option
 from msdn.train.errors import SettingsError
-from msdn.train.settings import TrainSettings
-from msdn.train.settings_options import check_groups, choose_settings, groups_option, preset_label
+from msdn.train.loop.options import check_groups, choose_settings, groups_option, preset_label
+from msdn.train.loop.settings import TrainSettings
 from msdn.train.studies import sweep as sweeps
 from msdn.train.studies.options import choose_name, default_name, given_settings, study_options
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
@@ -105,7 +105,7 @@ def _measure(
     device: str,
 ) -> tuple[Facts, list[RowResult]]:
     from msdn.train.groups.choose import choose_groups
-    from msdn.train.locate import open_dataset_cache
+    from msdn.train.runs.locate import open_dataset_cache
     from msdn.train.studies.measure import measure_study
     from msdn.train.studies.study import Study
 
@@ -118,10 +118,10 @@ def _measure(
 def _report(
     home: Home, facts: Facts, rows: list[RowResult], swept: Swept, places: list[str], as_json: bool
 ) -> None:
+    from msdn.train.measure.tables import print_table
     from msdn.train.studies.files import study_json
     from msdn.train.studies.measure import keep_study
     from msdn.train.studies.view import study_notes, study_table
-    from msdn.train.tables import print_table
 
     notes, extra = _advice(facts, rows, swept, places)
     keep_study(home, facts, rows, extra)

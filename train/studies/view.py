@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.table import Table
 
-from msdn.train.reporting import percent, provenance_notes, training_notes
-from msdn.train.run_results import COMPARED
+from msdn.train.measure.reporting import percent, provenance_notes, training_notes
+from msdn.train.measure.tables import plain_table
+from msdn.train.runs.results import COMPARED
 from msdn.train.studies.rows import Facts, RowResult, show_overrides
-from msdn.train.tables import plain_table
 
 _PAPER = ("acc", "H")
 _TOLD_APART = ("model", "task", "select", "paper_style")  # by labels, the preset's name, and the selection

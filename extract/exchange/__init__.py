@@ -1,0 +1,1 @@
+"""Features and annotations from elsewhere: import, annotate."""

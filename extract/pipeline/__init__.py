@@ -1,0 +1,1 @@
+"""From images to rows of a cache: reading, computing, writing, resuming."""

@@ -1,0 +1,127 @@
+"""`msdn extract`: images to a feature cache."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from msdn.cache.home import Home
+from msdn.cache.options import home_option
+from msdn.extract.pipeline.settings import (
+    BAD_IMAGES,
+    DEFAULT_BLOCK_ROWS,
+    DTYPES,
+    IMAGE_SIZES,
+    PRECISIONS,
+    ExtractSettings,
+)
+
+DEFAULT = ExtractSettings(dataset="")
+
+
+@click.command()
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME|FOLDER",
+    help="cub, sun, awa2, flo, plumage (drawn, ships with msdn), or a folder of your own.",
+)
+@click.option(
+    "--image-size",
+    type=click.Choice([str(size) for size in IMAGE_SIZES]),
+    default=str(DEFAULT.image_size),
+    show_default=True,
+    callback=lambda _context, _parameter, value: int(value),
+    help="Pixels; 224 gives 7x7 regions, 448 gives 14x14.",
+)
+@click.option(
+    "--weights",
+    default=DEFAULT.weights,
+    show_default=True,
+    metavar="imagenet|FILE|random",
+    help="ResNet101 weights: ImageNet (V1, as published), a state dict, or random ones (random:SEED).",
+)
+@click.option(
+    "--device", default=DEFAULT.device, show_default=True, help="auto (GPU if there is one), cpu, cuda:0 …"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=DEFAULT.precision,
+    show_default=True,
+    help="Arithmetic of the backbone.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default=DEFAULT.dtype,
+    show_default=True,
+    help="How features are stored; float32 takes twice the disk.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    show_default=f"the unfinished cache's, else {DEFAULT_BLOCK_ROWS}",
+    help="Images computed at once; belongs to the cache.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), show_default="one a core, at most 8", help="Decoding threads."
+)
+@click.option(
+    "--bad-images",
+    type=click.Choice(BAD_IMAGES),
+    default=DEFAULT.bad_images,
+    show_default=True,
+    help="Unreadable or missing images: list them and write no cache, or mask their rows.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    show_default="HOME/features/DATASET-SIZE-WEIGHTS.h5",
+    help="The cache to write.",
+)
+@click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier run left.")
+@home_option
+def extract(home: Home, **choices: Any) -> None:
+    """Run a frozen ResNet101 over all images once and cache its region features.
+
+    An interrupted extraction goes on where it stopped when the same command is repeated. Images are
+    prepared as the published feature files were; EXIF rotation is ignored, as it is there.
+    """
+    from rich.console import Console
+
+    from msdn.extract.pipeline.extraction import extract as run_extraction
+    from msdn.extract.pipeline.progress import ProgressView
+
+    console = Console(stderr=True)
+    try:
+        with ProgressView(console) as view:
+            done = run_extraction(ExtractSettings(**choices), home, view.watcher)
+    except KeyboardInterrupt:
+        again = "the same command without --restart" if choices["restart"] else "the same command"
+        console.print(f"interrupted; {again} goes on from here")
+        raise
+    except OSError:
+        if choices["restart"]:
+            console.print("what was written is kept: leave out --restart to go on from there")
+        raise
+    if done.was_complete:
+        console.print("complete already; --restart begins anew", soft_wrap=True)
+    elif done.progress.computed:
+        _print_times(console, done.progress)
+    if done.masked:
+        click.echo(f"{len(done.masked)} images masked: never trained or tested on", err=True)
+        for path, reason in done.masked.items():
+            click.echo(f"  {path}: {reason}", err=True)
+    if done.weights_kind == "random":
+        click.echo("backbone: random weights; results say nothing about published figures", err=True)
+    click.echo(done.path)
+
+
+def _print_times(console: Any, progress: Any) -> None:
+    console.print(
+        f"{progress.computed} images in {progress.elapsed:.1f} s ({progress.rate:.1f} images/s): "
+        f"reading {progress.reading:.1f} s, computing {progress.computing:.1f} s, writing {progress.writing:.1f} s; "
+        f"{progress.bottleneck} sets the pace",
+        soft_wrap=True,
+    )

@@ -1,0 +1,91 @@
+"""Everything that decides the bits of a feature: fixed in a cache at its start, compared at every resume."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import PIL
+import torch
+import torchvision
+from PIL import features
+
+import msdn
+from msdn.cache.layout import ANNOTATIONS
+from msdn.extract.backbones.weights import Weights
+from msdn.extract.datasets.spec import Dataset
+from msdn.extract.errors import ExtractError
+from msdn.extract.pipeline.images import TRANSFORM
+
+
+def write_recipe(
+    dataset: Dataset,
+    weights: Weights,
+    image_size: int,
+    device: torch.device,
+    precision: str,
+    dtype: str,
+    block_rows: int,
+) -> dict[str, Any]:
+    """Return the cache's provenance: plain JSON values only."""
+    return {
+        "dataset": dataset.annotations.dataset,
+        ANNOTATIONS: dataset.sources,
+        "backbone": "torchvision ResNet101 up to layer4, batch norm folded, channels last",
+        "weights": weights.description,
+        "transform": TRANSFORM,
+        "image_size": image_size,
+        "precision": precision,
+        "dtype": dtype,
+        "block_rows": block_rows,
+        "device": _describe_device(device),
+        "versions": {
+            "msdn": msdn.__version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "pillow": PIL.__version__,
+            "libjpeg": features.version("jpg"),
+            "cuda": torch.version.cuda if device.type == "cuda" else None,
+            "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        },
+    }
+
+
+def _describe_device(device: torch.device) -> dict[str, Any]:
+    if device.type == "cpu":
+        # threads: how sums are divided among them can change their last bit
+        return {
+            "kind": "cpu",
+            "name": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+            "threads": torch.get_num_threads(),
+        }
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"kind": device.type, "name": name}
+
+
+REQUESTED = ("dataset", "backbone", "weights", "transform", "image_size", "precision", "dtype", "block_rows")
+
+
+def check_request(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:
+    """Refuse to take a complete cache for one that was asked for otherwise; where it was made is no matter."""
+    check_recipe({key: stored.get(key) for key in REQUESTED}, {key: now.get(key) for key in REQUESTED}, file)
+
+
+def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:
+    """Refuse to go on with a file of another recipe, naming every difference."""
+    differences = list(_compare(stored, now))
+    if differences:
+        raise ExtractError(
+            f"{file} was begun otherwise ({'; '.join(differences)}); repeat the first command, "
+            "or begin anew with --restart"
+        )
+
+
+def _compare(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted({*stored, *now}):
+        before, after = stored.get(key), now.get(key)
+        if f"{prefix}{key}" in ("weights name", ANNOTATIONS):
+            continue  # the weights' hash decides, wherever the file lies; annotations decide no feature
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _compare(before, after, f"{prefix}{key} ")
+        elif before != after:
+            yield f"{prefix}{key} was {before}, now {after}"

@@ -1,0 +1,1 @@
+"""Training: settings, options, epochs, samplers, features, checkpoints."""

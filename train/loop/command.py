@@ -1,0 +1,254 @@
+"""`msdn train`: one command line for every model, dataset and setting. Loads torch only when it runs."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from msdn.cache import Home
+from msdn.cache.names import dataset_name
+from msdn.cache.options import home_option
+from msdn.train.errors import RunError
+from msdn.train.loop.options import (
+    cache_option,
+    check_groups,
+    choose_settings,
+    groups_option,
+    jobs_option,
+    preset_label,
+    preset_option,
+    seeds_option,
+    settings_options,
+)
+from msdn.train.loop.settings import check_effect, option_name
+from msdn.train.measure.reporting import epoch_line, groups_line, provenance_notes
+from msdn.train.measure.selection import describe_selection
+from msdn.train.models.registry import model_entry
+from msdn.train.studies.progress import say
+
+if TYPE_CHECKING:
+    from msdn.cache import FeatureCache
+    from msdn.train.groups.groups import AttributeGroups
+    from msdn.train.runs.run import Run
+
+_LATEST = "latest"
+
+
+@click.command()
+@click.option("--dataset", metavar="NAME|FOLDER", help="The dataset whose features to train on.")
+@cache_option
+@preset_option
+@settings_options
+@seeds_option(
+    help="Train with several seeds, such as 0-4, and show mean and deviation; repeated, it goes on."
+)
+@jobs_option
+@groups_option
+@click.option(
+    "--device",
+    help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU where there is one]",
+)
+@click.option(
+    "--features",
+    type=click.Choice(("auto", "memory", "map")),
+    help="Keep features whole in memory or read them at each step.  [auto: memory where they fit]",
+)
+@click.option(
+    "--watch-test", is_flag=True, help="Show test figures after every epoch; choose nothing by them."
+)
+@click.option(
+    "--resume",
+    metavar="[RUN]",
+    is_flag=False,
+    flag_value=_LATEST,
+    help="Continue an interrupted run: that folder or name, or the latest one (of --dataset), failed ones last.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@home_option
+def train(
+    home: Home,
+    dataset: str | None,
+    cache: Path | None,
+    preset: str | None,
+    seeds: tuple[int, ...] | None,
+    jobs: int | None,
+    groups: Path | None,
+    device: str | None,
+    features: str | None,
+    watch_test: bool,
+    resume: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train a model on a dataset's features; the preset's settings unless given here.
+
+    The preset's number of epochs is trained and the last epoch's weights are kept, unless --select says otherwise:
+    nothing is chosen on test images.
+    """
+    overrides = {name: value for name, value in settings.items() if value is not None}
+    dataset = dataset and dataset_name(dataset)
+    if seeds is None and jobs is not None:
+        raise click.UsageError("--jobs goes with --seeds.")
+    if resume is not None:
+        _refuse_with("--resume", seeds=seeds, groups=groups)
+        given: dict[str, Any] = {"dataset": dataset, "watch_test": watch_test or None}
+        if preset:
+            given["preset"] = preset_label(preset, overrides)
+        _report(_resume(home, resume, cache, overrides, given, device, features), as_json)
+        return
+    if dataset is None:
+        raise click.UsageError("Missing option '--dataset'.")
+    from msdn.train.runs.locate import open_dataset_cache
+
+    chosen = choose_settings(dataset, preset, overrides)
+    check_effect(chosen, overrides)
+    if watch_test and chosen.select == "val":
+        raise click.UsageError("--watch-test does not go with --select val, which uses the test images once.")
+    facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
+    with open_dataset_cache(home, dataset, cache) as opened:
+        _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
+        facts["groups"] = _read_groups(opened, chosen.model, groups)
+        if seeds is None:
+            run = _start(home, opened, chosen, facts, device, features, watch_test)
+            _report(run, as_json)
+            return
+        _refuse_with("--seeds", seed=overrides.get("seed"), watch_test=watch_test or None, features=features)
+        from msdn.train.studies.series import Job
+        from msdn.train.studies.series_view import run_and_show
+
+        jobs_of_seeds = [
+            Job(dataclasses.replace(chosen, seed=seed), as_typed=True, **facts) for seed in seeds
+        ]
+        run_and_show(opened, jobs_of_seeds, home.runs, workers=jobs, device=device or "auto", as_json=as_json)
+
+
+def _refuse_with(option: str, **given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} does not go with {option}.")
+
+
+def _read_groups(cache: "FeatureCache", model: str, file: Path | None) -> "AttributeGroups | None":
+    from msdn.train.groups.choose import choose_groups
+
+    check_groups(model, file)
+    if not model_entry(model).needs_groups:
+        return None
+    groups = choose_groups(cache.annotations, file)
+    say(groups_line(groups))
+    return groups
+
+
+def _start(
+    home: Home,
+    cache: "FeatureCache",
+    settings: Any,
+    facts: dict[str, Any],
+    device: str | None,
+    features: str | None,
+    watch_test: bool,
+) -> "Run":
+    from msdn.train.loop.training import train_model
+
+    return _with_hint(
+        lambda on_start: train_model(
+            cache,
+            settings,
+            home.runs,
+            **facts,
+            device=device or "auto",
+            features=features or "auto",
+            watch_test=watch_test,
+            on_start=on_start,
+            on_epoch=_say_epoch,
+        )
+    )
+
+
+def _resume(
+    home: Home,
+    resume: str,
+    cache: Path | None,
+    overrides: dict[str, Any],
+    given: dict[str, Any],
+    device: str | None,
+    features: str | None,
+) -> "Run":
+    from msdn.train.loop.training import continue_run
+    from msdn.train.runs.locate import open_run_cache
+    from msdn.train.runs.run import latest_run, open_run
+
+    if resume == _LATEST:
+        run = latest_run(home.runs, finished=False, dataset=given["dataset"], model=overrides.get("model"))
+    else:
+        run = open_run(home.runs, Path(resume))
+    _check_unchanged(run, given, overrides)
+    with open_run_cache(home, run, cache) as opened:
+        _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
+        device = None if device == "auto" else device
+        if device not in (None, run.manifest["device"]):
+            say(f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly")
+
+        def work(on_start: Callable[["Run"], None]) -> "Run":
+            on_start(run)
+            return continue_run(run, opened, device=device, features=features, on_epoch=_say_epoch)
+
+        return _with_hint(work)
+
+
+def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Refuse options that contradict what the run was started with; repeating them is fine."""
+    stored = {**run.manifest, **dataclasses.asdict(run.settings)}
+    for name, value in {**given, **overrides}.items():
+        if value is not None and value != stored.get(name):
+            option = option_name(name) if name in overrides else "--" + name.replace("_", "-")
+            raise RunError(
+                f"{run.path.name} was started with {option} {stored.get(name)}, not {value}: a resumed run keeps "
+                "its settings; leave the option out, or start a new run without --resume"
+            )
+
+
+def _with_hint(work: Callable[[Callable[["Run"], None]], "Run"]) -> "Run":
+    """Train, and when interrupted say how to go on."""
+    started: list[Run] = []
+
+    def on_start(run: "Run") -> None:
+        started.append(run)
+        say(f"run: {run.path}")
+
+    try:
+        return work(on_start)
+    except KeyboardInterrupt:
+        if started:
+            say(f"interrupted; continue with: msdn train --resume {started[0].path}")
+        raise
+
+
+def _say_epoch(record: dict[str, Any]) -> None:
+    say(epoch_line(record))
+
+
+def _report(run: "Run", as_json: bool) -> None:
+    selection = describe_selection(run.settings, run.chosen)
+    facts: dict[str, Any] = {"run": str(run.path), "dataset": run.dataset, "model": run.settings.model}
+    if as_json:
+        facts |= {"select": run.settings.select, "selection": selection, "chosen": run.chosen}
+        facts |= {name: run.manifest.get(name) for name in ("weights", "masked_images", "watch_test")}
+        last = json.loads(run.metrics.read_text(encoding="utf-8").splitlines()[-1])
+        click.echo(
+            json.dumps(facts | {"epochs": run.settings.epochs, "seed": run.settings.seed, "last": last})
+        )
+        return
+    click.echo(f"trained {facts['model']} on {facts['dataset']}: {run.path}")
+    click.echo(f"selection: {selection}")
+    for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
+        click.echo(note)
+    click.echo(f"next: msdn evaluate --run {run.path}")
+
+
+def _say_all(lines: list[str]) -> None:
+    for line in lines:
+        say(line)

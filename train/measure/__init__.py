@@ -1,0 +1,1 @@
+"""Figures: metrics, curve, scores, evaluation, selection, and how they are shown."""

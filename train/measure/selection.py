@@ -1,0 +1,58 @@
+"""How the weights are chosen that a run ends with: the protocols of `--select`. No torch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msdn.train.loop.settings import TrainSettings
+
+Record = dict[str, Any]
+VALIDATION = "validation"  # the stage of records made before all training classes are trained on
+_FIGURE = {"gzsl": "H", "czsl": "acc"}
+_DIGITS = 9  # of a figure in percent; beyond them its sum's rounding begins
+
+
+def kept_tasks(settings: TrainSettings) -> tuple[str, ...]:
+    """The tasks whose best epoch on the test classes is kept; none unless selection is on the test set."""
+    if settings.select != "test":
+        return ()
+    return ("gzsl", "czsl") if settings.paper_style else (settings.task,)
+
+
+def figure_of(task: str, record: Record, prefix: str = "") -> float:
+    """What the task goes by, so that equals are equal in spite of rounding; −1 where there was no image to tell."""
+    value = record[prefix + _FIGURE[task]]
+    return -1.0 if value is None else round(float(value), _DIGITS)
+
+
+def choose_on_validation(records: Sequence[Record], task: str) -> dict[str, Any]:
+    """The epoch that was best on the validation classes, the first of equals, with its margin and figures."""
+    best = max(
+        (record for record in records if record.get("stage") == VALIDATION),
+        key=lambda record: (figure_of(task, record, "val_"), -record["epoch"]),
+    )
+    figures = {name: value for name, value in best.items() if name.startswith("val_")}
+    return {"epochs": best["epoch"], "margin": best["val_margin"], **figures}
+
+
+def expected_epochs(settings: TrainSettings, chosen: dict[str, Any] | None) -> int:
+    """How many epochs a finished run trained, over its stages."""
+    if settings.select != "val":
+        return settings.epochs
+    return settings.epochs + (chosen or {}).get("epochs", 0)
+
+
+def describe_selection(settings: TrainSettings, chosen: dict[str, Any] | None) -> str:
+    """One sentence for every output: what was chosen, and on which classes."""
+    by = _FIGURE[settings.task]
+    if settings.select == "last":
+        return "last (a fixed number of epochs, nothing chosen on test images)"
+    if settings.select == "val":
+        epochs = f"{chosen['epochs']} of {settings.epochs} epochs" if chosen else "epochs"
+        margin = f"margin {chosen['margin']:.3g}" if chosen else "margin"
+        return (
+            f"val ({epochs} chosen by {by} and {margin} by H on validation classes, trained again on all training "
+            "classes)"
+        )
+    if settings.paper_style:
+        return "test, paper style (BEST H AND BEST acc OF ALL EPOCHS ON THE TEST CLASSES, from two epochs)"
+    return f"test (EPOCH CHOSEN BY {by} ON THE TEST CLASSES)"

@@ -1,0 +1,1 @@
+"""The pooled baseline of MSDN's Table 2."""

@@ -1,0 +1,1 @@
+"""MSDN++ (2026), a reconstruction."""

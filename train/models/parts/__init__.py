@@ -1,0 +1,1 @@
+"""What several models share: attention, losses, class space, the problem they are built for, word vectors."""

@@ -1,0 +1,1 @@
+"""Run folders: manifest, kept results, and how they are found."""

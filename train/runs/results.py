@@ -1,0 +1,180 @@
+"""Test figures of finished runs: those kept in their folders where they belong to the run, else measured now."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msdn.cache import FeatureCache
+from msdn.cache.errors import MsdnError
+from msdn.cache.home import Home
+from msdn.train.errors import RunError, SettingsError
+from msdn.train.loop.settings import settings_from_json
+from msdn.train.measure.selection import describe_selection
+from msdn.train.runs.locate import open_run_cache
+from msdn.train.runs.run import Run, find_runs, open_run
+from msdn.train.runs.stored import COMPARED, has_figures, is_figure, is_number, is_whole, read_json
+
+log = logging.getLogger(__name__)
+_OF_A_RESULT: dict[str, Callable[[Any], bool]] = {  # what a series shows and the manifest does not hold
+    "H_no_margin": is_figure,
+    "training_seconds": lambda value: is_number(value) and value >= 0,
+    "parameters": lambda value: is_whole(value, 0),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished run with its test figures in percent; None for what no image can tell."""
+
+    run: Run
+    figures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run's folder that cannot be compared, and why."""
+
+    run: str
+    reason: str
+
+
+def collect_results(
+    home: Home,
+    given: Sequence[Path] = (),
+    *,
+    dataset: str | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    on_measure: Callable[[Run], None] | None = None,
+) -> tuple[list[Measured], list[LeftOut]]:
+    """Test figures of the given runs, else of all finished ones of the home, and what had to be left out.
+
+    Args:
+        home: where runs and features lie.
+        given: the runs' folders, or their names in the home.
+        dataset: compare runs of this dataset alone.
+        model: compare runs of this model alone.
+        device: where to compute figures that are not in a run's folder yet.
+        on_measure: called with each run that has to be measured first.
+    """
+    runs, left_out = _open_given(home, given) if given else (find_runs(home.runs), [])
+    measured = []
+    for run in runs:
+        if dataset not in (None, run.dataset) or model not in (None, run.settings.model):
+            if given:
+                wanted = " ".join(filter(None, (model, dataset and f"on {dataset}")))
+                left_out.append(LeftOut(str(run.path), f"not a run of {wanted}"))
+            continue
+        try:
+            measured.append(Measured(run, _figures_of(run, home, device, on_measure)))
+        except MsdnError as error:
+            left_out.append(LeftOut(str(run.path), str(error)))
+    return measured, left_out
+
+
+def kept_figures(run: Run) -> dict[str, float | None] | None:
+    """The figures in a run's folder; None where there are none, or none that belong to this very run."""
+    result = _read_kept(run)
+    return None if result is None else {name: result[name] for name in COMPARED}
+
+
+def kept_result(run: Run) -> dict[str, Any] | None:
+    """Everything that measuring a run gave, from its folder; None where it would have to be measured again."""
+    result = _read_kept(run) if run.finished else None
+    if result is None or not all(is_good(result.get(name)) for name, is_good in _OF_A_RESULT.items()):
+        return None
+    return {
+        **result,
+        "run": str(run.path),
+        "dataset": run.dataset,
+        "model": run.settings.model,
+        "seed": run.settings.seed,
+        "epochs": run.settings.epochs,
+        "select": run.settings.select,
+        "selection": describe_selection(run.settings, run.chosen),
+        "chosen": run.chosen,
+        "weights": run.manifest["weights"],
+        "masked_images": run.manifest["masked_images"],
+        "watch_test": run.manifest.get("watch_test"),
+        "preset": run.manifest.get("preset"),
+    }
+
+
+def _read_kept(run: Run) -> dict[str, Any] | None:
+    try:
+        result = read_json(run.results)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s: not used, it cannot be read (%s)", run.results, error)
+        return None
+    reason = _mistrust(run, result)
+    if reason:
+        log.warning("%s: not used, %s", run.results, reason)
+        return None
+    return dict(result)
+
+
+def own_margin(run: Run) -> float | None:
+    """The margin that a run predicts with: chosen on validation classes, else the one it was trained with."""
+    if run.settings.select != "val":
+        return run.settings.margin
+    return run.chosen.get("margin") if isinstance(run.chosen, dict) else None
+
+
+def _open_given(home: Home, given: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
+    runs: dict[Path, Run] = {}
+    left_out = []
+    for path in given:
+        try:
+            run = open_run(home.runs, path)
+            runs.setdefault(run.path.resolve(), run)
+        except RunError as error:
+            left_out.append(LeftOut(str(path), str(error)))
+    return list(runs.values()), left_out
+
+
+def _figures_of(
+    run: Run, home: Home, device: str, on_measure: Callable[[Run], None] | None
+) -> dict[str, float | None]:
+    if not run.finished:
+        raise RunError(f"not finished ({run.manifest['status']})")
+    kept = kept_figures(run)
+    if kept is not None:
+        return kept
+    with _open_features(home, run) as cache:
+        from msdn.train.measure.evaluate import evaluate_run, keep_results
+
+        if on_measure:
+            on_measure(run)
+        result = evaluate_run(run, cache, device=device)
+    keep_results(run, result)
+    return {name: result[name] for name in COMPARED}
+
+
+def _open_features(home: Home, run: Run) -> FeatureCache:
+    try:
+        return open_run_cache(home, run)
+    except MsdnError as error:
+        raise RunError(
+            f"not measured yet, and 'msdn evaluate --run {run.path}' does not find its features: {error}"
+        ) from error
+
+
+def _mistrust(run: Run, result: Any) -> str | None:
+    """Why figures in a run's folder are not this run's own; None where they are."""
+    if not isinstance(result, dict) or not has_figures(result, COMPARED):
+        return "it does not hold all figures in percent"
+    if result.get("fingerprint") != run.manifest["cache"]["fingerprint"]:
+        return "it was measured on other features than the run was trained on"
+    try:
+        same = settings_from_json(result["settings"]) == run.settings
+    except (SettingsError, KeyError, TypeError):
+        same = False
+    if not same:
+        return "it was measured with other settings than the run's"
+    if result.get("margin") != own_margin(run):
+        return "it was measured with another margin than the run's"
+    return None
