@@ -3,8 +3,5 @@
 from setuptools import find_packages, setup
 
 ROOMS = ("app", "cache", "extract", "train")
-packages = [
-    f"msdn.{name}"
-    for name in find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")])
-]
+FOLDERS = [pattern for room in ROOMS for pattern in (room, f"{room}.*")]
 setup(packages=["msdn", *(f"msdn.{name}" for name in find_packages(include=FOLDERS))])

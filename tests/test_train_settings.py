@@ -212,7 +212,8 @@ def test_paper_style_goes_with_selection_on_the_test_set() -> None:
 
 def test_tables_and_commands_load_no_torch() -> None:
     code = (
-        "import sys, msdn.train.models.presets, msdn.train.models.registry, msdn.train.models.parts.problem, msdn.train.measure.reporting, "
+        "import sys, msdn.train.models.presets, msdn.train.models.registry, msdn.train.models.parts.problem, "
+        "msdn.train.measure.reporting, "
         "msdn.train.loop.command, msdn.train.measure.evaluate_command; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
