@@ -11,9 +11,9 @@ from msdn.cache.errors import UnknownNameError
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.pipeline.settings import ExtractSettings
 from msdn.train.models.presets import preset_settings
-from msdn.train.models.registry import MODELS, model_entry
+from msdn.train.models.published import published_figures
+from msdn.train.models.registry import find_model, model_names
 from msdn.train.studies.family import MODEL, family_rows
-from msdn.train.studies.published_figures import published_figures
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
 
 TASK = "task"  # the column that tells a model's two rows apart
@@ -49,13 +49,13 @@ def check_reproduction(wanted: Reproduction) -> tuple[StudyRow, ...]:
     if wanted.extraction.dataset not in DATASETS:
         raise UnknownNameError("dataset", wanted.extraction.dataset, DATASETS)
     for model in wanted.models:
-        model_entry(model)
+        find_model(model)
     return reproduction_rows(wanted.extraction.dataset, wanted.models, wanted.overrides)
 
 
 def default_models(dataset: str) -> tuple[str, ...]:
     """MSDN, or where no figures of it are published on a dataset, the first model of which there are some."""
-    known = [model for model in MODELS if published_figures(model, dataset)]
+    known = [model for model in model_names() if published_figures(model, dataset)]
     return (known[0] if known else "msdn",)
 
 

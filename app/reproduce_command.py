@@ -10,8 +10,8 @@ from msdn.cache import Home
 from msdn.cache.options import home_option
 from msdn.extract.pipeline.settings import IMAGE_SIZES, ExtractSettings
 from msdn.train.loop.options import cache_option, jobs_option, seeds_option
-from msdn.train.loop.settings import SELECTIONS, TrainSettings
-from msdn.train.models.registry import MODELS
+from msdn.train.loop.settings import SELECTIONS, RunSettings
+from msdn.train.models.registry import model_names
 
 DEFAULT = ExtractSettings(dataset="")
 
@@ -37,13 +37,14 @@ DEFAULT = ExtractSettings(dataset="")
 @click.option(
     "--models",
     metavar="NAME,NAME",
-    help=f"The models to train: {', '.join(MODELS)}.  [msdn; msdn++ on flo, where only its figures are published]",
+    help=f"The models to train: {', '.join(model_names())}.  [default: msdn; msdn++ on flo, where only its figures are "
+    "published]",
 )
 @seeds_option(default="0-4", show_default=True, help="The seeds that each model is trained with.")
 @click.option(
     "--select",
     type=click.Choice(SELECTIONS),
-    default=TrainSettings.select,
+    default=RunSettings.select,
     show_default=True,
     help="How the weights are chosen, as 'msdn train' explains; the papers' were chosen on the test set.",
 )

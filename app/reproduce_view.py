@@ -8,9 +8,9 @@ from msdn.app.reproduce import TASK
 from msdn.train.measure.reporting import percent
 from msdn.train.measure.summary import Spread
 from msdn.train.measure.tables import plain_table
+from msdn.train.models.published import Published, published_image_size
 from msdn.train.runs.results import COMPARED
 from msdn.train.studies.family import MODEL
-from msdn.train.studies.published_figures import PUBLISHED_IMAGE_SIZES, Published
 from msdn.train.studies.rows import Facts, RowResult
 
 NOT_COMPARABLE = (
@@ -55,12 +55,12 @@ def reproduction_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
 
 
 def _other_size(done: RowResult, facts: Facts) -> bool:
-    size = PUBLISHED_IMAGE_SIZES.get(done.row.facts[MODEL])
+    size = published_image_size(done.row.facts[MODEL])
     return size is not None and not _is_for_acc(done) and facts.image_size != size
 
 
 def _size_note(done: RowResult, facts: Facts) -> str:
-    size = PUBLISHED_IMAGE_SIZES[done.row.facts[MODEL]]
+    size = published_image_size(done.row.facts[MODEL])
     return (
         f"{done.row.label}: the authors' script reads images of {size} pixels, these features are of "
         f"{facts.image_size or 'an unknown number of'}; --image-size {size} comes closer"

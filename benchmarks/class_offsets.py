@@ -19,7 +19,7 @@ from msdn.cache import FeatureCache, Home
 from msdn.cache.find import choose_cache
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.divisions import Stage, validation_stage
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.metrics import ScoredImages, czsl_accuracy
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.summary import parse_seeds
@@ -42,7 +42,7 @@ def main() -> None:
                 report(label, replace(settings, seed=seed, select="val"), cache, home)
 
 
-def report(label: str, settings: TrainSettings, cache: FeatureCache, home: Home) -> None:
+def report(label: str, settings: RunSettings, cache: FeatureCache, home: Home) -> None:
     """One seed's accuracies and offsets."""
     stage = validation_stage(cache)
     torch.manual_seed(settings.seed)

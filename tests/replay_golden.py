@@ -15,10 +15,10 @@ import torch
 from golden_dedn import replay_dedn
 from torch import Tensor
 
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.measure.published_weights import PARAMETERS
 from msdn.train.models.msdn.network import Msdn
 from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
+from msdn.train.models.registry import settings_of
 
 TOLERANCE = 1e-10
 LOSSES = ("ce_av", "cal_av", "ce_va", "cal_va", "distill")
@@ -29,7 +29,7 @@ def build_model(golden: Arrays) -> Msdn:
     """The model of a golden file in float64, with the file's parameters."""
     attributes = normalize_attributes(golden["att_raw"], negative="missing")
     classes = ClassSpace(torch.from_numpy(attributes), golden["seen"], golden["unseen"], margin=1.0)
-    released = TrainSettings()
+    released = settings_of()
     model = Msdn(
         classes,
         torch.tensor(golden["w2v_raw"]),

@@ -11,19 +11,19 @@ from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
 
 from msdn.cache import FeatureCache, Home
 from msdn.train.errors import TrainError
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.loop.trainer import Trainer
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.measure.tables import result_console
 from msdn.train.models.presets import preset_settings
+from msdn.train.models.published import published_ablation
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import find_runs
 from msdn.train.studies import study as study_file
 from msdn.train.studies.ablation import CLAIMS, KEY, VARIANTS, ablation_rows
 from msdn.train.studies.claims import check_claims, claim_lines, paired_differences
 from msdn.train.studies.family import family_rows
 from msdn.train.studies.jobs import run_jobs
-from msdn.train.studies.published_figures import published_ablation
 from msdn.train.studies.rows import Facts, RowResult
 from msdn.train.studies.series import Job, what_trains
 from msdn.train.studies.study import Study, run_study, split_waves
@@ -109,7 +109,7 @@ def test_rows_that_share_a_training_get_their_own_figures(
     shown = json.loads(run_msdn(home, *ABLATE, "--lr", "0.003", "--json").stdout)
     assert epochs.count == 2 * 2 * TRAININGS
     assert len(find_runs(home.studies / "runs")) == 2 * TRAININGS
-    base = TrainSettings(epochs=2, batch_size=8, learning_rate=0.003)
+    base = settings_of(epochs=2, batch_size=8, learning_rate=0.003)
     rows = {row["key"]: row for row in shown["rows"]}
     with FeatureCache(home.features / "toy-224-random.h5") as cache:
         for key, alpha in (("va-distill", (0.0, 1.0)), ("av-distill", (1.0, 0.0)), ("full", (0.9, 0.1))):

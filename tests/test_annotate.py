@@ -17,9 +17,9 @@ from msdn.cache.header import read_header
 from msdn.cache.verify import find_damaged_rows
 from msdn.cli import main
 from msdn.train.errors import RunError
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.models.registry import settings_of
 
 
 def run(*arguments: str | Path):
@@ -38,7 +38,7 @@ def test_other_vectors_leave_features_and_change_the_fingerprint(
     before = feature_bytes(path)
     with FeatureCache(path) as cache:
         old = cache.fingerprint
-        trained = train_model(cache, TrainSettings(epochs=1, batch_size=4), tmp_path / "runs")
+        trained = train_model(cache, settings_of(epochs=1, batch_size=4), tmp_path / "runs")
     np.savez(tmp_path / "v.npz", vectors=np.ones((7, 5), np.float32))
     result = run("cache", "annotate", path, "--vectors", tmp_path / "v.npz")
     assert result.exit_code == 0, result.output

@@ -16,9 +16,9 @@ from toy_results import FIGURES, keep, make_run
 
 from msdn.cache import FeatureCache, Home
 from msdn.cli import main
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.results import Measured, collect_results
 from msdn.train.studies.compare import compare_runs
 from msdn.train.studies.compare_view import board_table, show_seeds
@@ -168,7 +168,7 @@ def test_folders_from_elsewhere_are_merged(home: Home, tmp_path: Path) -> None:
 
 def test_a_run_without_results_is_measured(home: Home, make_cache: Callable[..., Path]) -> None:
     with FeatureCache(make_cache()) as cache:
-        run = train_model(cache, TrainSettings(epochs=2, batch_size=8), home.runs)
+        run = train_model(cache, settings_of(epochs=2, batch_size=8), home.runs)
         expected = evaluate_run(run, cache)
     result = msdn(home)
     assert f"measuring {run.path}\n" in result.stderr

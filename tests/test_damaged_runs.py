@@ -13,12 +13,12 @@ from toy_results import FIGURES, make_run
 
 from msdn.cache import FeatureCache, Home
 from msdn.cli import main
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.loop.training import train_model
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SETTINGS = TrainSettings(model="baseline", epochs=1, batch_size=8)
+SETTINGS = settings_of("baseline", epochs=1, batch_size=8)
 
 
 @pytest.fixture

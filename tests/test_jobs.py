@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_runs import assert_same_bits, final_state, write_split_cache
+from toy_runs import assert_same_bits, changed, final_state, write_split_cache
 
 from msdn.cache import FeatureCache
 from msdn.train.errors import TrainError
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run, find_runs
 from msdn.train.studies import jobs as jobs_file
 from msdn.train.studies.jobs import choose_devices, choose_workers, run_jobs
@@ -19,10 +19,10 @@ from msdn.train.studies.series import Job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SETTINGS = TrainSettings(epochs=2, batch_size=8, learning_rate=3e-3)
+SETTINGS = settings_of(epochs=2, batch_size=8, learning_rate=3e-3)
 JOBS = [
     Job(SETTINGS),
-    Job(dataclasses.replace(SETTINGS, model="baseline")),
+    Job(changed(SETTINGS, model="baseline")),
     Job(dataclasses.replace(SETTINGS, select="val", seed=1), validate_only=True),
 ]
 FIGURES = ("acc", "U", "S", "H", "AUSUC", "seed")

@@ -30,11 +30,11 @@ from naive_branches import (
 )
 from torch import Tensor
 
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.models.dazle.network import Dazle
 from msdn.train.models.parts.base import build_model
 from msdn.train.models.parts.classes import ClassSpace
 from msdn.train.models.parts.problem import Problem
+from msdn.train.models.registry import settings_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,7 +103,7 @@ def test_it_starts_with_every_attribute_at_half_of_msdns_first_branch() -> None:
     scores = {}
     for name, changes in (("dazle", {}), ("msdn", {"branches": "av"})):
         torch.manual_seed(4)
-        model = build_model(problem, TrainSettings(model=name, **changes))
+        model = build_model(problem, settings_of(model=name, **changes))
         scores[name] = model.class_scores(model(random_regions().float())).detach()
     assert scores["msdn"].any()
     torch.testing.assert_close(scores["dazle"], 0.5 * scores["msdn"])
@@ -115,7 +115,7 @@ def test_every_parameter_learns() -> None:
 
 def test_learned_vectors_and_settings_reach_the_model() -> None:
     problem = Problem(np.eye(C, K), None, SEEN, UNSEEN, regions=R, channels=F)
-    settings = TrainSettings(model="dazle", vectors="learned", normalize_vectors=True, lambda_cal=0.7)
+    settings = settings_of("dazle", vectors="learned", normalize_vectors=True, lambda_cal=0.7)
     torch.manual_seed(0)
     model = build_model(problem, settings)
     torch.manual_seed(0)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.models.dedn.dual_attention import DualAttention, attend
 from msdn.train.models.dedn.network import Dedn
 from msdn.train.models.parts.base import build_model
 from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
 from msdn.train.models.parts.problem import AttributeGroup, Problem
+from msdn.train.models.registry import settings_of
 
 B, R, F, K, D, C = 3, 4, 6, 5, 7, 8
 SEEN, UNSEEN = np.array([0, 1, 3, 4, 7]), np.array([2, 5, 6])
@@ -205,7 +205,7 @@ def make_problem(vectors: np.ndarray | None, count: int = 40) -> Problem:
 def test_initial_values_are_the_published_ones(score_rank: int) -> None:
     torch.manual_seed(0)
     vectors = 3 * np.random.RandomState(0).rand(40, 200)
-    model = build_model(make_problem(vectors), TrainSettings(model="dedn", score_rank=score_rank))
+    model = build_model(make_problem(vectors), settings_of("dedn", score_rank=score_rank))
     assert isinstance(model, Dedn)
     unit = torch.nn.functional.normalize(torch.tensor(vectors).float(), dim=1)
     for net, rows in ((model.coarse, unit), (model.fine[0], unit[::2]), (model.fine[1], unit[1::2])):
@@ -220,7 +220,7 @@ def test_initial_values_are_the_published_ones(score_rank: int) -> None:
 
 def test_settings_reach_the_model() -> None:
     values = {**SETTINGS, "score_rank": 3, "distance_epsilon": 1e-9}
-    model = build_model(make_problem(None), TrainSettings(model="dedn", vectors="learned", **values))
+    model = build_model(make_problem(None), settings_of("dedn", vectors="learned", **values))
     found = {name: getattr(model, name) for name in values if name != "score_rank"}
     assert found == {name: value for name, value in values.items() if name != "score_rank"}
     assert model.get_parameter("coarse.region_score_right").shape == (3, 256)
@@ -230,7 +230,7 @@ def test_settings_reach_the_model() -> None:
 def test_every_parameter_learns() -> None:
     torch.manual_seed(0)
     problem = make_problem(np.random.RandomState(0).rand(40, 20))
-    model = build_model(problem, TrainSettings(model="dedn"))
+    model = build_model(problem, settings_of("dedn"))
     optimizer = torch.optim.RMSprop(model.parameters(), lr=0.01)
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
     for _ in range(2):

@@ -28,12 +28,12 @@ from naive_branches import (
 )
 from torch import Tensor
 
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.models.msdn.network import Msdn
 from msdn.train.models.parts.base import build_model
 from msdn.train.models.parts.classes import ClassSpace
 from msdn.train.models.parts.losses import DISTILLATIONS
 from msdn.train.models.parts.problem import Problem
+from msdn.train.models.registry import settings_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,7 +179,7 @@ def test_initial_values_are_the_published_ones() -> None:
 def test_learned_vectors_start_as_normalised_normal_ones() -> None:
     problem = Problem(np.eye(C, 400), None, SEEN, UNSEEN, regions=R, channels=F)
     torch.manual_seed(0)
-    model = build_model(problem, TrainSettings(vectors="learned"))
+    model = build_model(problem, settings_of(vectors="learned"))
     torch.manual_seed(0)
     expected = torch.nn.functional.normalize(torch.randn(400, 300), dim=1)
     assert torch.equal(model.get_parameter("word_vectors").detach(), expected)
@@ -189,7 +189,7 @@ def test_learned_vectors_start_as_normalised_normal_ones() -> None:
 def test_settings_reach_the_model() -> None:
     problem = Problem(np.eye(C, K), np.ones((K, D)), SEEN, UNSEEN, regions=R, channels=F)
     changes = {"branches": "va", "distill_parts": "distance", "alpha": (0.4, 0.6), "normalize_vectors": True}
-    model = build_model(problem, TrainSettings(**changes, lambda_distill=0.5, lambda_cal=0.7))
+    model = build_model(problem, settings_of(**changes, lambda_distill=0.5, lambda_cal=0.7))
     assert isinstance(model, Msdn)
     assert [branch.name for branch in model.branches] == ["va"]
     assert (model.distill_parts, model.alpha, model.normalize_vectors) == ("distance", (0.4, 0.6), True)

@@ -37,15 +37,15 @@ from naive_branches import (
 from torch import Tensor
 
 from msdn.train.errors import SettingsError
-from msdn.train.loop.settings import COUNTERFACTUALS as NAMES
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.loop.trainer import Trainer
 from msdn.train.models.msdn.network import Msdn
+from msdn.train.models.msdn_plus import COUNTERFACTUALS as NAMES
 from msdn.train.models.msdn_plus.network import COUNTERFACTUALS, MsdnPlus, random_attention
 from msdn.train.models.parts.base import build_model
 from msdn.train.models.parts.classes import ClassSpace
 from msdn.train.models.parts.losses import CROSS_ENTROPIES
 from msdn.train.models.parts.problem import Problem
+from msdn.train.models.registry import settings_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,6 +80,15 @@ def make_model() -> Callable[..., MsdnPlus]:
         return model
 
     return make
+
+
+def effects_of(model: MsdnPlus, regions: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What each causal branch's attention adds to the class scores, by the branch's name."""
+    return {
+        name.removeprefix("effect_"): value
+        for name, value in model(regions).items()
+        if name.startswith("effect_")
+    }
 
 
 def fresh_model(**changes: Any) -> MsdnPlus:
@@ -124,7 +133,7 @@ def test_every_setting_has_its_counterfactual() -> None:
 def test_effects_follow_the_equation(make_model: Callable[..., MsdnPlus], name: str, va_form: str) -> None:
     model, regions = make_model(counterfactual=name, va_form=va_form), random_regions()
     torch.manual_seed(SEED)
-    effects = model.effects(regions)
+    effects = effects_of(model, regions)
     torch.manual_seed(SEED)
     assert list(effects) == ["av", "va"]
     for branch, effect in effects.items():
@@ -197,9 +206,9 @@ def test_only_training_draws(make_model: Callable[..., MsdnPlus]) -> None:
     for name in ("random", "shuffle"):
         model = make_model(counterfactual=name)
         before = torch.get_rng_state()
-        model.eval().effects(random_regions())
+        effects_of(model.eval(), random_regions())
         assert torch.equal(torch.get_rng_state(), before)
-        model.train().effects(random_regions())
+        effects_of(model.train(), random_regions())
         assert not torch.equal(torch.get_rng_state(), before)
 
 
@@ -208,7 +217,7 @@ def test_outside_training_shuffle_shows_the_mean_effect(
     make_model: Callable[..., MsdnPlus], va_form: str
 ) -> None:
     model, regions = make_model(counterfactual="shuffle", va_form=va_form), random_regions()
-    for branch, effect in model.eval().effects(regions).items():
+    for branch, effect in effects_of(model.eval(), regions).items():
         attention = naive_attention(model, branch, regions)
         orders = [list(order) for order in permutations(range(B))]
         effects = [naive_effect(model, branch, attention[order], regions) for order in orders]
@@ -217,8 +226,8 @@ def test_outside_training_shuffle_shows_the_mean_effect(
 
 def test_outside_training_random_shows_the_mean_effect(make_model: Callable[..., MsdnPlus]) -> None:
     model, regions = make_model(counterfactual="random"), random_regions()
-    draws = [model.effects(regions) for _ in range(4000)]
-    for branch, effect in model.eval().effects(regions).items():
+    draws = [effects_of(model, regions) for _ in range(4000)]
+    for branch, effect in effects_of(model.eval(), regions).items():
         drawn = torch.stack([draw[branch] for draw in draws])
         error = drawn.std(dim=0) / len(draws) ** 0.5
         assert ((drawn.mean(dim=0) - effect).abs() < 5 * error).all()
@@ -235,7 +244,7 @@ def test_random_attention_lies_between_0_and_2_parts() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_effects_at_the_start(name: str, va_form: str) -> None:
     model = fresh_model(counterfactual=name, va_form=va_form)
-    effects = model.effects(random_regions().float())
+    effects = effects_of(model, random_regions().float())
     causal = CROSS_ENTROPIES["released"](effects["av"], LABELS, model.classes)
     causal = causal + CROSS_ENTROPIES["released"](effects["va"], LABELS, model.classes)
     causal.backward()
@@ -256,7 +265,7 @@ def test_effects_at_the_start(name: str, va_form: str) -> None:
 def test_every_parameter_learns(name: str, va_form: str, branches: str) -> None:
     model = fresh_model(counterfactual=name, va_form=va_form, branches=branches)
     assert unlearned(model, random_regions().float(), LABELS, steps=12) == []
-    effects = model.eval().effects(random_regions().float())
+    effects = effects_of(model.eval(), random_regions().float())
     assert all(effect.abs().max() > 1e-4 for effect in effects.values())
 
 
@@ -297,13 +306,13 @@ def test_no_tensor_of_images_by_attributes_by_channels(
 
 
 def test_it_starts_as_msdn_and_its_settings_reach_it() -> None:
-    settings = TrainSettings(
+    settings = settings_of(
         model="msdn++", counterfactual="reversed", causal_branches="va", lambda_causal=0.6, lambda_cal=0.7
     )
     torch.manual_seed(2)
     model = build_model(problem(), settings)
     torch.manual_seed(2)
-    plain = build_model(problem(), TrainSettings()).state_dict()
+    plain = build_model(problem(), settings_of()).state_dict()
     assert isinstance(model, MsdnPlus)
     assert (model.counterfactual, model.lambda_causal, model.lambda_cal) == ("reversed", 0.6, 0.7)
     assert [branch.name for branch in model.causal] == ["va"]
@@ -312,7 +321,7 @@ def test_it_starts_as_msdn_and_its_settings_reach_it() -> None:
 
 def test_vectors_can_be_learned() -> None:
     torch.manual_seed(0)
-    model = build_model(problem(), TrainSettings(model="msdn++", vectors="learned"))
+    model = build_model(problem(), settings_of("msdn++", vectors="learned"))
     torch.manual_seed(0)
     expected = torch.nn.functional.normalize(torch.randn(K, 300), dim=1)
     assert torch.equal(model.get_parameter("word_vectors").detach(), expected)
@@ -321,12 +330,12 @@ def test_vectors_can_be_learned() -> None:
 @pytest.mark.parametrize(("branches", "causal"), [("av", "va"), ("va", "av")])
 def test_a_causal_term_of_a_branch_left_out_is_refused(branches: str, causal: str) -> None:
     with pytest.raises(SettingsError, match=f"--causal-branches is {causal}, but --branches {branches}"):
-        TrainSettings(model="msdn++", branches=branches, causal_branches=causal)
+        settings_of("msdn++", branches=branches, causal_branches=causal)
 
 
 @pytest.mark.parametrize("name", ["random", "shuffle"])
 def test_a_restored_training_draws_what_the_whole_one_drew(name: str) -> None:
-    settings = TrainSettings(model="msdn++", counterfactual=name, batch_size=4)
+    settings = settings_of("msdn++", counterfactual=name, batch_size=4)
     features = torch.rand(12, R, F, generator=torch.Generator().manual_seed(1))
     labels = np.resize(SEEN, 12)
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from msdn.train.models.registry import MODELS
-from msdn.train.studies.published_figures import published_ablation, published_figures
+from msdn.train.models.published import published_ablation, published_figures
+from msdn.train.models.registry import model_names
 
 DATASETS = ("cub", "sun", "awa2", "flo", "plumage")
 KNOWN = [
     (model, dataset, found)
-    for model in MODELS
+    for model in model_names()
     for dataset in DATASETS
     if (found := published_figures(model, dataset))
 ]

@@ -18,26 +18,32 @@ from msdn.cache import Home
 from msdn.extract.backbones.resnet import Backbone
 from msdn.extract.datasets import registry
 from msdn.train.measure.tables import result_console
-from msdn.train.models import presets
+from msdn.train.models import presets, published
 from msdn.train.runs.run import find_runs
-from msdn.train.studies import published_figures
-from msdn.train.studies.published_figures import Published
 from msdn.train.studies.rows import Facts, RowResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 REPRODUCE = ("reproduce", "toy", "--weights", "random", "--seeds", "0-1", "--jobs", "1", "--device", "cpu")
-PAPER = Published(50.0, 40.0, 60.0, 48.0, "a paper, Table 9", "chosen by dice")
+
+
+def tested(**values: Any) -> dict[str, Any]:
+    """A preset's table of these values."""
+    return {name: {"value": value, "source": "a test"} for name, value in values.items()}
 
 
 @pytest.fixture
 def toy_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Presets and published figures of the dataset 'toy', with other settings for acc."""
-    preset = {"epochs": (2, "a test"), "batch_size": (8, "a test")}
-    monkeypatch.setitem(presets.PRESETS, "msdn", {"toy": preset})
-    monkeypatch.setitem(presets.PRESETS, "baseline", {"toy": preset})
-    monkeypatch.setitem(presets.CZSL_PRESETS, "msdn", {"toy": {"lambda_cal": (0.3, "a test")}})
-    monkeypatch.setitem(published_figures._FIGURES, "msdn", {"toy": PAPER})
+    content = presets._read("msdn")  # the baseline borrows from it
+    monkeypatch.setitem(content["released"], "toy", tested(epochs=2, batch_size=8))
+    monkeypatch.setitem(content["czsl"], "toy", tested(lambda_cal=0.3))
+    for name in ("baseline", "dazle", "msdn++"):
+        monkeypatch.setitem(presets._read(name), "czsl", {"toy": tested(lambda_cal=0.1)})
+    stated = {"acc": 50.0, "U": 40.0, "S": 60.0, "H": 48.0, "source": "a paper, Table 9"}
+    paper = {"selection": "chosen by dice", "figures": {"toy": stated}}
+    read = published._read
+    monkeypatch.setattr(published, "_read", lambda name: paper if name == "msdn" else read(name))
     monkeypatch.setitem(registry.DATASETS, "toy", TOY)
 
 
@@ -183,9 +189,9 @@ def test_missing_weights_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_groups_and_failures_are_shown(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ("--cache", str(home.features / "toy-224-random.h5"))
-    monkeypatch.setitem(presets.PRESETS, "dedn", {"toy": presets.PRESETS["msdn"]["toy"]})
-    fast = {**presets.PRESETS["msdn"]["toy"], "learning_rate": (1e30, "a test")}
-    monkeypatch.setitem(presets.PRESETS, "msdn", {"toy": fast})
+    monkeypatch.setitem(presets._read("dedn")["released"], "toy", tested(epochs=2, batch_size=8))
+    fast = tested(epochs=2, batch_size=8, learning_rate=1e30)
+    monkeypatch.setitem(presets._read("msdn")["released"], "toy", fast)
     shown = run_msdn(home, *REPRODUCE, *cache, "--models", "dedn,msdn")
     assert shown.exit_code == 0, shown.output
     assert shown.stderr.count("attribute groups: ") == 1

@@ -7,7 +7,7 @@ import pytest
 from toy_results import FIGURES, keep, make_run
 
 from msdn.cache import Home
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.results import kept_figures
 
 
@@ -21,8 +21,8 @@ def home(tmp_path: Path) -> Home:
     ("changes", "reason"),
     [
         ({"fingerprint": "other"}, "measured on other features"),
-        ({"settings": TrainSettings(seed=1).as_json()}, "measured with other settings"),
-        ({"settings": TrainSettings(alpha=(0.5, 0.5)).as_json()}, "measured with other settings"),
+        ({"settings": settings_of(seed=1).as_json()}, "measured with other settings"),
+        ({"settings": settings_of(alpha=(0.5, 0.5)).as_json()}, "measured with other settings"),
         ({"settings": {"speed": 3}}, "measured with other settings"),
         ({"settings": None}, "measured with other settings"),
         ({"margin": 0.5}, "measured with another margin"),

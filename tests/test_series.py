@@ -10,24 +10,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_runs import write_split_cache
+from toy_runs import changed, write_split_cache
 from toy_studies import Epochs
 
 from msdn.cache import FeatureCache
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.trainer import Trainer
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.parts.problem import AttributeGroup
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import VALIDATED, find_runs
 from msdn.train.studies import series as series_file
 from msdn.train.studies.series import Job, do_job, find_run, job_result, measure_job, what_trains
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LAST = TrainSettings(epochs=2, batch_size=8, learning_rate=3e-3)
+LAST = settings_of(epochs=2, batch_size=8, learning_rate=3e-3)
 VAL = dataclasses.replace(LAST, select="val")
 FIGURES = ("acc", "U", "S", "H", "AUSUC")
 
@@ -70,7 +71,7 @@ def test_other_features_are_another_training(cache: FeatureCache, tmp_path: Path
 
 
 def test_other_groups_are_another_training(cache: FeatureCache, tmp_path: Path) -> None:
-    settings = dataclasses.replace(LAST, model="dedn", epochs=1)
+    settings = changed(LAST, model="dedn", epochs=1)
     count = cache.annotations.attributes.shape[1]
     halves = (np.arange(2), np.arange(2, count))
     ours = AttributeGroups("a test", tuple(AttributeGroup(f"{len(half)}", half) for half in halves))
@@ -239,7 +240,7 @@ def test_the_same_device_is_not_announced(
 
 @pytest.mark.parametrize("settings", [LAST, VAL])
 def test_a_result_that_is_kept_is_not_measured_again(
-    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: TrainSettings
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: RunSettings
 ) -> None:
     measured = measure_job(cache, Job(settings), tmp_path)
     monkeypatch.setattr(series_file, "evaluate_run", lambda *_, **__: pytest.fail("measured again"))

@@ -14,12 +14,12 @@ from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import fields_of
 from msdn.train.loop.training import train_model
 from msdn.train.measure.summary import spread
+from msdn.train.models.registry import find_model, settings_of
 from msdn.train.runs.run import VALIDATED, find_runs
 from msdn.train.studies.sweep import (
-    DEFAULT_VALUES,
     parse_values,
     settings_at_edge,
     sweep_rows,
@@ -30,6 +30,7 @@ from msdn.train.studies.sweep import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SWEEP = ("sweep", "--dataset", "toy", *SHORT, "--seeds", "0-1")
+OWN = fields_of(find_model("msdn++").settings)
 LAMBDA = (*SWEEP, "--over", "lambda_cal", "--values", "0.5,0.1")
 
 
@@ -40,18 +41,18 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_values_as_typed() -> None:
-    assert parse_values("lambda_cal", "0.5, 0.1,1e-3") == (0.001, 0.1, 0.5)
-    assert parse_values("epochs", "20,3") == (3, 20)
-    assert parse_values("alpha", "0.9,0.25,0.5:0.1") == ((0.25, 0.75), (0.5, 0.1), (0.9, 0.1))
-    assert parse_values("alpha", None)[0] == (0.0, 1.0) and len(parse_values("alpha", None)) == 11
+    assert parse_values(OWN["lambda_cal"], "0.5, 0.1,1e-3") == (0.001, 0.1, 0.5)
+    assert parse_values(OWN["epochs"], "20,3") == (3, 20)
+    assert parse_values(OWN["alpha"], "0.9,0.25,0.5:0.1") == ((0.25, 0.75), (0.5, 0.1), (0.9, 0.1))
+    assert parse_values(OWN["alpha"], None)[0] == (0.0, 1.0) and len(parse_values(OWN["alpha"], None)) == 11
 
 
-@pytest.mark.parametrize("name", DEFAULT_VALUES)
+@pytest.mark.parametrize("name", [name for name, one in OWN.items() if "sweep" in one.metadata])
 def test_default_values_are_allowed_and_ascend(name: str) -> None:
-    values = parse_values(name, None)
+    values = parse_values(OWN[name], None)
     assert list(values) == sorted(set(values)) and len(values) > 2
     for value in values:
-        assert getattr(TrainSettings(**{name: value}), name) == value
+        assert getattr(settings_of("msdn++", **{name: value}), name) == value
 
 
 @pytest.mark.parametrize(
@@ -75,16 +76,18 @@ def test_a_setting_by_its_names(text: str, name: str) -> None:
 )
 def test_values_that_make_no_sweep(name: str, values: str | None, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        parse_values(name, values)
+        parse_values(OWN[name], values)
 
 
 def test_settings_that_cannot_be_swept() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown setting 'lambda_call'\. Did you mean 'lambda_cal'"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown setting of 'msdn' 'lambda_call'\. Did you mean 'lambda_cal'"
+    ):
         swept_setting("lambda_call", "msdn")
     for name in ("sampler", "model", "normalize_vectors", "paper_style"):
-        with pytest.raises(SettingsError, match=f"--over {name} is no number; these are: epochs, batch_size"):
+        with pytest.raises(SettingsError, match=f"--over {name} is no number; these are: margin, epochs"):
             swept_setting(name, "msdn")
-    with pytest.raises(SettingsError, match="--lambda-distill is no setting of the model 'baseline'"):
+    with pytest.raises(UnknownNameError, match="unknown setting of 'baseline' 'lambda_distill'"):
         swept_setting("lambda_distill", "baseline")
     with pytest.raises(SettingsError, match="give several seeds with --seeds"):
         swept_setting("seed", "msdn")
@@ -92,14 +95,14 @@ def test_settings_that_cannot_be_swept() -> None:
 
 def test_a_grid_ascends_in_both() -> None:
     over = {"alpha": ((0.1, 0.9), (0.2, 0.8)), "lambda_cal": (0.0, 1.0)}
-    rows = sweep_rows(TrainSettings(), over, {"epochs": 5}, "released/gzsl")
+    rows = sweep_rows(settings_of(), over, {"epochs": 5}, "released/gzsl")
     assert [row.label for row in rows] == [
         "alpha 0.1 0.9, lambda_cal 0",
         "alpha 0.1 0.9, lambda_cal 1",
         "alpha 0.2 0.8, lambda_cal 0",
         "alpha 0.2 0.8, lambda_cal 1",
     ]
-    assert rows[2].settings == TrainSettings(alpha=(0.2, 0.8), lambda_cal=0.0)
+    assert rows[2].settings == settings_of(alpha=(0.2, 0.8), lambda_cal=0.0)
     assert rows[2].facts == {"alpha_1": 0.2, "alpha_2": 0.8, "lambda_cal": 0.0}
     assert rows[2].overrides == {"epochs": 5, "alpha": (0.2, 0.8), "lambda_cal": 0.0}
 
@@ -204,7 +207,7 @@ def test_the_best_value_comes_with_its_command(home: Home, task: str, figure: st
     (run,) = find_runs(home.runs)
     (row,) = (row for row in shown["rows"] if row["label"] == shown["best"]["label"])
     assert run.settings == dataclasses.replace(
-        TrainSettings(),
+        settings_of(),
         epochs=2,
         batch_size=8,
         learning_rate=0.003,
@@ -216,7 +219,7 @@ def test_the_best_value_comes_with_its_command(home: Home, task: str, figure: st
 
 def test_a_command_names_every_kind_of_setting() -> None:
     overrides = {"model": "msdn", "task": "czsl", "normalize_vectors": False, "sampler": "balanced"}
-    (row, _) = sweep_rows(TrainSettings(), {"alpha": ((0.1, 0.9), (0.2, 0.8))}, overrides, "paper/czsl")
+    (row, _) = sweep_rows(settings_of(), {"alpha": ((0.1, 0.9), (0.2, 0.8))}, overrides, "paper/czsl")
     assert train_command("cub", row, ["--cache", "a b.h5"]) == (
         "msdn train --dataset cub --model msdn --cache 'a b.h5' --preset paper --task czsl "
         "--no-normalize-vectors --sampler balanced --alpha 0.1 0.9"
@@ -304,7 +307,7 @@ def rows_of(shown: str) -> list[str]:
     ],
 )
 def test_the_best_value_may_lie_at_the_edge(over: dict[str, Any], best: int, at_edge: list[str]) -> None:
-    rows = sweep_rows(TrainSettings(), over, {}, "released/gzsl")
+    rows = sweep_rows(settings_of(), over, {}, "released/gzsl")
     assert settings_at_edge(rows[best], over) == at_edge
 
 
@@ -343,7 +346,7 @@ def test_groups_are_shown(home: Home, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_test_figures_were_watched_is_named(home: Home) -> None:
-    watched = TrainSettings(epochs=2, batch_size=8, lambda_cal=0.5, seed=1)
+    watched = settings_of(epochs=2, batch_size=8, lambda_cal=0.5, seed=1)
     with FeatureCache(home.features / "toy-224-random.h5") as cache:
         train_model(cache, watched, home.studies / "runs", watch_test=True)
     shown = run_msdn(home, *LAMBDA)

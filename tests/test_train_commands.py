@@ -1,6 +1,5 @@
 """`msdn train` and `msdn evaluate` as a user types them."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from msdn.cli import main
-from msdn.train.loop.settings import TrainSettings, option_name
+from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.loop.trainer import Trainer
 from msdn.train.measure.reporting import epoch_line, percent
+from msdn.train.models.registry import find_model, model_names, settings_of
 from msdn.train.runs.run import Run, find_runs
 
 Msdn = Callable[..., Result]
@@ -70,9 +70,12 @@ def test_json_is_for_machines(msdn: Msdn) -> None:
 
 
 def test_every_setting_is_an_option(msdn: Msdn, home: Path) -> None:
-    text = msdn("train", "--help").output
-    for field in dataclasses.fields(TrainSettings):
-        assert option_name(field.name) in text
+    for model in model_names():
+        text = msdn("train", "--model", model, "--help").output
+        assert all(option_name(one) in text for one in fields_of(find_model(model).settings).values())
+    common = msdn("train", "--help").output
+    assert "--epochs" in common and "--lambda-distill" not in common
+    assert all(name in common for name in model_names())
     options = [
         "--lr",
         "0.01",
@@ -87,7 +90,7 @@ def test_every_setting_is_an_option(msdn: Msdn, home: Path) -> None:
     ]
     assert msdn("train", "--dataset", "toy", *SHORT, *options).exit_code == 0
     run = only_run(home)
-    assert run.settings == TrainSettings(
+    assert run.settings == settings_of(
         epochs=3,
         batch_size=8,
         learning_rate=0.01,

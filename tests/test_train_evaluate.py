@@ -11,14 +11,14 @@ from toy_cache import make_annotations
 
 from msdn.cache import FeatureCache, Home
 from msdn.train.errors import RunError
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.loop.training import train_model
 from msdn.train.measure import scoring
 from msdn.train.measure.evaluate import evaluate_run, load_model
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.locate import open_run_cache
 from msdn.train.runs.run import Run
 
-SETTINGS = TrainSettings(epochs=5, batch_size=8, learning_rate=1e-3)
+SETTINGS = settings_of(epochs=5, batch_size=8, learning_rate=1e-3)
 
 
 @pytest.fixture

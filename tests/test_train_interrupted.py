@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import assert_same_bits, assert_same_run, final_state, read_records, write_split_cache
+from toy_runs import assert_same_bits, assert_same_run, changed, final_state, read_records, write_split_cache
 
 from msdn.cache import FeatureCache
 from msdn.train.loop import epochs
 from msdn.train.loop import training as runner
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.trainer import Trainer
 from msdn.train.loop.training import continue_run, train_model
 from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import VALIDATED, Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BY_VAL = TrainSettings(epochs=3, batch_size=16, learning_rate=3e-3, select="val")
+BY_VAL = settings_of(epochs=3, batch_size=16, learning_rate=3e-3, select="val")
 BY_TEST = dataclasses.replace(BY_VAL, select="test", paper_style=True)
 MODELS: dict[str, dict[str, Any]] = {
     "msdn": {},
@@ -58,7 +59,7 @@ def interrupt(patch: pytest.MonkeyPatch, place: str, number: int) -> None:
     patch.setattr(owner, name, stop)
 
 
-def interrupted(cache: FeatureCache, runs: Path, settings: TrainSettings, place: str, number: int) -> Run:
+def interrupted(cache: FeatureCache, runs: Path, settings: RunSettings, place: str, number: int) -> Run:
     started: list[Run] = []
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, place, number)
@@ -77,9 +78,9 @@ def figures(run: Run, cache: FeatureCache) -> dict[str, Any]:
 @pytest.mark.parametrize("settings", [BY_VAL, BY_TEST], ids=["val", "test"])
 @pytest.mark.parametrize("model", MODELS)
 def test_interrupted_in_every_epoch(
-    cache: FeatureCache, tmp_path: Path, model: str, settings: TrainSettings
+    cache: FeatureCache, tmp_path: Path, model: str, settings: RunSettings
 ) -> None:
-    settings = dataclasses.replace(settings, **MODELS[model])
+    settings = changed(settings, **MODELS[model])
     whole = train_model(cache, settings, tmp_path)
     run = interrupted(cache, tmp_path, settings, "epoch", 1)
     for done in range(1, len(read_records(whole))):  # one epoch more each time
@@ -95,10 +96,10 @@ def test_interrupted_in_every_epoch(
 @pytest.mark.parametrize("settings", [BY_VAL, BY_TEST], ids=["val", "test"])
 @pytest.mark.parametrize("place", ["epoch", "record", "checkpoint"])
 def test_interrupted_once_at_any_place_of_any_epoch(
-    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, settings: TrainSettings
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, settings: RunSettings
 ) -> None:
     monkeypatch.setattr(epochs._SavingTimes, "due", lambda self: True)
-    settings = dataclasses.replace(settings, epochs=2, **MODELS["msdn++ random"])
+    settings = changed(settings, epochs=2, **MODELS["msdn++ random"])
     whole = train_model(cache, settings, tmp_path)
     for number in range(1, len(read_records(whole)) + 1):
         broken = interrupted(cache, tmp_path, settings, place, number)
@@ -113,7 +114,7 @@ def test_interrupted_between_the_stages(cache: FeatureCache, tmp_path: Path) -> 
 
 
 def test_interrupted_in_a_step(cache: FeatureCache, tmp_path: Path) -> None:
-    settings = dataclasses.replace(BY_VAL, epochs=2, model="msdn++")
+    settings = changed(BY_VAL, epochs=2, model="msdn++")
     whole = train_model(cache, settings, tmp_path)
     assert whole.chosen
     steps = 2 * (20 // 16) + whole.chosen["epochs"] * (48 // 16)
@@ -124,7 +125,7 @@ def test_interrupted_in_a_step(cache: FeatureCache, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [BY_VAL, BY_TEST], ids=["val", "test"])
 def test_interrupted_where_only_a_stages_end_was_saved(
-    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: TrainSettings
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: RunSettings
 ) -> None:
     settings = dataclasses.replace(settings, epochs=2)
     whole = train_model(cache, settings, tmp_path)
@@ -137,7 +138,7 @@ def test_interrupted_where_only_a_stages_end_was_saved(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_validated_first_and_trained_later(cache: FeatureCache, tmp_path: Path, model: str) -> None:
-    settings = dataclasses.replace(BY_VAL, **MODELS[model])
+    settings = changed(BY_VAL, **MODELS[model])
     whole = train_model(cache, settings, tmp_path)
     validated = train_model(cache, settings, tmp_path, validate_only=True)
     assert validated.manifest["status"] == VALIDATED and not validated.finished and not validated.waiting

@@ -19,16 +19,16 @@ from toy_release import State, random_model, released_state, save, with_backbone
 from msdn.cache import FeatureCache
 from msdn.cache.annotations import Annotations
 from msdn.train.errors import CheckpointError
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.measure.evaluate import evaluate_released, score_model
 from msdn.train.measure.evaluate import test_figures as figures_of_test
 from msdn.train.measure.published_weights import PARAMETERS, load_released
 from msdn.train.models.msdn.network import Msdn
 from msdn.train.models.presets import preset_settings
+from msdn.train.models.registry import settings_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SETTINGS = TrainSettings()
+SETTINGS = settings_of()
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("msdn_released*.npz"))
 
 
@@ -161,7 +161,7 @@ def test_scores_are_those_of_the_published_implementation(tmp_path: Path, path: 
     mask_bias[:, golden["seen"]] = -1
     state = {name: torch.tensor(golden[name]) for name in PARAMETERS}
     state |= {"att": attributes, "mask_bias": mask_bias, "bias": torch.tensor(1)}
-    settings = TrainSettings(
+    settings = settings_of(
         negative_attributes="missing", normalize_vectors=bool(golden["normalize_attribute_vectors"])
     )
     written = write_cache(tmp_path / "golden.h5", annotations, features.astype(np.float32))

@@ -15,18 +15,20 @@ import numpy as np
 import pytest
 import torch
 from toy_cache import make_annotations
+from toy_runs import changed
 
 from msdn.cache import FeatureCache
 from msdn.cache.lock import LockError
 from msdn.train.errors import RunError, TrainError
 from msdn.train.loop import epochs
 from msdn.train.loop.checkpoints import load_checkpoint
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.training import continue_run, train_model
 from msdn.train.measure.evaluate import evaluate_run
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run
 
-SETTINGS = TrainSettings(epochs=6, batch_size=4, learning_rate=1e-3)
+SETTINGS = settings_of(epochs=6, batch_size=4, learning_rate=1e-3)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,7 +72,7 @@ def stop_after(epoch: int) -> Callable[[dict[str, Any]], None]:
     return on_epoch
 
 
-def interrupted_run(cache: FeatureCache, runs: Path, settings: TrainSettings, epoch: int) -> Run:
+def interrupted_run(cache: FeatureCache, runs: Path, settings: RunSettings, epoch: int) -> Run:
     started: list[Run] = []
     with pytest.raises(KeyboardInterrupt):
         train_model(cache, settings, runs, on_start=started.append, on_epoch=stop_after(epoch))
@@ -79,7 +81,7 @@ def interrupted_run(cache: FeatureCache, runs: Path, settings: TrainSettings, ep
 
 @pytest.mark.parametrize("model", ["msdn", "baseline"])
 def test_loss_falls(cache: FeatureCache, tmp_path: Path, model: str) -> None:
-    settings = dataclasses.replace(SETTINGS, model=model, epochs=30, learning_rate=3e-3, lambda_cal=0.0)
+    settings = changed(SETTINGS, model=model, epochs=30, learning_rate=3e-3, lambda_cal=0.0)
     losses = [record["loss"] for record in metrics(train_model(cache, settings, tmp_path))]
     assert losses[-1] < 0.9 * losses[0]
 

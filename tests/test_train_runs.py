@@ -8,7 +8,7 @@ import pytest
 
 from msdn.cache.lock import LockError
 from msdn.train.errors import RunError
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run, create_run, find_runs, latest_run
 
 FACTS: dict[str, Any] = {
@@ -27,7 +27,7 @@ TEST, PAPER = {"select": "test"}, {"select": "test", "paper_style": True}
 
 
 def make_run(runs: Path, dataset: str = "toy", **settings: Any) -> Run:
-    return create_run(runs, dataset, TrainSettings(**settings), FACTS)
+    return create_run(runs, dataset, settings_of(**settings), FACTS)
 
 
 def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     train_epoch = Trainer.train_epoch
 
-    def count(self: Trainer) -> dict[str, float]:
+    def count(self: Trainer, epoch: int) -> dict[str, float]:
         numbers.append(len(numbers) + 1)
-        return train_epoch(self)
+        return train_epoch(self, epoch)
 
     monkeypatch.setattr(Trainer, "train_epoch", count)
     return numbers
@@ -257,11 +257,11 @@ def fail_with_seed_1(patch: pytest.MonkeyPatch) -> None:
         epochs_of[:] = [seed, 0]
         return set_generator(seed)
 
-    def fail(self: Trainer) -> dict[str, float]:
+    def fail(self: Trainer, epoch: int) -> dict[str, float]:
         epochs_of[1] += 1
         if epochs_of == [1, 2]:
             raise TrainError("the loss is no longer finite")
-        return train_epoch(self)
+        return train_epoch(self, epoch)
 
     patch.setattr(torch, "manual_seed", seeded)
     patch.setattr(Trainer, "train_epoch", fail)

@@ -13,6 +13,7 @@ from naive_metrics import Case, naive_acc, naive_best, naive_gzsl
 from toy_runs import (
     assert_same_bits,
     assert_same_run,
+    changed,
     final_state,
     read_records,
     rows_of_test,
@@ -23,17 +24,18 @@ from msdn.cache import FeatureCache
 from msdn.cli import main
 from msdn.train.loop.divisions import Stage, validation_stage
 from msdn.train.loop.features import FeatureSource
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.trainer import Trainer
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run, load_model
 from msdn.train.measure.selection import choose_on_validation
 from msdn.train.models.parts.base import ZslModel, build_model
+from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BY_LAST = TrainSettings(epochs=4, batch_size=8, learning_rate=3e-3)
+BY_LAST = settings_of(epochs=4, batch_size=8, learning_rate=3e-3)
 BY_VAL = dataclasses.replace(BY_LAST, select="val")
 BY_TEST = dataclasses.replace(BY_LAST, select="test")
 FIGURE = {"gzsl": "H", "czsl": "acc"}
@@ -69,7 +71,7 @@ def validation_records(run: Run) -> list[dict[str, Any]]:
 # --- val: the choice
 
 
-def models_of_each_epoch(cache: FeatureCache, settings: TrainSettings, stage: Stage) -> list[ZslModel]:
+def models_of_each_epoch(cache: FeatureCache, settings: RunSettings, stage: Stage) -> list[ZslModel]:
     """The model as it was after each epoch of a stage, trained without runs or stages' machinery."""
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -103,7 +105,7 @@ def naive_case(cache: FeatureCache, stage: Stage, model: ZslModel) -> Case:
 def test_epochs_and_margin_are_those_of_a_naive_search(
     cache: FeatureCache, tmp_path: Path, model: str, task: str
 ) -> None:
-    settings = dataclasses.replace(BY_VAL, task=task, **MODELS[model])
+    settings = changed(BY_VAL, task=task, **MODELS[model])
     run = train_model(cache, settings, tmp_path)
     stage, records = validation_stage(cache), validation_records(run)
     cases = [naive_case(cache, stage, one) for one in models_of_each_epoch(cache, settings, stage)]
@@ -149,9 +151,9 @@ def test_of_equal_epochs_the_first_is_chosen_whatever_the_rounding() -> None:
 def test_val_ends_with_the_weights_of_a_plain_run_of_that_many_epochs(
     cache: FeatureCache, tmp_path: Path, model: str
 ) -> None:
-    run = train_model(cache, dataclasses.replace(BY_VAL, **MODELS[model]), tmp_path)
+    run = train_model(cache, changed(BY_VAL, **MODELS[model]), tmp_path)
     assert run.chosen
-    plain = dataclasses.replace(BY_LAST, epochs=run.chosen["epochs"], **MODELS[model])
+    plain = changed(BY_LAST, epochs=run.chosen["epochs"], **MODELS[model])
     same = train_model(cache, plain, tmp_path)
     assert_same_bits(final_state(run), final_state(same))
     ours, theirs = evaluate_run(run, cache), evaluate_run(same, cache, margin=run.chosen["margin"])
@@ -181,7 +183,7 @@ def test_val_reads_no_test_row(
         return read_rows(self, rows, out)
 
     monkeypatch.setattr(FeatureCache, "read_rows", watched)
-    run = train_model(cache, dataclasses.replace(BY_VAL, **MODELS[model]), tmp_path, features=features)
+    run = train_model(cache, changed(BY_VAL, **MODELS[model]), tmp_path, features=features)
     assert read == set(cache.annotations.splits["trainval"].tolist())
     with pytest.raises(AssertionError, match="a test image was read"):  # the guard itself works
         evaluate_run(run, cache)
@@ -191,7 +193,7 @@ def test_val_reads_no_test_row(
 def test_val_chooses_the_same_whatever_the_test_images_hold(
     cache: FeatureCache, tmp_path: Path, model: str
 ) -> None:
-    settings = dataclasses.replace(BY_VAL, **MODELS[model])
+    settings = changed(BY_VAL, **MODELS[model])
     blank = FeatureCache(write_split_cache(tmp_path / "blank.h5", test_features=np.nan))
     assert blank.fingerprint != cache.fingerprint
     assert np.isnan(blank.read_rows(rows_of_test(blank.annotations))).all()
@@ -206,7 +208,7 @@ def test_val_chooses_the_same_whatever_the_test_images_hold(
 def test_selection_on_the_test_set_keeps_the_first_best_epoch(
     cache: FeatureCache, tmp_path: Path, model: str, task: str
 ) -> None:
-    run = train_model(cache, dataclasses.replace(BY_TEST, task=task, **MODELS[model]), tmp_path)
+    run = train_model(cache, changed(BY_TEST, task=task, **MODELS[model]), tmp_path)
     records = read_records(run)
     best = first_best(records, FIGURE[task])
     figures = {name: best[name] for name in ("epoch", "U", "S", "H", "acc")}
@@ -215,7 +217,7 @@ def test_selection_on_the_test_set_keeps_the_first_best_epoch(
     assert {name: result[name] for name in ("U", "S", "H", "acc")} == {
         name: best[name] for name in ("U", "S", "H", "acc")
     }
-    plain = dataclasses.replace(BY_LAST, epochs=best["epoch"], task=task, **MODELS[model])
+    plain = changed(BY_LAST, epochs=best["epoch"], task=task, **MODELS[model])
     of_that_epoch = train_model(cache, plain, tmp_path)
     assert_same_bits(load_model(run, cache).state_dict(), load_model(of_that_epoch, cache).state_dict())
 

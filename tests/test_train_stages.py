@@ -13,10 +13,10 @@ from msdn.cache.annotations import Annotations
 from msdn.train.errors import TrainError
 from msdn.train.loop.divisions import Stage, validation_stage
 from msdn.train.loop.divisions import test_stage as stage_of_test
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.loop.training import train_model
 from msdn.train.models.parts.base import build_model
 from msdn.train.models.parts.problem import AttributeGroup
+from msdn.train.models.registry import settings_of
 
 Open = Callable[..., FeatureCache]
 
@@ -101,7 +101,7 @@ def test_no_test_image_is_in_the_validation_stage_and_no_test_class_competes(ope
         assert not np.isin(measured_rows(stage), rows_of_test(annotations)).any()
         assert (stage.labels[annotations.splits["test_unseen"]] == -1).all()
         assert len(stage.problem.attributes) == len(annotations.seen_classes)
-        model = build_model(stage.problem, TrainSettings(model="baseline"))
+        model = build_model(stage.problem, settings_of("baseline"))
         assert len(model.classes.attributes) == len(annotations.seen_classes) < len(annotations.class_names)
 
 
@@ -189,9 +189,9 @@ def test_a_cache_that_cannot_validate_is_refused_before_there_is_a_run(
         with pytest.raises(
             TrainError, match=rf"toy\.h5: {message}; use --select last, or annotate the cache"
         ):
-            train_model(cache, TrainSettings(model="baseline", select="val"), tmp_path / "runs")
+            train_model(cache, settings_of("baseline", select="val"), tmp_path / "runs")
         assert not (tmp_path / "runs").exists()
-        assert train_model(cache, TrainSettings(model="baseline", epochs=1), tmp_path / "runs").finished
+        assert train_model(cache, settings_of("baseline", epochs=1), tmp_path / "runs").finished
 
 
 def test_masked_validation_images_leave_nothing_to_validate_on(open_cache: Open) -> None:

@@ -8,21 +8,22 @@ import numpy as np
 import torch
 
 from msdn.cache import FeatureCache
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.models.msdn.network import Msdn, build_msdn
 from msdn.train.models.parts.problem import problem_of
+from msdn.train.models.registry import settings_of
 
 D = 9
 State = dict[str, Any]
 
 
-def random_model(cache: FeatureCache, settings: TrainSettings | None = None) -> Msdn:
+def random_model(cache: FeatureCache, settings: RunSettings | None = None) -> Msdn:
     """Our MSDN with every parameter random."""
     torch.manual_seed(3)
     problem = dataclasses.replace(
         problem_of(cache), attribute_vectors=np.ones((cache.annotations.attributes.shape[1], D))
     )
-    model = build_msdn(problem, dataclasses.replace(settings or TrainSettings(), vectors="given"))
+    model = build_msdn(problem, dataclasses.replace(settings or settings_of(), vectors="given"))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter))

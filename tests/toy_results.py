@@ -1,12 +1,11 @@
 """Finished runs with test figures, made without training."""
 
-import dataclasses
 from typing import Any
 
 from msdn.cache import Home
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.measure.evaluate import keep_results
 from msdn.train.measure.selection import kept_tasks
+from msdn.train.models.registry import find_model
 from msdn.train.runs.run import Run, create_run
 
 FIGURES = {"acc": 50.0, "U": 40.0, "S": 60.0, "H": 48.0, "AUSUC": 30.0}
@@ -21,8 +20,8 @@ BEST = {"epoch": 3, **{name: FIGURES[name] for name in ("U", "S", "H", "acc")}}
 
 def make_run(home: Home, figures: dict[str, Any] | None = None, **options: Any) -> Run:
     """A finished run with the figures that an evaluation would have kept; `options` are settings and facts."""
-    names = {one.name for one in dataclasses.fields(TrainSettings)}
-    settings = TrainSettings(**{name: value for name, value in options.items() if name in names})
+    model = find_model(options.get("model", "msdn"))
+    settings = model.default(**model.select(options))
     chosen = {"last": None, "val": CHOSEN, "test": dict.fromkeys(kept_tasks(settings), BEST)}
     facts = {
         "cache": {"path": "/nowhere/toy.h5", "fingerprint": options.get("fingerprint", "f1" * 32)},

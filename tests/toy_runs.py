@@ -11,6 +11,8 @@ from toy_cache import make_annotations, write_cache
 
 from msdn.cache.annotations import Annotations
 from msdn.train.loop.checkpoints import load_checkpoint
+from msdn.train.loop.settings import RunSettings
+from msdn.train.models.registry import find_model
 from msdn.train.runs.run import Run
 
 VAL_CLASSES = 3
@@ -83,3 +85,9 @@ def assert_same_run(first: Run, second: Run) -> None:
     assert read_records(first) == read_records(second)
     assert first.chosen == second.chosen
     assert first.finished and second.finished
+
+
+def changed(settings: RunSettings, **changes: Any) -> Any:
+    """The settings with changes, of another model too, which keeps those that it has."""
+    model = find_model(changes.get("model", settings.model))
+    return model.default(**{**model.select(dataclasses.asdict(settings)), **changes})

@@ -13,20 +13,24 @@ from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.errors import RunError
 from msdn.train.loop.options import (
+    OUTPUT,
+    RUNNING,
+    SettingsCommand,
     cache_option,
     check_groups,
     choose_settings,
+    dataset_option,
     groups_option,
     jobs_option,
+    option,
     preset_label,
     preset_option,
     seeds_option,
-    settings_options,
 )
-from msdn.train.loop.settings import check_effect, option_name
+from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.measure.reporting import epoch_line, groups_line, provenance_notes
 from msdn.train.measure.selection import describe_selection
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import find_model, remember
 from msdn.train.studies.progress import say
 
 if TYPE_CHECKING:
@@ -37,36 +41,38 @@ if TYPE_CHECKING:
 _LATEST = "latest"
 
 
-@click.command()
-@click.option("--dataset", metavar="NAME|FOLDER", help="The dataset whose features to train on.")
+@click.command(cls=SettingsCommand)
+@dataset_option()
 @cache_option
 @preset_option
-@settings_options
 @seeds_option(
     help="Train with several seeds, such as 0-4, and show mean and deviation; repeated, it goes on."
 )
 @jobs_option
 @groups_option
-@click.option(
+@option(
+    RUNNING,
     "--device",
     help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU where there is one]",
 )
-@click.option(
+@option(
+    RUNNING,
     "--features",
     type=click.Choice(("auto", "memory", "map")),
     help="Keep features whole in memory or read them at each step.  [auto: memory where they fit]",
 )
-@click.option(
-    "--watch-test", is_flag=True, help="Show test figures after every epoch; choose nothing by them."
+@option(
+    OUTPUT, "--watch-test", is_flag=True, help="Show test figures after every epoch; choose nothing by them."
 )
-@click.option(
+@option(
+    RUNNING,
     "--resume",
     metavar="[RUN]",
     is_flag=False,
     flag_value=_LATEST,
     help="Continue an interrupted run: that folder or name, or the latest one (of --dataset), failed ones last.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@option(OUTPUT, "--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @home_option
 def train(
     home: Home,
@@ -104,7 +110,8 @@ def train(
     from msdn.train.runs.locate import open_dataset_cache
 
     chosen = choose_settings(dataset, preset, overrides)
-    check_effect(chosen, overrides)
+    find_model(chosen.model).check_effect(chosen, overrides)
+    remember(home, chosen.model)
     if watch_test and chosen.select == "val":
         raise click.UsageError("--watch-test does not go with --select val, which uses the test images once.")
     facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
@@ -135,7 +142,7 @@ def _read_groups(cache: "FeatureCache", model: str, file: Path | None) -> "Attri
     from msdn.train.groups.choose import choose_groups
 
     check_groups(model, file)
-    if not model_entry(model).needs_groups:
+    if not find_model(model).takes_groups:
         return None
     groups = choose_groups(cache.annotations, file)
     say(groups_line(groups))
@@ -201,10 +208,11 @@ def _resume(
 
 def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any]) -> None:
     """Refuse options that contradict what the run was started with; repeating them is fine."""
+    own = fields_of(type(run.settings))
     stored = {**run.manifest, **dataclasses.asdict(run.settings)}
     for name, value in {**given, **overrides}.items():
         if value is not None and value != stored.get(name):
-            option = option_name(name) if name in overrides else "--" + name.replace("_", "-")
+            option = option_name(own[name]) if name in overrides else "--" + name.replace("_", "-")
             raise RunError(
                 f"{run.path.name} was started with {option} {stored.get(name)}, not {value}: a resumed run keeps "
                 "its settings; leave the option out, or start a new run without --resume"

@@ -1,71 +1,208 @@
-"""An option for every training setting, shared by the commands that train. No torch."""
+"""The command line of whatever trains: an option for every setting of the model that the command is called for.
+
+`--model`, `--dataset`, `--preset` and `--task` are looked at before the rest is parsed, so that a model brings its own
+options and help shows the values that will be used.
+"""
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import click
 
+from msdn.cache.home import Home
+from msdn.cache.options import DEFAULT_HOME
 from msdn.train.errors import SettingsError
-from msdn.train.loop.settings import TrainSettings, option_name
+from msdn.train.loop.settings import TASKS, RunSettings, TrainingSettings, fields_of, option_name
 from msdn.train.measure.summary import parse_seeds
+from msdn.train.measure.tables import show_value
+from msdn.train.models import registry
+from msdn.train.models.model import Model
 from msdn.train.models.presets import PRESET_NAMES, preset_settings
-from msdn.train.models.registry import MODELS, model_entry
+
+WHAT, PROTOCOL, STEPS, RUNNING, OUTPUT = "What to train", "Protocol", "Steps", "Where and how", "Output"
+_CHOICE = "msdn.choice"  # what was looked at first, in the context's `meta`
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every field of `TrainSettings`; one not given is None, and the preset decides."""
-    for field in reversed(dataclasses.fields(TrainSettings)):
-        command = _settings_option(field)(command)
-    return command
+@dataclass(frozen=True)
+class Choice:
+    """The model that a command is called for, whether it was named, and its settings by the preset."""
+
+    model: Model
+    named: bool
+    settings: RunSettings
 
 
-def _settings_option(field: "dataclasses.Field[Any]") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    name = option_name(field.name)
-    choices = field.metadata.get("choices")
-    shape: dict[str, Any] = {"type": click.Choice(choices) if choices else type(cast(Any, field.default))}
-    default, meaning = cast(Any, field.default), field.metadata["meaning"]
-    if isinstance(default, bool):
+class SectionOption(click.Option):
+    """An option that help shows under a heading."""
+
+    def __init__(self, *names: Any, section: str = OUTPUT, **settings: Any) -> None:
+        """Take what `click.Option` takes, and the heading."""
+        super().__init__(*names, **settings)
+        self.section = section
+
+
+def option(section: str, *names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`click.option` under a heading."""
+    return click.option(*names, cls=SectionOption, section=section, **settings)
+
+
+class SettingsCommand(click.Command):
+    """A command that takes every setting of a model; one not given is None, and the preset decides."""
+
+    fixed_model: ClassVar[str | None] = None  # a command that is about one model alone
+    refused: ClassVar[Mapping[str, str]] = {}  # settings that the command sets itself, each with the reason
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find out which model it is, then parse with that model's options."""
+        ctx.meta[_CHOICE] = _look_ahead(args, self.fixed_model)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            for name, reason in self.refused.items():
+                if error.option_name == "--" + name.replace("_", "-"):
+                    raise click.UsageError(f"{error.option_name}: {reason}", ctx) from error
+            owners = _owners(error.option_name)
+            if not owners:
+                raise
+            model = _choice(ctx).model.name
+            raise click.UsageError(
+                f"{error.option_name} is no setting of the model '{model}', but of {', '.join(owners)}; leave it out, "
+                "or choose another --model",
+                ctx,
+            ) from error
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own options, then those of the settings."""
+        return [*super().get_params(ctx), *self._settings_options(ctx)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options under their headings; a model's own only where the model was named."""
+        choice, sections = _choice(ctx), {WHAT: [], PROTOCOL: [], STEPS: []}  # type: ignore[var-annotated]
+        for one in self.get_params(ctx):
+            record, section = one.get_help_record(ctx), getattr(one, "section", OUTPUT)
+            if record is not None and (section != choice.model.name or choice.named or self.fixed_model):
+                sections.setdefault(section, []).append(record)
+        own = sections.pop(choice.model.name, [])
+        for title, records in {**sections, f"Settings of {choice.model.name}": own}.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+        if not self.fixed_model:
+            with formatter.section("Models (their settings: --model NAME --help)"):
+                names = registry.model_names()
+                formatter.write_dl([(name, registry.find_model(name).summary) for name in names])
+
+    def _settings_options(self, ctx: click.Context) -> list[click.Parameter]:
+        choice = _choice(ctx)
+        return [
+            _setting_option(one, getattr(choice.settings, name), choice.model.name)
+            for name, one in fields_of(choice.model.settings).items()
+            if name not in self.refused and not (name == "model" and self.fixed_model)
+        ]
+
+
+def _choice(ctx: click.Context) -> Choice:
+    if _CHOICE not in ctx.meta:  # asked for before anything was parsed, as completion does
+        ctx.meta[_CHOICE] = _look_ahead([], None)
+    return cast(Choice, ctx.meta[_CHOICE])
+
+
+def _look_ahead(args: Sequence[str], fixed_model: str | None) -> Choice:
+    """What the arguments say of model and preset, without judging any of them but the model."""
+    typed = {"--home": os.environ.get("MSDN_HOME", DEFAULT_HOME)}
+    for position, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if name in ("--model", "--dataset", "--preset", "--task", "--home"):
+            typed[name] = value if equals else args[position + 1] if position + 1 < len(args) else ""
+    registry.use_home(Home(Path(typed["--home"])))
+    named = typed.get("--model")
+    model = (
+        registry.find_model(fixed_model) if fixed_model else registry.choose_model(named or registry.DEFAULT)
+    )
+    preset, task = typed.get("--preset") or PRESET_NAMES[0], typed.get("--task") or TASKS[0]
+    try:
+        settings = preset_settings(model.name, typed.get("--dataset", ""), preset=preset, task=task)
+    except ValueError:  # said when the command runs; help still works
+        settings = model.default()
+    return Choice(model, named is not None, settings)
+
+
+def _owners(typed: str) -> list[str]:
+    """The models that have an option."""
+    return [
+        name
+        for name in registry.model_names()
+        if typed in {option_name(one) for one in fields_of(registry.find_model(name).settings).values()}
+    ]
+
+
+def _setting_option(one: "dataclasses.Field[Any]", value: Any, model: str) -> SectionOption:
+    """The option of a setting, whose help shows the value that will be used."""
+    name, choices, default = option_name(one), one.metadata.get("choices"), cast(Any, one.default)
+    section = (
+        PROTOCOL
+        if one.name in fields_of(RunSettings)
+        else STEPS
+        if one.name in fields_of(TrainingSettings)
+        else model
+    )
+    shape: dict[str, Any] = {"type": click.Choice(choices) if choices else type(default)}
+    if one.name == "model":
+        shape = {
+            "metavar": "NAME|FILE",
+            "callback": lambda ctx, _parameter, typed: typed and _choice(ctx).model.name,
+        }
+        section = WHAT
+    elif isinstance(default, bool):
         name, shape = f"{name}/--no-{name[2:]}", {}
-        default = "yes" if default else "no"
     elif isinstance(default, tuple):
         shape = {"type": float, "nargs": len(default)}
-        default = " ".join(map(str, default))
-    if field.name == "model":
-        known = "; ".join(f"{name}, the {entry.summary}" for name, entry in MODELS.items())
-        meaning = f"{meaning} Known: {known}."
-    return click.option(
-        name,
-        field.name,
-        default=None,
-        help=f"{meaning}  [{default}, or the preset's]",
-        **shape,
-    )
+    shown = one.default if one.name == "model" else value
+    meaning = f"{one.metadata['meaning']}  [default: {show_value(shown)}]"
+    return SectionOption([name, one.name], section=section, default=None, help=meaning, **shape)
 
 
-preset_option = click.option(
-    "--preset", type=click.Choice(PRESET_NAMES), help="Released code or the paper's text.  [released]"
+def dataset_option(required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `--dataset`."""
+    words = "The dataset whose features to train on."
+    return option(WHAT, "--dataset", metavar="NAME|FOLDER", required=required, help=words)
+
+
+preset_option = option(
+    WHAT,
+    "--preset",
+    metavar=f"{'|'.join(PRESET_NAMES)}|FILE.toml",
+    help="Settings as in the released code, as in the paper's text, or of a file of your own.  "
+    f"[default: {PRESET_NAMES[0]}]",
 )
-cache_option = click.option(
-    "--cache", type=click.Path(path_type=Path), help="The features, where the dataset has several caches."
+cache_option = option(
+    WHAT,
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="The features, where the dataset has several caches.",
 )
-groups_option = click.option(
+groups_option = option(
+    WHAT,
     "--groups",
     type=click.Path(path_type=Path),
     help="For a model that takes the attributes in groups: a CSV of attribute and group (see 'msdn data groups').",
 )
-jobs_option = click.option(
+jobs_option = option(
+    RUNNING,
     "--jobs",
     type=click.IntRange(min=1),
-    help="Trainings at once. On a CPU each takes one thread, so that figures do not depend on this; GPUs are taken in "
-    "turn.  [one a GPU, or one a core up to 8]",
+    help="Trainings at once. On a CPU each takes one thread, so that figures do not depend on this; GPUs are taken as "
+    "they become free.  [default: one a GPU, or one a core up to 8]",
 )
 
 
 def seeds_option(**settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option `--seeds`, whose value is a tuple of numbers."""
-    return click.option("--seeds", metavar="0-4", callback=_parse_seeds, **settings)
+    return option(RUNNING, "--seeds", metavar="0-4", callback=_parse_seeds, **settings)
 
 
 def _parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -79,21 +216,29 @@ def _parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | No
 
 def check_groups(model: str, file: Path | None) -> None:
     """Refuse a file of groups where the model takes none."""
-    if file is not None and not model_entry(model).needs_groups:
+    if file is not None and not registry.find_model(model).takes_groups:
         raise SettingsError(f"--groups is no setting of the model '{model}'; leave it out")
 
 
 def choose_settings(
-    dataset: str, preset: str | None, overrides: dict[str, Any], model: str | None = None
-) -> TrainSettings:
+    dataset: str, preset: str | None, overrides: Mapping[str, Any], model: str | None = None
+) -> RunSettings:
     """The preset's settings of a model on a dataset, with what was given on the command line."""
-    model = model or overrides.get("model", TrainSettings.model)
-    model_entry(model).check_overrides(overrides)
-    task = overrides.get("task", TrainSettings.task)
+    model = model or overrides.get("model", registry.DEFAULT)
+    task = overrides.get("task", TASKS[0])
     settings = preset_settings(model, dataset, preset=preset or PRESET_NAMES[0], task=task)
+    unknown = [name for name in overrides if name not in fields_of(type(settings))]
+    if unknown:
+        raise SettingsError(f"'{unknown[0]}' is no setting of the model '{model}'; leave it out")
     return dataclasses.replace(settings, **{**overrides, "model": model})
 
 
-def preset_label(preset: str | None, overrides: dict[str, Any]) -> str:
+def preset_label(preset: str | None, overrides: Mapping[str, Any]) -> str:
     """The preset's name and task, as manifests keep it."""
-    return f"{preset or PRESET_NAMES[0]}/{overrides.get('task', TrainSettings.task)}"
+    return f"{preset or PRESET_NAMES[0]}/{overrides.get('task', TASKS[0])}"
+
+
+def split_label(label: str | None) -> tuple[str, str]:
+    """Preset and task of such a label; a preset may be a path."""
+    preset, _, task = (label or "").rpartition("/")
+    return preset, task

@@ -10,7 +10,7 @@ from torch import Tensor
 from msdn.train.errors import RunError, TrainError
 from msdn.train.loop.features import FeatureSource
 from msdn.train.loop.samplers import SAMPLERS
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import TrainingSettings
 from msdn.train.models.parts.base import ZslModel
 
 
@@ -24,7 +24,7 @@ class Trainer:
     def __init__(
         self,
         model: ZslModel,
-        settings: TrainSettings,
+        settings: TrainingSettings,
         features: FeatureSource,
         rows: np.ndarray,
         labels: np.ndarray,

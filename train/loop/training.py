@@ -22,13 +22,13 @@ from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.divisions import Stage, test_stage, validation_stage
 from msdn.train.loop.epochs import EpochLoop, Record
 from msdn.train.loop.features import FeatureSource
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.trainer import Trainer
 from msdn.train.measure.evaluate import check_cache
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import VALIDATION, choose_on_validation, kept_tasks
 from msdn.train.models.parts.base import build_model, check_buildable
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import find_model
 from msdn.train.runs.run import VALIDATED, Run, create_run
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ _MOST_THREADS = 1024
 
 def train_model(
     cache: FeatureCache,
-    settings: TrainSettings,
+    settings: RunSettings,
     runs: Path,
     *,
     groups: AttributeGroups | None = None,
@@ -143,7 +143,7 @@ class _Training:
     def train(self, validate_only: bool) -> None:
         """All stages; with `validate_only` the first of two."""
         run, settings = self._run, self._run.settings
-        epochs = settings.epochs
+        epochs = settings.passes
         if settings.select == "val":
             if self._loop.missing(VALIDATION, epochs):
                 stage = validation_stage(self._cache, self._groups)
@@ -177,7 +177,7 @@ class _Training:
         return Scorer(self._cache, stage, self._device, self._features)
 
 
-def _check_test_images(cache: FeatureCache, settings: TrainSettings) -> None:
+def _check_test_images(cache: FeatureCache, settings: RunSettings) -> None:
     """Refuse to choose an epoch by a figure that no test image tells."""
     by_h = "gzsl" in kept_tasks(settings)
     for split in ("test_unseen", "test_seen") if by_h else ("test_unseen",):
@@ -188,10 +188,10 @@ def _check_test_images(cache: FeatureCache, settings: TrainSettings) -> None:
 
 
 def groups_as_json(
-    cache: FeatureCache, settings: TrainSettings, groups: AttributeGroups | None
+    cache: FeatureCache, settings: RunSettings, groups: AttributeGroups | None
 ) -> dict[str, Any] | None:
     """The groups that a model is to have, as a manifest stores them; None where it takes none."""
-    if not model_entry(settings.model).needs_groups:
+    if not find_model(settings.model).takes_groups:
         return None
     return (groups or choose_groups(cache.annotations)).as_json()
 

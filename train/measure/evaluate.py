@@ -63,7 +63,7 @@ def evaluate_run(
         **facts_of(cache),
         "model": settings.model,
         "run": str(run.path),
-        "epochs": settings.epochs,
+        "epochs": settings.passes,
         "seed": settings.seed,
         "select": settings.select,
         "selection": describe_selection(settings, run.chosen),

@@ -13,7 +13,7 @@ from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import figures_notes, figures_table
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import find_model
 
 if TYPE_CHECKING:
     from msdn.train.runs.run import Run
@@ -91,7 +91,7 @@ def evaluate(
     if margin is not None and not math.isfinite(margin):
         raise click.BadParameter(f"{margin} is not a finite number", param_hint="--margin")
     if model is not None:
-        model_entry(model)
+        find_model(model)
     dataset = dataset and dataset_name(dataset)
     if checkpoint is not None:
         _check_fits_checkpoint(run_path, model)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from msdn.cache import FeatureCache
 from msdn.train.errors import CheckpointError
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.msdn import MsdnSettings
 from msdn.train.models.msdn.network import Msdn, build_msdn
 from msdn.train.models.parts.classes import ClassSpace
 from msdn.train.models.parts.problem import problem_of
@@ -49,7 +49,7 @@ class Released:
     backbone_tensors: int
 
 
-def load_released(path: Path, cache: FeatureCache, settings: TrainSettings) -> Released:
+def load_released(path: Path, cache: FeatureCache, settings: MsdnSettings) -> Released:
     """Load a published checkpoint for the classes and features of a cache; no code in the file is run.
 
     Raises a `CheckpointError` if it is none, or does not belong to the cache's attributes or splits.
@@ -162,7 +162,7 @@ def _find_margin(path: Path, tensors: dict[str, Tensor], classes: ClassSpace, ca
     return size
 
 
-def _fill_model(tensors: dict[str, Tensor], cache: FeatureCache, settings: TrainSettings) -> Msdn:
+def _fill_model(tensors: dict[str, Tensor], cache: FeatureCache, settings: MsdnSettings) -> Msdn:
     problem = dataclasses.replace(problem_of(cache), attribute_vectors=tensors["V"].numpy())
     model = build_msdn(problem, dataclasses.replace(settings, vectors="given"))
     state = {

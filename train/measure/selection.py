@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 
 Record = dict[str, Any]
 VALIDATION = "validation"  # the stage of records made before all training classes are trained on
@@ -11,7 +11,7 @@ _FIGURE = {"gzsl": "H", "czsl": "acc"}
 _DIGITS = 9  # of a figure in percent; beyond them its sum's rounding begins
 
 
-def kept_tasks(settings: TrainSettings) -> tuple[str, ...]:
+def kept_tasks(settings: RunSettings) -> tuple[str, ...]:
     """The tasks whose best epoch on the test classes is kept; none unless selection is on the test set."""
     if settings.select != "test":
         return ()
@@ -34,20 +34,20 @@ def choose_on_validation(records: Sequence[Record], task: str) -> dict[str, Any]
     return {"epochs": best["epoch"], "margin": best["val_margin"], **figures}
 
 
-def expected_epochs(settings: TrainSettings, chosen: dict[str, Any] | None) -> int:
+def expected_epochs(settings: RunSettings, chosen: dict[str, Any] | None) -> int:
     """How many epochs a finished run trained, over its stages."""
     if settings.select != "val":
-        return settings.epochs
-    return settings.epochs + (chosen or {}).get("epochs", 0)
+        return settings.passes
+    return settings.passes + (chosen or {}).get("epochs", 0)
 
 
-def describe_selection(settings: TrainSettings, chosen: dict[str, Any] | None) -> str:
+def describe_selection(settings: RunSettings, chosen: dict[str, Any] | None) -> str:
     """One sentence for every output: what was chosen, and on which classes."""
     by = _FIGURE[settings.task]
     if settings.select == "last":
         return "last (a fixed number of epochs, nothing chosen on test images)"
     if settings.select == "val":
-        epochs = f"{chosen['epochs']} of {settings.epochs} epochs" if chosen else "epochs"
+        epochs = f"{chosen['epochs']} of {settings.passes} epochs" if chosen else "epochs"
         margin = f"margin {chosen['margin']:.3g}" if chosen else "margin"
         return (
             f"val ({epochs} chosen by {by} and {margin} by H on validation classes, trained again on all training "

@@ -1,235 +1,180 @@
-"""The settings of each model on each dataset and task, every number with its source. Data only: no torch."""
+"""Reads presets: each model's settings by dataset and task, every value with its source, from the TOML beside it.
 
-import dataclasses
+A user's own preset is such a file with one table, `[settings]`, whose values need no source.
+"""
+
+import tomllib
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
-from msdn.train.loop.settings import TASKS, TrainSettings
-from msdn.train.models.registry import model_entry
+from msdn.train.loop.settings import TASKS, RunSettings, fields_of
+from msdn.train.models.registry import find_model, model_names, presets_file
 
-Sourced = Mapping[str, tuple[Any, str]]  # a setting's value, and where it comes from
-
-CODE = "the authors' training code"
-PAPER = "the paper"
-BOTH = "the paper and the authors' training code"
-LIKE_MSDN = "as MSDN, for lack of published settings"
-LIKE_CUB = "as CUB, for lack of published settings"
-LIKE_AWA2 = "as AWA2, for lack of published settings"
-OURS = "ours"
-TUNED = "ours, by 'msdn sweep --select val' (docs/results.md)"
+Sourced = dict[str, tuple[Any, str]]  # a setting's value, and where it comes from
 
 PRESET_NAMES = ("released", "paper")
-
-_COMMON: Sourced = {
-    "learning_rate": (1e-4, BOTH),
-    "weight_decay": (1e-4, BOTH),
-    "batch_size": (50, BOTH),
-    "margin": (1.0, BOTH),
-    "vectors": ("given", BOTH),
-    "normalize_vectors": (False, CODE),
-    "negative_attributes": ("keep", CODE),
-    "branches": ("both", BOTH),
-    "distill_parts": ("both", BOTH),
-    **{name: ("released", CODE) for name in ("va_form", "cross_entropy", "calibration", "distillation")},
-}
-_CUB: Sourced = {
-    **_COMMON,
-    "momentum": (0.9, BOTH),
-    "epochs": (30, CODE),
-    "sampler": ("random", CODE),
-    "lambda_cal": (0.1, BOTH),
-    "lambda_distill": (0.001, BOTH),
-    "alpha": ((0.9, 0.1), BOTH),
-}
-_AS_CUB: Sourced = {name: (value, LIKE_CUB) for name, (value, _) in _CUB.items()}
-_MSDN: dict[str, Sourced] = {
-    "cub": _CUB,
-    "sun": {
-        **_COMMON,
-        "momentum": (0.9, BOTH),
-        "epochs": (70, CODE),
-        "sampler": ("balanced", CODE),
-        "lambda_cal": (1e-4, CODE),
-        "lambda_distill": (0.01, BOTH),
-        "alpha": ((0.7, 0.3), BOTH),
-    },
-    "awa2": {
-        **_COMMON,
-        "momentum": (0.0, CODE),
-        "epochs": (50, CODE),
-        "sampler": ("balanced", CODE),
-        "lambda_cal": (0.12, CODE),
-        "lambda_distill": (1e-7, CODE),
-        "alpha": ((1.0, 0.0), CODE),
-        "normalize_vectors": (True, CODE),
-        "negative_attributes": ("missing", CODE),  # −1 marks a missing value there
-    },
-    # No names of attributes there that words could be looked up for.
-    "flo": {**_AS_CUB, "vectors": ("learned", OURS)},
-    "plumage": {
-        **_AS_CUB,
-        "epochs": (60, TUNED),
-        "lambda_cal": (0.0, TUNED),
-        "lambda_distill": (0.03, TUNED),
-    },
-}
-_CAUSAL: Sourced = {
-    "lambda_causal": (1.0, OURS),
-    "counterfactual": ("random", OURS),
-    "causal_branches": ("both", OURS),
-}
-_MSDN_CZSL: dict[str, Sourced] = {"cub": {"lambda_cal": (0.18, CODE)}, "awa2": {"lambda_cal": (0.3, CODE)}}
-
-# The paper's text, where it differs from the code: its equations, and the weights of its "Implementation Details".
-_PAPER_FORMS = dict.fromkeys(("va_form", "cross_entropy", "calibration", "distillation"), "paper")
-_MSDN_PAPER: dict[str, Sourced] = {
-    "sun": {"lambda_cal": (0.0, PAPER)},
-    "awa2": {"lambda_cal": (0.1, PAPER), "lambda_distill": (0.001, PAPER), "momentum": (0.9, PAPER)},
-}
-
-
-def _like(source: str, values: Mapping[str, Sourced], changes: Mapping[str, Sourced]) -> dict[str, Sourced]:
-    """Another model's settings of each dataset, said to be so, with changes."""
-    return {
-        dataset: {name: (value, source) for name, (value, _) in sourced.items()}
-        | dict(changes.get(dataset, {}))
-        for dataset, sourced in values.items()
-    }
-
-
-_BASELINE = _like(
-    LIKE_MSDN,
-    _MSDN,
-    {
-        # A linear map that starts at zero needs larger steps, and more of them, on so few images.
-        "plumage": {
-            "epochs": (120, TUNED),
-            "learning_rate": (3e-3, TUNED),
-            "weight_decay": (3e-5, TUNED),
-            "momentum": (0.0, TUNED),
-            "lambda_cal": (0.1, TUNED),
-        }
-    },
-)
-_DEDN_COMMON: Sourced = {
-    **{name: (value, CODE) for name, (value, _) in _COMMON.items()},
-    "distance_epsilon": (0.0, CODE),
-    "score_rank": (0, CODE),
-    "lambda_experts": (0.1, CODE),
-    "lambda_align": (0.001, CODE),
-}
-_DEDN: dict[str, Sourced] = {
-    "cub": {
-        **_DEDN_COMMON,
-        "momentum": (0.9, CODE),
-        "epochs": (80, CODE),
-        "sampler": ("balanced", CODE),
-        "lambda_cal": (0.0, CODE),
-        "region_mix": (0.8, CODE),
-        "coarse_mix": (0.9, CODE),
-        "true_class_shift": (3.0, CODE),
-    },
-    "sun": {
-        **_DEDN_COMMON,
-        "momentum": (0.9, CODE),
-        "epochs": (80, CODE),
-        "sampler": ("random", CODE),
-        "lambda_cal": (0.0, CODE),
-        "region_mix": (0.95, CODE),
-        "coarse_mix": (0.3, CODE),
-        "true_class_shift": (2.0, CODE),
-        "score_rank": (256, CODE),
-        "distance_epsilon": (1e-9, CODE),
-    },
-    "awa2": {
-        **_DEDN_COMMON,
-        "momentum": (0.0, CODE),
-        "epochs": (20, CODE),
-        "sampler": ("balanced", CODE),
-        "lambda_cal": (0.11, CODE),
-        "region_mix": (0.8, CODE),
-        "coarse_mix": (0.5, CODE),
-        "true_class_shift": (2.0, CODE),
-        "distance_epsilon": (1e-9, CODE),
-        "negative_attributes": ("missing", CODE),
-    },
-}
-_DEDN |= {
-    "flo": {
-        **{name: (value, LIKE_CUB) for name, (value, _) in _DEDN["cub"].items()},
-        "vectors": ("learned", OURS),
-    },
-    "plumage": {
-        **{name: (value, LIKE_AWA2) for name, (value, _) in _DEDN["awa2"].items()},
-        "momentum": (0.9, LIKE_CUB),
-        "sampler": ("random", LIKE_MSDN),
-        "distance_epsilon": (0.0, LIKE_CUB),
-        "negative_attributes": ("keep", LIKE_CUB),
-        "lambda_cal": (0.0, TUNED),
-    },
-}
-_DEDN_CZSL: dict[str, Sourced] = {
-    "cub": {"lambda_cal": (0.18, CODE), "region_mix": (0.6, CODE)},
-    "sun": {"score_rank": (128, CODE)},
-}
-
-PRESETS: dict[str, Mapping[str, Sourced]] = {
-    "msdn": _MSDN,
-    "msdn++": _like(
-        LIKE_MSDN,
-        _MSDN,
-        {**dict.fromkeys(_MSDN, _CAUSAL), "plumage": {**_CAUSAL, "lambda_causal": (0.1, TUNED)}},
-    ),
-    "dedn": _DEDN,
-    "dazle": _like(LIKE_MSDN, _MSDN, {"plumage": {"epochs": (30, LIKE_CUB), "lambda_cal": (0.0, TUNED)}}),
-    "baseline": _BASELINE,
-}
-CZSL_PRESETS: dict[str, Mapping[str, Sourced]] = {
-    "msdn": _MSDN_CZSL,
-    "msdn++": _like(LIKE_MSDN, _MSDN_CZSL, {}),
-    "dedn": _DEDN_CZSL,
-    "dazle": _like(LIKE_MSDN, _MSDN_CZSL, {}),
-    "baseline": _like(LIKE_MSDN, _MSDN_CZSL, {}),
-}
-PAPER_PRESETS: dict[str, Mapping[str, Sourced]] = {  # DEDN's equations are known from its code alone
-    "msdn": _MSDN_PAPER,
-    "msdn++": _like(LIKE_MSDN, _MSDN_PAPER, {}),
-    "dazle": _like(LIKE_MSDN, _MSDN_PAPER, {}),
-    "baseline": _like(LIKE_MSDN, _MSDN_PAPER, {}),
-}
+OWN_TABLE = "settings"
 
 
 def preset_settings(
-    model: str, dataset: str, *, preset: str = "released", task: str = "gzsl"
-) -> TrainSettings:
+    model: str, dataset: str, *, preset: str = PRESET_NAMES[0], task: str = TASKS[0]
+) -> RunSettings:
     """The settings of a model on a dataset; a dataset without a preset gets the defaults.
 
     `task="czsl"` matters where the released code has other settings for it; the paper has none.
     """
     sourced = preset_values(model, dataset, preset=preset, task=task)
-    return dataclasses.replace(
-        TrainSettings(model=model, task=task), **{name: value for name, (value, _) in sourced.items()}
-    )
+    values = {name: value for name, (value, _) in sourced.items()}
+    try:
+        return find_model(model).default(**{**values, "task": values.get("task", task)})
+    except SettingsError as error:
+        raise SettingsError(f"preset '{preset}' of '{model}': {error}") from error
 
 
 def preset_values(
-    model: str, dataset: str, *, preset: str = "released", task: str = "gzsl"
-) -> dict[str, tuple[Any, str]]:
-    """The values of a preset with their sources; what is not among them is the default of `TrainSettings`."""
+    model: str, dataset: str, *, preset: str = PRESET_NAMES[0], task: str = TASKS[0]
+) -> Sourced:
+    """The values of a preset with their sources; what is not among them is the model's default.
+
+    `preset` is one of `PRESET_NAMES`, or the path of a file of the user's own.
+    """
+    if is_file(preset):
+        return _read_own(Path(preset).expanduser(), model)
     if preset not in PRESET_NAMES:
-        raise UnknownNameError("preset", preset, PRESET_NAMES)
+        raise UnknownNameError("preset", preset, PRESET_NAMES, ", or the path of a .toml file of your own")
     if task not in TASKS:
         raise UnknownNameError("task", task, TASKS)
-    values = {**PRESETS.get(model, {}).get(dataset, {})}
-    entry = model_entry(model)
+    if preset == "paper" and not has_paper_preset(model):
+        raise SettingsError(f"the model '{model}' has no preset 'paper'; leave --preset out")
+    values = _values_of(model, "released", dataset)
     if preset == "paper":
-        if model not in PAPER_PRESETS:
-            raise SettingsError(f"the model '{model}' has no preset 'paper'; leave --preset out")
-        source = PAPER if model == "msdn" else LIKE_MSDN
-        values |= {name: (form, source) for name, form in _PAPER_FORMS.items()}
-        values |= {**PAPER_PRESETS[model].get(dataset, {})}
-    elif task == "czsl":
-        values |= {**CZSL_PRESETS.get(model, {}).get(dataset, {})}
-    return entry.select(values)
+        values |= _values_of(model, "paper", dataset)
+    elif task != TASKS[0]:
+        values |= _values_of(model, task, dataset)
+    return find_model(model).select(values)
+
+
+def is_file(preset: str) -> bool:
+    """Whether `--preset` names a file."""
+    return preset.endswith(".toml")
+
+
+def has_paper_preset(model: str) -> bool:
+    """Whether the model's paper, or that of the model it borrows from, says other than the code."""
+    content = _read(model)
+    return "paper" in content or ("like" in content and has_paper_preset(content["like"]["model"]))
+
+
+def known_datasets() -> list[str]:
+    """The datasets that some model has a preset for."""
+    found: dict[str, None] = {}
+    for model in model_names():
+        found |= dict.fromkeys(name for name in _read(model).get("released", {}) if name != "common")
+    return list(found)
+
+
+def write_preset(path: Path, model: str, dataset: str, sourced: Mapping[str, tuple[Any, str]]) -> None:
+    """Write a file to edit and give to `--preset`; one that exists is not touched."""
+    lines = [
+        f"# Settings of {model}, from those for {dataset}. Edit them, and train with: --preset {path.name}",
+        f"model = {_toml(model)}",
+        "",
+        f"[{OWN_TABLE}]",
+    ]
+    lines += [f"{name} = {{ value = {_toml(v)}, source = {_toml(s)} }}" for name, (v, s) in sourced.items()]
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+    except FileExistsError as error:
+        raise SettingsError(
+            f"{path}: exists already, and nothing is overwritten; choose another name"
+        ) from error
+
+
+def _values_of(model: str, kind: str, dataset: str) -> Sourced:
+    """The values of one kind of table, with those that the model or the dataset borrows."""
+    content = _read(model)
+    values: Sourced = {}
+    if "like" in content:
+        like = content["like"]
+        values |= {
+            name: (value, like["source"])
+            for name, (value, _) in _values_of(like["model"], kind, dataset).items()
+        }
+    tables, sources = content.get(kind, {}), content.get("sources", {})
+    if kind == "released" and not values and dataset not in tables:
+        return {}  # no preset for this dataset: the defaults
+    own = dict(tables.get(dataset, {}))
+    like = own.pop("like", None)
+    values |= _sourced(tables.get("common", {}), sources)
+    if like:
+        source = sources.get(like["source"], like["source"])
+        borrowed = _values_of(model, kind, like["dataset"])
+        values |= {name: (value, source) for name, (value, _) in borrowed.items()}
+    return values | _sourced(own, sources)
+
+
+def _sourced(table: Mapping[str, Any], sources: Mapping[str, str]) -> Sourced:
+    return {
+        name: (_value(one["value"]), sources.get(one["source"], one["source"])) for name, one in table.items()
+    }
+
+
+@cache
+def _read(model: str) -> dict[str, Any]:
+    file = presets_file(model)
+    return _parse(file) if file.is_file() else {}
+
+
+def _read_own(path: Path, model: str) -> Sourced:
+    if not path.is_file():
+        raise SettingsError(
+            f"--preset {path}: no such file; 'msdn presets --write FILE.toml' writes one to start from"
+        )
+    content = _parse(path)
+    table = content.get(OWN_TABLE)
+    if not isinstance(table, dict):
+        raise SettingsError(
+            f"{path}: has no table [{OWN_TABLE}]; 'msdn presets --write FILE.toml' writes one"
+        )
+    if content.get("model", model) != model:
+        raise SettingsError(
+            f"{path}: settings of the model '{content['model']}', not of '{model}'; give --model"
+        )
+    known = fields_of(find_model(model).settings)
+    values: Sourced = {}
+    for name, one in table.items():
+        if name not in known or name == "model":
+            raise SettingsError(str(UnknownNameError(f"setting in {path}:", name, set(known) - {"model"})))
+        value = one["value"] if isinstance(one, dict) and "value" in one else one
+        source = one.get("source", "") if isinstance(one, dict) else ""
+        values[name] = (_value(value), str(source) or path.name)
+        if isinstance(known[name].default, float) and type(value) is int:
+            values[name] = (float(value), values[name][1])
+    return values
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read as TOML ({error})") from error
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)

@@ -1,84 +1,99 @@
-"""`msdn presets`: the settings of each model on each dataset, every value with its source. No torch."""
+"""`msdn presets`: the settings of each model on each dataset, every value with its source."""
 
-import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import click
 
-from msdn.cache.errors import UnknownNameError
-from msdn.train.loop.settings import TASKS, TrainSettings
+from msdn.cache.errors import UnknownNameError, WrongUsageError
+from msdn.cache.home import Home
+from msdn.cache.names import dataset_name
+from msdn.cache.options import home_option
+from msdn.train.loop.settings import TASKS, fields_of
 from msdn.train.measure.tables import plain_table, result_console, show_value
-from msdn.train.models.presets import (
-    BOTH,
-    CODE,
-    PAPER,
-    PAPER_PRESETS,
-    PRESET_NAMES,
-    PRESETS,
-    preset_settings,
-    preset_values,
-)
-from msdn.train.models.registry import MODELS, model_entry
+from msdn.train.models import presets as stored
+from msdn.train.models.registry import DEFAULT, choose_model, find_model, model_names, use_home
 
-DEFAULT = "default"
-KINDS = ("published", "borrowed", "ours", DEFAULT)
+KINDS = ("published", "borrowed", "ours", "default")
 _IN_TITLE = ("model", "task")
 
 
 @click.command()
-@click.option("--model", metavar="NAME", help="This model alone.")
-@click.option("--dataset", metavar="NAME", help="This dataset alone.")
+@click.option("--model", metavar="NAME|FILE", help="This model alone.")
+@click.option("--dataset", metavar="NAME|FOLDER", help="This dataset alone; your own gets the defaults.")
 @click.option(
     "--task", default=TASKS[0], type=click.Choice(TASKS), show_default=True, help="The figure that matters."
 )
 @click.option(
     "--preset",
-    default=PRESET_NAMES[0],
-    type=click.Choice(PRESET_NAMES),
+    default=stored.PRESET_NAMES[0],
+    metavar=f"{'|'.join(stored.PRESET_NAMES)}|FILE.toml",
     show_default=True,
-    help="Released code or the paper's text.",
+    help="Released code, the paper's text, or a file of your own.",
+)
+@click.option(
+    "--write",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the settings of --model on --dataset to a new .toml file, to edit and give to 'msdn train --preset'.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def presets(model: str | None, dataset: str | None, task: str, preset: str, as_json: bool) -> None:
+@home_option
+def presets(
+    home: Home,
+    model: str | None,
+    dataset: str | None,
+    task: str,
+    preset: str,
+    write: Path | None,
+    as_json: bool,
+) -> None:
     """Show the settings that 'msdn train' starts from, and where each value comes from.
 
     With --model and --dataset every setting of the two; else how many are published (the paper or its authors'
     code), borrowed (another model's or dataset's, for lack of published ones), ours, or the default.
     """
+    use_home(home)
     models, datasets = _asked(model, dataset)
+    if write is not None:
+        if write.suffix != ".toml":
+            raise WrongUsageError(
+                f"--write {write}: its name must end in .toml, as --preset knows such files by that"
+            )
+        rows = setting_rows(models[0] if model else DEFAULT, _only(datasets, dataset), task, preset)
+        values = {row["setting"]: (row["value"], row["source"]) for row in rows}
+        stored.write_preset(write, models[0] if model else DEFAULT, _only(datasets, dataset), values)
+        click.echo(write)
+        return
+    facts: dict[str, Any] = {"task": task, "preset": preset}
+    notes = [note for name in models if (note := find_model(name).reconstruction)]
     if model and dataset:
-        rows = setting_rows(model, dataset, task, preset)
-        title = f"{model} on {dataset}: preset {preset}, task {task}"
-        facts: dict[str, Any] = {"model": model, "dataset": dataset, "task": task, "preset": preset}
-        content: dict[str, Any] = facts | {"settings": rows}
+        rows = setting_rows(models[0], datasets[0], task, preset)
+        title = f"{models[0]} on {datasets[0]}: preset {preset}, task {task}"
+        content = {"model": models[0], "dataset": datasets[0], **facts, "settings": rows, "notes": notes}
     else:
-        shown = [one for one in models if preset != "paper" or one in PAPER_PRESETS]
+        shown = [one for one in models if preset != "paper" or stored.has_paper_preset(one)]
         rows = [overview_row(m, d, task, preset) for m in shown or models for d in datasets]
         title = f"number of settings by source: preset {preset}, task {task}"
-        content = {"task": task, "preset": preset, "presets": rows}
+        content = {**facts, "presets": rows, "notes": notes}
     if as_json:
         click.echo(json.dumps(content))
         return
     right = [name for name in rows[0] if name in KINDS]
     cells = [[show_value(value) for value in row.values()] for row in rows]
     result_console().print(plain_table(title, list(rows[0]), cells, right=right))
-
-
-def known_datasets() -> list[str]:
-    """The datasets that some model has a preset for."""
-    return list(dict.fromkeys(name for of_model in PRESETS.values() for name in of_model))
+    for note in notes:
+        click.echo(note)
 
 
 def setting_rows(model: str, dataset: str, task: str, preset: str) -> list[dict[str, Any]]:
     """Each setting of a model on a dataset with its value and source, also those at their default."""
-    sourced = preset_values(model, dataset, preset=preset, task=task)
-    values = preset_settings(model, dataset, preset=preset, task=task).as_json()
-    names = model_entry(model).select({one.name: None for one in dataclasses.fields(TrainSettings)})
+    sourced = stored.preset_values(model, dataset, preset=preset, task=task)
+    values = stored.preset_settings(model, dataset, preset=preset, task=task).as_json()
     return [
-        {"setting": name, "value": values[name], "source": sourced[name][1] if name in sourced else DEFAULT}
-        for name in names
+        {"setting": name, "value": values[name], "source": sourced[name][1] if name in sourced else KINDS[-1]}
+        for name in fields_of(find_model(model).settings)
         if name not in _IN_TITLE
     ]
 
@@ -91,17 +106,25 @@ def overview_row(model: str, dataset: str, task: str, preset: str) -> dict[str, 
 
 def kind_of(source: str) -> str:
     """One of `KINDS` for a value's source."""
-    if source in (CODE, PAPER, BOTH):
-        return "published"
+    if source == "default":
+        return source
     if source.startswith("as "):
         return "borrowed"
-    return DEFAULT if source == DEFAULT else "ours"
+    return "published" if source.startswith("the ") else "ours"
 
 
 def _asked(model: str | None, dataset: str | None) -> tuple[list[str], list[str]]:
-    known = known_datasets()
-    if model is not None:
-        model_entry(model)
-    if dataset is not None and dataset not in known:
-        raise UnknownNameError("dataset", dataset, known, "; a dataset of your own gets the defaults")
-    return [model] if model else list(MODELS), [dataset] if dataset else known
+    models = [choose_model(model).name] if model else model_names()
+    known = stored.known_datasets()
+    if dataset is None:
+        return models, known
+    name = dataset_name(dataset)
+    if name == dataset and name not in known and not Path(dataset).is_dir():
+        raise UnknownNameError("dataset", dataset, known, ", or the path of a folder of your own")
+    return models, [name]
+
+
+def _only(datasets: list[str], dataset: str | None) -> str:
+    if dataset is None:
+        raise WrongUsageError("--write needs --dataset: the dataset whose settings to start from")
+    return datasets[0]

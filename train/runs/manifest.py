@@ -9,7 +9,7 @@ from typing import Any
 
 from msdn.cache.files import replace_file
 from msdn.train.errors import RunError
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.selection import kept_tasks
 from msdn.train.runs.stored import has_figures, has_validation_figures, is_number, is_whole, read_json
 
@@ -51,7 +51,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def check_chosen(path: Path, manifest: dict[str, Any], settings: TrainSettings) -> None:
+def check_chosen(path: Path, manifest: dict[str, Any], settings: RunSettings) -> None:
     """Refuse a choice that training with these settings, so far, cannot have made."""
     chosen = manifest.get("chosen")
     if chosen is None:
@@ -85,7 +85,7 @@ def _is_environment(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, (str, int)) for one in value.values())
 
 
-def _is_choice_on_validation(chosen: dict[str, Any], settings: TrainSettings) -> bool:
+def _is_choice_on_validation(chosen: dict[str, Any], settings: RunSettings) -> bool:
     return (
         _is_epoch(chosen.get("epochs"), settings)
         and is_number(chosen.get("margin"))
@@ -93,7 +93,7 @@ def _is_choice_on_validation(chosen: dict[str, Any], settings: TrainSettings) ->
     )
 
 
-def _is_choice_on_test(chosen: dict[str, Any], settings: TrainSettings) -> bool:
+def _is_choice_on_test(chosen: dict[str, Any], settings: RunSettings) -> bool:
     return chosen.keys() == set(kept_tasks(settings)) and all(
         isinstance(best, dict)
         and _is_epoch(best.get("epoch"), settings)
@@ -102,8 +102,8 @@ def _is_choice_on_test(chosen: dict[str, Any], settings: TrainSettings) -> bool:
     )
 
 
-def _is_epoch(value: Any, settings: TrainSettings) -> bool:
-    return is_whole(value, 1) and value <= settings.epochs
+def _is_epoch(value: Any, settings: RunSettings) -> bool:
+    return is_whole(value, 1) and value <= settings.passes
 
 
 _NEEDED: dict[str, Callable[[Any], bool]] = {
@@ -124,7 +124,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "watch_test": lambda value: isinstance(value, bool),
     "reason": lambda value: isinstance(value, str),
 }
-_CHOSEN: dict[str, Callable[[dict[str, Any], TrainSettings], bool]] = {
+_CHOSEN: dict[str, Callable[[dict[str, Any], RunSettings], bool]] = {
     "last": lambda chosen, settings: False,
     "val": _is_choice_on_validation,
     "test": _is_choice_on_test,

@@ -10,8 +10,8 @@ from msdn.cache import FeatureCache
 from msdn.cache.errors import MsdnError
 from msdn.cache.home import Home
 from msdn.train.errors import RunError, SettingsError
-from msdn.train.loop.settings import settings_from_json
 from msdn.train.measure.selection import describe_selection
+from msdn.train.models.registry import settings_from_json
 from msdn.train.runs.locate import open_run_cache
 from msdn.train.runs.run import Run, find_runs, open_run
 from msdn.train.runs.stored import COMPARED, has_figures, is_figure, is_number, is_whole, read_json
@@ -91,7 +91,7 @@ def kept_result(run: Run) -> dict[str, Any] | None:
         "dataset": run.dataset,
         "model": run.settings.model,
         "seed": run.settings.seed,
-        "epochs": run.settings.epochs,
+        "epochs": run.settings.passes,
         "select": run.settings.select,
         "selection": describe_selection(run.settings, run.chosen),
         "chosen": run.chosen,

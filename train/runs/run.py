@@ -12,9 +12,9 @@ from msdn.cache.files import replace_file
 from msdn.cache.lock import FileLock
 from msdn.train.errors import RunError
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.loop.settings import TrainSettings, settings_from_json
+from msdn.train.loop.settings import RunSettings
 from msdn.train.models.parts.problem import AttributeGroup
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import find_model, settings_from_json
 from msdn.train.runs.manifest import (
     FINISHED,
     MANIFEST,
@@ -42,7 +42,7 @@ class Run:
         self.manifest = read_manifest(path)
         try:
             self.settings = settings_from_json(self.manifest["settings"])
-            model_entry(self.settings.model)
+            find_model(self.settings.model)
         except WrongUsageError as error:  # of who wrote the file, not of who reads it
             raise RunError(f"{path / MANIFEST}: {error}; train the model again") from error
         check_chosen(path, self.manifest, self.settings)
@@ -70,7 +70,7 @@ class Run:
     def groups(self, cache: FeatureCache) -> tuple[AttributeGroup, ...]:
         """The groups of attributes that the model was built with; empty where it takes none."""
         stored, attributes = self.manifest.get("groups"), cache.annotations.attributes.shape[1]
-        if not model_entry(self.settings.model).needs_groups:
+        if not find_model(self.settings.model).takes_groups:
             return ()
         return AttributeGroups.from_json(stored, attributes, self.path / MANIFEST).groups
 
@@ -109,7 +109,7 @@ class Run:
         return FileLock(self.path / "train.lock", "training this run")
 
 
-def create_run(runs: Path, dataset: str, settings: TrainSettings, facts: dict[str, Any]) -> Run:
+def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str, Any]) -> Run:
     """Make a new folder below `runs` with a manifest of the settings and `facts`."""
     now = datetime.now(UTC).astimezone()
     name = f"{dataset}-{settings.model}-s{settings.seed}-{now:%Y%m%d-%H%M%S}"

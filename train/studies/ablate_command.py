@@ -2,25 +2,30 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from msdn.cache import Home
 from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
+from msdn.train.loop.options import SettingsCommand
 from msdn.train.studies.ablation import SET_BY_ROWS, ablation_rows
 from msdn.train.studies.claims import check_claims, claim_lines
-from msdn.train.studies.options import choose_name, default_name, given_settings, study_options
+from msdn.train.studies.options import SEVERAL_SEEDS, choose_name, default_name, study_options
 from msdn.train.studies.rows import Facts, RowResult
 
-_REFUSED = {
-    "seed": "a study has several seeds; give them with --seeds",
-    **dict.fromkeys(SET_BY_ROWS, "each row of the ablation has its own; leave it out"),
-}
+
+class AblateCommand(SettingsCommand):
+    """Takes MSDN's settings, but for those that make the rows."""
+
+    fixed_model: ClassVar = "msdn"
+    refused: ClassVar = {"seed": SEVERAL_SEEDS} | dict.fromkeys(
+        SET_BY_ROWS, "each row of the ablation has its own; leave it out"
+    )
 
 
-@click.command()
+@click.command(cls=AblateCommand)
 @study_options(seeds="0-4")
 @home_option
 def ablate(
@@ -45,7 +50,7 @@ def ablate(
     training fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in
     HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
-    overrides = given_settings(settings, _REFUSED)
+    overrides = {name: value for name, value in settings.items() if value is not None}
     dataset = dataset_name(dataset)
     rows = ablation_rows(dataset, preset, overrides)
     name = choose_name(name, default_name(["ablate", dataset], rows))

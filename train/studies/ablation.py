@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from msdn.train.loop.options import choose_settings, preset_label
-from msdn.train.models.registry import model_entry
-from msdn.train.studies.published_figures import published_ablation
+from msdn.train.models.published import published_ablation
+from msdn.train.models.registry import find_model
 from msdn.train.studies.rows import StudyRow
 
 KEY = "key"  # the column that holds a row's key
@@ -71,12 +71,11 @@ def ablation_rows(
         overrides: settings of the MSDN that all rows share, as far as their model has them.
     """
     common = dict(overrides or {})
-    model_entry("msdn").check_overrides(common)
     return tuple(_row(variant, dataset, preset, common) for variant in VARIANTS)
 
 
 def _row(variant: Variant, dataset: str, preset: str | None, common: dict[str, Any]) -> StudyRow:
-    given = model_entry(variant.model).select(common)
+    given = find_model(variant.model).select(common)
     overrides = {**given, **variant.changes}
     return StudyRow(
         label=variant.label,

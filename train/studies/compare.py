@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from msdn.train.loop.settings import SELECTIONS, TrainSettings
+from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.selection import describe_selection
 from msdn.train.measure.summary import Spread, spread
 from msdn.train.runs.results import COMPARED, Measured
@@ -37,7 +37,7 @@ class Protocol:
     @property
     def selection(self) -> str:
         """How the weights were chosen, in words."""
-        settings = TrainSettings(task=self.task, select=self.select, paper_style=self.paper_style)
+        settings = RunSettings(task=self.task, select=self.select, paper_style=self.paper_style)
         return describe_selection(settings, None)
 
 
@@ -116,7 +116,7 @@ def differences(protocols: Sequence[Protocol]) -> list[str]:
 
 
 def _board(protocol: Protocol, measured: list[Measured]) -> Board:
-    alike: dict[tuple[TrainSettings, str], dict[int, Measured]] = {}
+    alike: dict[tuple[RunSettings, str], dict[int, Measured]] = {}
     repeated = []
     for one in sorted(measured, key=_age):
         of_seed = alike.setdefault(_all_but_seed(one.run), {})
@@ -179,7 +179,7 @@ def _described(run: Run) -> dict[str, Any]:
     return {**described, "groups": source}
 
 
-def _all_but_seed(run: Run) -> tuple[TrainSettings, str]:
+def _all_but_seed(run: Run) -> tuple[RunSettings, str]:
     return dataclasses.replace(run.settings, seed=0), json.dumps(_groups_of(run).get("groups"))
 
 

@@ -11,7 +11,7 @@ from msdn.cache.names import dataset_name
 from msdn.cache.options import home_option
 from msdn.train.errors import RunError
 from msdn.train.measure.tables import result_console
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import find_model
 from msdn.train.runs.results import LeftOut, collect_results
 from msdn.train.studies import compare_view as view
 from msdn.train.studies.compare import Board, compare_runs
@@ -49,7 +49,7 @@ def compare(
     the features that they were trained on.
     """
     if model is not None:
-        model_entry(model)
+        find_model(model)
     measured, left_out = collect_results(
         home,
         runs,

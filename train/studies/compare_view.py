@@ -11,9 +11,9 @@ from rich.text import Text
 
 from msdn.train.measure.reporting import WATCHED, percent, provenance_notes
 from msdn.train.measure.tables import show_value
+from msdn.train.models.published import PAPER_FIGURES, Published, published_figures
 from msdn.train.runs.results import COMPARED, LeftOut
 from msdn.train.studies.compare import Board, Line, differences
-from msdn.train.studies.published_figures import PAPER_FIGURES, Published, published_figures
 
 _NAMED = 3  # folders that a note names before it counts the rest
 

@@ -2,7 +2,7 @@
 
 from msdn.cache import FeatureCache
 from msdn.train.loop.divisions import validation_stage
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.evaluate import facts_of
 from msdn.train.measure.metrics import chance_levels
 from msdn.train.measure.selection import VALIDATION, describe_selection
@@ -29,7 +29,7 @@ def study_facts(cache: FeatureCache, study: Study) -> Facts:
     )
 
 
-def _validated_only(settings: TrainSettings) -> str:
+def _validated_only(settings: RunSettings) -> str:
     by = "H" if settings.task == "gzsl" else "acc"
     return f"val (epochs chosen by {by} and margin by H on the validation classes; no test image was read)"
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msdn.train.loop.options import choose_settings, preset_label
-from msdn.train.loop.settings import COUNTERFACTUALS
-from msdn.train.models.registry import model_entry
-from msdn.train.studies.published_figures import published_figures
+from msdn.train.models.msdn_plus import COUNTERFACTUALS
+from msdn.train.models.published import published_figures
+from msdn.train.models.registry import find_model
 from msdn.train.studies.rows import StudyRow
 
 MODEL = "model"  # the column that holds a row's model
@@ -28,7 +28,7 @@ def family_rows(
 
 
 def _row(dataset: str, model: str, changes: Mapping[str, Any], common: dict[str, Any]) -> StudyRow:
-    given = model_entry(model).select(common)
+    given = find_model(model).select(common)
     overrides = {**given, **changes}
     return StudyRow(
         label=", ".join([model, *(f"{value} {name}" for name, value in changes.items())]),

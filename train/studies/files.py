@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.files import replace_file
+from msdn.train.models.published import PAPER_FIGURES
 from msdn.train.runs.results import COMPARED
-from msdn.train.studies.published_figures import PAPER_FIGURES
 from msdn.train.studies.rows import Facts, RowResult, show_overrides
 
 _OF_A_RUN = ("margin", "epochs", "training_seconds", "parameters", "watch_test", "run", "failed")

@@ -6,7 +6,7 @@ from typing import Any
 from msdn.cache import FeatureCache, Home
 from msdn.train.groups.choose import choose_groups
 from msdn.train.measure.reporting import groups_line, provenance_notes
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import find_model
 from msdn.train.studies.facts import study_facts
 from msdn.train.studies.files import write_study
 from msdn.train.studies.jobs import choose_workers
@@ -30,7 +30,7 @@ def measure_study(
     facts = study_facts(cache, study)
     for note in provenance_notes(facts.weights, facts.masked_images):
         say(note)
-    if any(model_entry(row.settings.model).needs_groups for row in study.rows):
+    if any(find_model(row.settings.model).takes_groups for row in study.rows):
         say(groups_line(study.groups or choose_groups(cache.annotations)))
     progress = Progress(len(study.rows) * len(study.seeds))
     with told_when_interrupted():

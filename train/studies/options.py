@@ -4,66 +4,60 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from msdn.cache.errors import WrongUsageError
-from msdn.train.errors import SettingsError
 from msdn.train.loop.options import (
+    OUTPUT,
+    RUNNING,
     cache_option,
+    dataset_option,
     jobs_option,
+    option,
     preset_option,
     seeds_option,
-    settings_options,
+    split_label,
 )
-from msdn.train.loop.settings import TrainSettings, option_name
+from msdn.train.loop.settings import TASKS
 from msdn.train.models.presets import PRESET_NAMES
 from msdn.train.studies.rows import StudyRow
 
+SEVERAL_SEEDS = "a study has several seeds; give them with --seeds"
+
 
 def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add what every study takes: the features, seeds, workers, files, and an option for every setting."""
+    """Add what every study takes: the features, seeds, workers, files, and output."""
     options = (
-        click.option(
-            "--dataset", required=True, metavar="NAME|FOLDER", help="The dataset whose features to train on."
-        ),
+        dataset_option(required=True),
         cache_option,
         seeds_option(default=seeds, show_default=True, help="The seeds that every row is trained with."),
         jobs_option,
-        click.option(
+        option(
+            RUNNING,
             "--device",
             default="auto",
             show_default=True,
             help="cpu, cuda, cuda:1, several with commas; auto takes every GPU there is.",
         ),
-        click.option(
-            "--name", help="Name of the files in HOME/studies; those of an earlier study are replaced."
+        option(
+            OUTPUT,
+            "--name",
+            help="Name of the files in HOME/studies; those of an earlier study are replaced.",
         ),
-        click.option("--json", "as_json", is_flag=True, help="Print the study as JSON."),
+        option(OUTPUT, "--json", "as_json", is_flag=True, help="Print the study as JSON."),
         preset_option,
-        settings_options,
     )
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
+        for one in reversed(options):
+            command = one(command)
         return command
 
     return add
 
 
-def given_settings(settings: dict[str, Any], refused: dict[str, str]) -> dict[str, Any]:
-    """The settings that were typed; those of `refused` end with the reason that stands there."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    for name in given:
-        if name in refused:
-            raise SettingsError(f"{option_name(name)}: {refused[name]}")
-    return given
-
-
 def default_name(words: Sequence[str], rows: Sequence[StudyRow]) -> str:
     """The name of a study's files: these words, then task and preset where they are not the default ones."""
-    preset, _, task = (rows[0].preset or "").partition("/")
-    unusual = [task] * (task != TrainSettings.task) + [preset] * (preset != PRESET_NAMES[0])
+    preset, task = split_label(rows[0].preset)
+    unusual = [task] * (task != TASKS[0]) + [Path(preset).stem] * (preset != PRESET_NAMES[0])
     return "-".join([*words, *unusual])
 
 

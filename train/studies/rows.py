@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.summary import Spread, summarize
 from msdn.train.measure.tables import show_value
+from msdn.train.models.published import Published
 from msdn.train.runs.results import COMPARED
-from msdn.train.studies.published_figures import Published
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StudyRow:
     """
 
     label: str
-    settings: TrainSettings
+    settings: RunSettings
     facts: Mapping[str, Any] = field(default_factory=dict)
     preset: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -12,19 +12,13 @@ from msdn.machine import choose_device
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.epochs import Record
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings, fields_of
 from msdn.train.loop.training import continue_run, groups_as_json, train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.runs.results import kept_result
 from msdn.train.runs.run import VALIDATED, Run, find_runs
 
 log = logging.getLogger(__name__)
-_DEFAULTS = TrainSettings()
-# With the last epoch kept, the task only picks a preset.
-_PREDICTS_ONLY = (
-    "task",
-    *(one.name for one in dataclasses.fields(_DEFAULTS) if one.metadata.get("predicts_only")),
-)
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Job:
         label: what tells it from others, apart from the seed; for messages.
     """
 
-    settings: TrainSettings
+    settings: RunSettings
     groups: AttributeGroups | None = None
     preset: str | None = None
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -73,12 +67,18 @@ def find_run(runs: Sequence[Run], job: Job, cache: FeatureCache) -> Run | None:
     return done or (begun[-1] if begun else None)
 
 
-def what_trains(settings: TrainSettings) -> TrainSettings:
+def what_trains(settings: RunSettings) -> RunSettings:
     """The settings without those that no weight depends on."""
     if settings.select != "last":  # the choice of an epoch looks at predictions
         return settings
-    silent: dict[str, Any] = {name: getattr(_DEFAULTS, name) for name in _PREDICTS_ONLY}
+    silent: dict[str, Any] = {name: one.default for name, one in _predicting(settings).items()}
     return dataclasses.replace(settings, **silent)
+
+
+def _predicting(settings: RunSettings) -> "dict[str, dataclasses.Field[Any]]":
+    """The settings that no weight depends on; with the last epoch kept, the task only picks a preset."""
+    own = fields_of(type(settings))
+    return {name: one for name, one in own.items() if name == "task" or one.metadata.get("predicts_only")}
 
 
 def measure_job(
@@ -173,7 +173,7 @@ def job_result(cache: FeatureCache, job: Job, run: Run, device: str = "auto") ->
             result = evaluate_run(run, cache, device=device)
             keep_results(run, result)
         return result
-    silent = {name: getattr(job.settings, name) for name in _PREDICTS_ONLY}
+    silent = {name: getattr(job.settings, name) for name in _predicting(job.settings)}
     return evaluate_run(run, cache, device=device, predict_with=silent)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from msdn.cache import FeatureCache
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.epochs import Record
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.runs.run import Run
 from msdn.train.studies.jobs import run_jobs
 from msdn.train.studies.rows import RowResult, StudyRow
@@ -103,7 +103,7 @@ def split_waves(jobs: Sequence[Job]) -> list[list[int]]:
 
     Jobs of one wave share no training, so that several workers never train the same thing twice.
     """
-    trained: dict[TrainSettings, int] = {}
+    trained: dict[RunSettings, int] = {}
     for position, job in enumerate(jobs):
         trained.setdefault(what_trains(job.settings), position)
     firsts = sorted(trained.values())

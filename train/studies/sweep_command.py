@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -10,26 +10,42 @@ from msdn.cache import Home
 from msdn.cache.names import dataset_name
 from msdn.cache.options import DEFAULT_HOME, home_option
 from msdn.train.errors import SettingsError
-from msdn.train.loop.options import check_groups, choose_settings, groups_option, preset_label
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.options import (
+    WHAT,
+    SettingsCommand,
+    check_groups,
+    choose_settings,
+    groups_option,
+    option,
+    preset_label,
+)
+from msdn.train.loop.settings import fields_of
+from msdn.train.models.registry import DEFAULT, find_model
 from msdn.train.studies import sweep as sweeps
-from msdn.train.studies.options import choose_name, default_name, given_settings, study_options
+from msdn.train.studies.options import SEVERAL_SEEDS, choose_name, default_name, study_options
 from msdn.train.studies.rows import Facts, RowResult, StudyRow
 
-_REFUSED = {"seed": "a study has several seeds; give them with --seeds"}
 Swept = dict[str, tuple[Any, ...]]  # the settings to change, with their values
 _ON_TEST = "figures of the test classes, to look at: choose nothing by them, --select val is for that"
 
 
-@click.command()
-@click.option(
+class SweepCommand(SettingsCommand):
+    """Takes a model's settings, but for the seed."""
+
+    refused: ClassVar = {"seed": SEVERAL_SEEDS}
+
+
+@click.command(cls=SweepCommand)
+@option(
+    WHAT,
     "--over",
     multiple=True,
     required=True,
     metavar="SETTING",
     help="The setting to change: alpha, lambda_cal, lr, … Twice for a grid of two.",
 )
-@click.option(
+@option(
+    WHAT,
     "--values",
     multiple=True,
     metavar="V,V,…",
@@ -63,7 +79,7 @@ def sweep(
     fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in HOME/studies:
     NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
-    overrides = given_settings(settings, _REFUSED)
+    overrides = {name: value for name, value in settings.items() if value is not None}
     dataset = dataset_name(dataset)
     swept = _swept(over, values, overrides)
     base = choose_settings(dataset, preset, overrides)
@@ -78,7 +94,7 @@ def sweep(
 
 def _swept(over: tuple[str, ...], values: tuple[str, ...], overrides: dict[str, Any]) -> Swept:
     """The settings to change with their values."""
-    model = overrides.get("model", TrainSettings.model)
+    model = overrides.get("model", DEFAULT)
     names = [sweeps.swept_setting(text, model) for text in over]
     for name in names:
         if names.count(name) > 1:
@@ -89,8 +105,8 @@ def _swept(over: tuple[str, ...], values: tuple[str, ...], overrides: dict[str, 
         raise SettingsError(
             f"{len(names)} times --over and {len(values)} times --values; give one for each, or none"
         )
-    texts = values or (None,) * len(names)
-    return {name: sweeps.parse_values(name, text) for name, text in zip(names, texts, strict=True)}
+    texts, own = values or (None,) * len(names), fields_of(find_model(model).settings)
+    return {name: sweeps.parse_values(own[name], text) for name, text in zip(names, texts, strict=True)}
 
 
 def _measure(

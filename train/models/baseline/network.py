@@ -5,10 +5,10 @@ B images, R regions, F channels, K attributes, C classes
 
 from torch import Tensor, nn
 
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
 from msdn.train.models.parts.problem import Problem
 from msdn.train.models.parts.regions import inverse_norms
+from msdn.train.models.parts.settings import LossSettings
 from msdn.train.models.parts.single import SingleScoreModel
 
 
@@ -30,7 +30,7 @@ class Baseline(SingleScoreModel):
         return self.classes(pooled @ self.weight.T)  # [B, K] -> [B, C]
 
 
-def build_baseline(problem: Problem, settings: TrainSettings) -> Baseline:
+def build_baseline(problem: Problem, settings: LossSettings) -> Baseline:
     """The baseline for a dataset."""
     return Baseline(
         class_space_of(problem, settings),

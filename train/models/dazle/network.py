@@ -6,7 +6,7 @@ B images, R regions, F channels, K attributes, D word-vector size, C classes
 from torch import Tensor, nn
 from torch.nn import functional
 
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.dazle import DazleSettings
 from msdn.train.models.parts.attention import AV, attribute_maps, start_matrices
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
 from msdn.train.models.parts.problem import Problem
@@ -64,7 +64,7 @@ class Dazle(SingleScoreModel):
         return attribute_maps(regions, self.word_vectors, matrices, normalize_vectors=self.normalize_vectors)
 
 
-def build_dazle(problem: Problem, settings: TrainSettings) -> Dazle:
+def build_dazle(problem: Problem, settings: DazleSettings) -> Dazle:
     """DAZLE for a dataset."""
     return Dazle(
         class_space_of(problem, settings),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.dedn import DednSettings
 from msdn.train.models.dedn.dual_attention import DualAttention, Queries, attend
 from msdn.train.models.parts.base import ZslModel
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
@@ -148,7 +148,7 @@ class Dedn(ZslModel):
         return jensen_shannon(first, second) + weighted_distance(first, second, self.distance_epsilon)
 
 
-def build_dedn(problem: Problem, settings: TrainSettings) -> Dedn:
+def build_dedn(problem: Problem, settings: DednSettings) -> Dedn:
     """DEDN for a dataset whose attributes come in groups."""
     return Dedn(
         class_space_of(problem, settings),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.models.msdn import MsdnSettings
 from msdn.train.models.parts.attention import AV, VA, attribute_maps, start_matrices
 from msdn.train.models.parts.base import ZslModel
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
@@ -118,7 +118,7 @@ def sum_terms(terms: dict[str, Tensor], kind: str) -> Tensor:
     return torch.stack([value for name, value in terms.items() if name.startswith(f"{kind}_")]).sum()
 
 
-def msdn_arguments(problem: Problem, settings: TrainSettings) -> dict[str, Any]:
+def msdn_arguments(problem: Problem, settings: MsdnSettings) -> dict[str, Any]:
     """What MSDN is built of for a dataset."""
     return {
         "classes": class_space_of(problem, settings),
@@ -137,6 +137,6 @@ def msdn_arguments(problem: Problem, settings: TrainSettings) -> dict[str, Any]:
     }
 
 
-def build_msdn(problem: Problem, settings: TrainSettings) -> Msdn:
+def build_msdn(problem: Problem, settings: MsdnSettings) -> Msdn:
     """MSDN for a dataset."""
     return Msdn(**msdn_arguments(problem, settings))

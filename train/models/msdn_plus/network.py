@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdn.train.loop.settings import TrainSettings
 from msdn.train.models.msdn.network import Msdn, msdn_arguments, sum_terms
+from msdn.train.models.msdn_plus import MsdnPlusSettings
 from msdn.train.models.parts.attention import Branch, Maps
 from msdn.train.models.parts.problem import Problem
 
@@ -53,11 +53,6 @@ class MsdnPlus(Msdn):
                 other = self.classes(branch.attribute_scores(instead, maps))
                 scores[f"effect_{branch.name}"] = scores[branch.name] - other
         return scores
-
-    def effects(self, regions: Tensor) -> dict[str, Tensor]:
-        """What each causal branch's attention adds to the class scores, [B, C] by the branch's name: a diagnostic."""
-        scores = self(regions)
-        return {branch.name: scores[f"effect_{branch.name}"] for branch in self.causal}
 
     def losses(self, scores: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """MSDN's terms, the cross-entropy of each effect over the branch's classes, and its mean on the true class."""
@@ -111,7 +106,7 @@ COUNTERFACTUALS: dict[str, Counterfactual] = {
 _MEANS: dict[str, Counterfactual] = {"random": uniform_attention, "shuffle": mean_attention}
 
 
-def build_msdn_plus(problem: Problem, settings: TrainSettings) -> MsdnPlus:
+def build_msdn_plus(problem: Problem, settings: MsdnPlusSettings) -> MsdnPlus:
     """MSDN++ for a dataset."""
     return MsdnPlus(
         lambda_causal=settings.lambda_causal,

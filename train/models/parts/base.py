@@ -1,15 +1,14 @@
 """What the trainer asks of a model, and how one is built by name."""
 
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
 from msdn.cache import FeatureCache
 from msdn.train.errors import TrainError
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.models.parts.problem import Problem
-from msdn.train.models.registry import model_entry
+from msdn.train.models.registry import find_model
 
 
 class ZslModel(nn.Module):
@@ -28,9 +27,9 @@ class ZslModel(nn.Module):
         raise NotImplementedError
 
 
-def check_buildable(cache: FeatureCache, settings: TrainSettings) -> None:
+def check_buildable(cache: FeatureCache, settings: RunSettings) -> None:
     """Raise a `TrainError` when the cache lacks what the model needs."""
-    wanted = model_entry(settings.model).needs_vectors and settings.vectors == "given"
+    wanted = getattr(settings, "vectors", None) == "given"  # of the models that start from vectors
     if wanted and cache.annotations.attribute_vectors is None:
         raise TrainError(
             f"{cache.path}: holds no attribute vectors, and the model '{settings.model}' needs one of every attribute; "
@@ -39,8 +38,6 @@ def check_buildable(cache: FeatureCache, settings: TrainSettings) -> None:
         )
 
 
-def build_model(problem: Problem, settings: TrainSettings) -> ZslModel:
+def build_model(problem: Problem, settings: RunSettings) -> ZslModel:
     """Build the model that the settings name, with weights drawn from torch's global generator."""
-    module, function = model_entry(settings.model).build.split(":")
-    model: ZslModel = getattr(import_module(module), function)(problem, settings)
-    return model
+    return find_model(settings.model).network(problem, settings)

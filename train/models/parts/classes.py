@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from msdn.train.loop.settings import TrainSettings
+from msdn.train.loop.settings import RunSettings
 from msdn.train.models.parts.problem import Problem
 
 
@@ -38,7 +38,7 @@ class ClassSpace(nn.Module):
         return attribute_scores @ self.attributes.T
 
 
-def class_space_of(problem: Problem, settings: TrainSettings) -> ClassSpace:
+def class_space_of(problem: Problem, settings: RunSettings) -> ClassSpace:
     """The classes of a problem, in float32."""
     attributes = normalize_attributes(problem.attributes, negative=settings.negative_attributes)
     return ClassSpace(torch.tensor(attributes).float(), problem.seen, problem.unseen, settings.margin)
