@@ -1,4 +1,4 @@
-"""docs/new-model.md, followed to the letter in a copy of the package: its model trains, resumes and evaluates."""
+"""docs/new-model.md, followed to the letter outside the package: its model trains, resumes, evaluates and compares."""
 
 import json
 import math
@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +18,12 @@ from toy_cache import make_annotations
 from msdn.train.models.presets import preset_settings
 
 ROOT = Path(__file__).parent.parent
-MODEL, TEST = "train/models/peak.py", "tests/test_models_peak.py"
-REGISTRY, SETTINGS, PRESETS = "train/models/registry.py", "train/settings.py", "train/presets.py"
-ABOVE = {  # the lines that the page's lines go above, and their indentation
-    REGISTRY: ('        ModelEntry(\n            name="baseline"', " " * 8),
-    SETTINGS: ("\n    def __post_init__(self)", " " * 4),
-    PRESETS: ('    "msdn": _MSDN,\n', " " * 4),
-}
 STEPS = '''
 """Runs each list of arguments as `msdn`, "interrupted" ones stopped in the second epoch."""
 import json, sys
 from unittest import mock
 from click.testing import CliRunner
 import torch
-import msdn
 from msdn.cli import main
 from msdn.train.loop.trainer import Trainer
 
@@ -46,7 +37,7 @@ for arguments in json.loads(sys.argv[1]):
         return train_epoch(self, epoch)
     with mock.patch.object(Trainer, "train_epoch", stop):
         done = CliRunner().invoke(main, [word for word in arguments if word != "interrupted"], catch_exceptions=False)
-    print(json.dumps([msdn.__file__, done.exit_code, done.stdout, done.stderr]))
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]))
 '''
 
 
@@ -54,109 +45,119 @@ def page_blocks() -> dict[str, str]:
     """The page's code by the file that it belongs to; its commands under 'sh'."""
     page = (ROOT / "docs/new-model.md").read_text(encoding="utf-8")
     blocks: dict[str, str] = {}
-    named: list[str] = []
     for words, language, code in re.findall(r"(.*?)```(\w+)\n(.*?)```", page, re.DOTALL):
-        named += re.findall(r"`((?:train|tests)/[\w/]+\.py)`", words)
-        blocks["sh" if language == "sh" else [name for name in named if name not in blocks][-1]] = code
+        named = re.findall(r"## \d\. .*`([\w.]+)`", words)
+        blocks["sh" if language == "sh" else named[-1]] = code
     return blocks
 
 
-def follow(package: Path, *files: str) -> None:
-    """Do what the page says for these files."""
-    for name, code in page_blocks().items():
-        if name not in files:
-            continue
-        place = package / name
-        if name not in ABOVE:
-            assert not place.exists(), f"{name} is in the package already: the page needs another example"
-            place.write_text(code, encoding="utf-8")
-            continue
-        anchor, indentation = ABOVE[name]
-        text = place.read_text(encoding="utf-8")
-        assert text.count(anchor) == 1
-        place.write_text(text.replace(anchor, textwrap.indent(code, indentation) + anchor), encoding="utf-8")
-
-
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """A copy of the package, to be changed."""
-    copy = tmp_path / "copy" / "msdn"
-    for part in ("app", "cache", "extract", "train"):
-        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "tests").mkdir()
-    for file in ("__init__.py", "__main__.py", "cli.py", "pyproject.toml", "tests/naive_branches.py"):
-        shutil.copy(ROOT / file, copy / file)
-    return copy
+def desk(tmp_path: Path, make_cache: Callable[..., Path]) -> Path:
+    """A folder with the page's files, and a home beside it with a toy cache in the place of Plumage's."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    for name, code in page_blocks().items():
+        if name != "sh":
+            (folder / name).write_text(code, encoding="utf-8")
+    annotations = replace(make_annotations(per_class=20), dataset="plumage")
+    make_cache(tmp_path / "home/features/plumage-224-random.h5", annotations=annotations)
+    return folder
 
 
-def run_python(package: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(package.parent),
-        "MSDN_HOME": str(package.parents[1] / "home"),
-        "OMP_NUM_THREADS": "1",
-    }
+def run_python(desk: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "MSDN_HOME": str(desk.parent / "home"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *arguments]
     return subprocess.run(
-        command, cwd=package, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=desk, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
-def run_msdn(package: Path, *commands: list[str]) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of each command, in one process that imports the copy."""
-    done = run_python(package, "-c", STEPS, json.dumps(commands))
+def run_msdn(desk: Path, *commands: list[str]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each command, in one process of its own."""
+    done = run_python(desk, "-c", STEPS, json.dumps(commands))
     assert done.returncode == 0, done.stderr
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {result[0] for result in results} == {str(package / "__init__.py")}
-    return [tuple(result[1:]) for result in results]
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def page_commands() -> list[list[str]]:
-    return [shlex.split(line) for line in page_blocks()["sh"].splitlines()]
+    return [shlex.split(line)[1:] for line in page_blocks()["sh"].splitlines()]
 
 
-@pytest.fixture
-def plumage(make_cache: Callable[..., Path], tmp_path: Path) -> None:
-    """A toy cache in the place of Plumage's."""
-    annotations = replace(make_annotations(per_class=20), dataset="plumage")
-    make_cache(tmp_path / "home/features/plumage-224-random.h5", annotations=annotations)
+def test_the_page_has_every_block() -> None:
+    assert list(page_blocks()) == ["peak.py", "sh", "peak.toml", "test_peak.py"]
 
 
-def test_the_page_has_a_place_for_every_block() -> None:
-    assert list(page_blocks()) == [MODEL, REGISTRY, SETTINGS, PRESETS, "sh", TEST]
-
-
-@pytest.mark.usefixtures("plumage")
-def test_the_model_trains_resumes_and_evaluates(package: Path) -> None:
-    follow(package, MODEL, REGISTRY, SETTINGS, PRESETS)
-    (_, *train), (_, *evaluate), _ = page_commands()
+def test_the_model_trains_resumes_evaluates_and_compares(desk: Path) -> None:
+    train, evaluate, compare = page_commands()
     train = [*train, "--epochs", "3", "--json"]
-    results = run_msdn(
-        package, train, [*evaluate, "--json"], ["interrupted", *train], ["train", "--resume", "--json"]
-    )
-    assert [code for code, _, _ in results] == [0, 0, 130, 0], results
-    trained, figures, resumed = (json.loads(results[step][1]) for step in (0, 1, 3))
+    first = run_msdn(desk, train, ["interrupted", *train])
+    later = run_msdn(desk, [*evaluate, "--json"], ["train", "--resume", "--json"], [*compare, "--json"])
+    assert [code for code, _, _ in first + later] == [0, 130, 0, 0, 0], first + later
+    trained, figures, resumed, compared = (json.loads(out) for _, out, _ in (first[0], *later))
     assert trained["model"] == "peak" and trained["last"]["ce"] < math.log(6), "worse than equal scores"
-    assert figures["run"] == trained["run"] and all(
-        0 <= figures[name] <= 100 for name in ("U", "S", "H", "acc")
-    )
+    assert figures["run"] == trained["run"]
+    assert all(0 <= figures[name] <= 100 for name in ("U", "S", "H", "acc"))
     assert figures["settings"]["region_drop"] == 0.3
     assert figures["settings"]["learning_rate"] == preset_settings("baseline", "plumage").learning_rate
-    assert "epoch 1/3" in results[2][2] and "epoch 2/3" not in results[2][2]
+    assert "epoch 1/3" in first[1][2] and "epoch 2/3" not in first[1][2]
     assert resumed["run"] != trained["run"] and resumed["last"]["loss"] == trained["last"]["loss"]
+    assert "peak" in json.dumps(compared)
 
 
-def test_the_pages_own_test_passes(package: Path) -> None:
-    follow(package, MODEL, SETTINGS, TEST)
-    program, *arguments = page_commands()[-1]
-    assert program == "python"
-    done = run_python(package, *arguments, "-q", "-p", "no:cacheprovider")
+def test_the_pages_own_test_passes(desk: Path) -> None:
+    done = run_python(desk, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_peak.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
 
 
-def test_without_its_registration_the_model_is_unknown(package: Path) -> None:
-    follow(package, MODEL, SETTINGS)
-    done = run_python(package, "-m", "msdn", *page_commands()[0][1:])
-    assert done.returncode == 2
-    assert "unknown model 'peak'" in done.stderr and "baseline" in done.stderr
+def test_a_model_that_changed_or_is_gone_is_said_and_never_run(desk: Path) -> None:
+    train, evaluate, _ = page_commands()
+    assert run_msdn(desk, [*train, "--epochs", "1"])[0][0] == 0
+    file = desk / "peak.py"
+    file.write_text("raise SystemExit('it ran')\n" + file.read_text())
+    ((code, _, said),) = run_msdn(desk, evaluate)
+    assert code != 0 and "peak.py" in said and "changed" in said and "it ran" not in said
+    file.unlink()
+    ((code, _, said),) = run_msdn(desk, evaluate)
+    assert code != 0 and "peak.py" in said and "missing" in said
+
+
+def test_a_strangers_run_does_not_bring_its_code(desk: Path) -> None:
+    train, evaluate, _ = page_commands()
+    assert run_msdn(desk, [*train, "--epochs", "1"])[0][0] == 0
+    (desk.parent / "home/models.json").unlink()  # as in a home that never saw this model
+    ((code, _, said),) = run_msdn(desk, evaluate)
+    assert code != 0 and "peak" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "facts"),
+    [
+        ("1 +", ("SyntaxError",)),
+        ("import nowhere", ("nowhere",)),
+        ("x = 1", ("MODEL",)),
+        (None, ("no such file",)),
+    ],
+)
+def test_a_file_that_holds_no_model_is_named(desk: Path, code: str | None, facts: tuple[str, ...]) -> None:
+    file = desk / "other.py"
+    if code is not None:
+        file.write_text(code)
+    ((exit_code, _, said),) = run_msdn(desk, ["train", "--dataset", "plumage", "--model", "./other.py"])
+    assert exit_code == 2 and all(fact in said for fact in ("other.py", *facts)), said
+
+
+def test_a_name_that_is_taken_is_refused(desk: Path) -> None:
+    file = desk / "other.py"
+    file.write_text(page_blocks()["peak.py"].replace('name="peak"', 'name="msdn"'))
+    ((code, _, said),) = run_msdn(desk, ["train", "--dataset", "plumage", "--model", "./other.py"])
+    assert code == 2 and "'msdn'" in said and "taken" in said
+
+
+def test_a_folder_is_a_model_too(desk: Path) -> None:
+    (desk / "peaks").mkdir()
+    shutil.copy(desk / "peak.py", desk / "peaks/__init__.py")
+    shutil.copy(desk / "peak.toml", desk / "peaks/presets.toml")
+    train = ["train", "--dataset", "plumage", "--model", "./peaks", "--epochs", "1", "--json"]
+    ((code, out, said),) = run_msdn(desk, train)
+    assert code == 0, said
+    assert json.loads(out)["model"] == "peak"
