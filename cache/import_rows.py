@@ -10,6 +10,7 @@ import numpy as np
 from msdn.cache.annotations import Annotations, name_differences
 from msdn.cache.errors import CacheError
 from msdn.cache.header import read_header, refuse_foreign_file
+from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.lock import FileLock
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.published import read_blocks
@@ -22,7 +23,7 @@ def import_rows(
     file: h5py.File,
     final: Path,
     annotations: Annotations,
-    row_shape: tuple[int, int, int],
+    spec: MapSpec,
     provenance: Mapping[str, Any],
     masked: Mapping[int, str],
     restart: bool = False,
@@ -37,7 +38,7 @@ def import_rows(
         if final.exists() and not restart:
             raise CacheError(f"{final}: exists already; --restart replaces it, --out names another place")
         if restart or not _can_go_on(partial, annotations, provenance):
-            create_structure(partial, annotations, row_shape, np.dtype(provenance["dtype"]), provenance, {})
+            create_structure(partial, annotations, [spec], provenance, {})
         with PartialCache(final) as cache:
             reasons = dict(masked) | _fill(cache, file, masked, on_progress)
             cache.mask_rows(reasons)
@@ -58,7 +59,7 @@ def _can_go_on(partial: Path, annotations: Annotations, provenance: Mapping[str,
 def _fill(
     cache: PartialCache, file: h5py.File, masked: Mapping[int, str], on_progress: Callable[[int, int], None]
 ) -> dict[int, str]:
-    dtype = cache.header.places["features"].dtype
+    dtype = cache.header.maps[MAIN].dtype
     total = len(cache.states)
     rows = np.setdiff1d(cache.unfinished_rows, list(masked))
     done = total - len(rows)
@@ -69,7 +70,7 @@ def _fill(
         _check_finite(chosen, block, features)
         filled = features.any(axis=(1, 2, 3))
         zero |= {int(row): ZERO_REASON for row in chosen[~filled]}
-        cache.write_rows(chosen[filled].tolist(), features[filled])
+        cache.write_rows(chosen[filled].tolist(), {MAIN: features[filled]})
         done += len(chosen)
         on_progress(done, total)
     return zero

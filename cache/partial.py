@@ -11,7 +11,6 @@ from types import TracebackType
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.checksum import checksum_row
 from msdn.cache.errors import CacheError
 from msdn.cache.header import Header, read_header
 from msdn.cache.structure import flush_folder
@@ -47,11 +46,25 @@ class PartialCache:
         """Rows without features: those never reached, and those masked by an earlier pass."""
         return np.flatnonzero(self.states != layout.DONE)
 
-    def write_rows(self, rows: Sequence[int], features: np.ndarray) -> None:
-        """Store the features [n, h, w, F] of `rows`: data first, flushed, then their marks."""
-        for row, values in zip(rows, features, strict=True):
-            self._write(layout.FEATURES, row, values)
-            self._write(layout.CHECKSUMS, row, np.uint64(checksum_row(values)))
+    def write_rows(self, rows: Sequence[int], features: Mapping[str, np.ndarray]) -> None:
+        """Store the features of `rows`, [n, h, w, C] for every map: data first, flushed, then their marks."""
+        maps = self.header.maps
+        if features.keys() != maps.keys():
+            raise ValueError(f"features of maps {', '.join(features)}; the cache has {', '.join(maps)}")
+        for name, values in features.items():
+            if values.shape[1:] != maps[name].row_shape:
+                raise ValueError(f"rows of map '{name}' are {maps[name].row_shape}, got {values.shape[1:]}")
+        for row, *values in zip(rows, *(features[name] for name in maps), strict=True):
+            stored = [
+                np.ascontiguousarray(value, spec.dtype)
+                for value, spec in zip(values, maps.values(), strict=True)
+            ]
+            for value, spec in zip(stored, maps.values(), strict=True):
+                self._write(spec.dataset, row, value)
+            self._write(
+                layout.CHECKSUMS, row, np.array([layout.checksum_row(value) for value in stored], np.uint64)
+            )
+            self._write(layout.CRC32, row, np.array([layout.crc_row(value) for value in stored], np.uint32))
             if self.states[row] == layout.MASKED:
                 self._write(layout.REASONS, row, np.bytes_(b""))
         self._mark(rows, layout.DONE)
@@ -59,10 +72,10 @@ class PartialCache:
     def mask_rows(self, reasons: Mapping[int, str]) -> None:
         """Record rows whose image cannot be used, with the reason for each."""
         for row, reason in reasons.items():
-            self._write(
-                layout.REASONS, row, np.bytes_(reason.encode(errors="replace")[: layout.REASON_BYTES])
-            )
-            self._write(layout.CHECKSUMS, row, np.uint64(0))
+            text = layout.encode_text(reason)[: layout.REASON_BYTES].decode(errors="ignore")
+            self._write(layout.REASONS, row, np.bytes_(text.encode()))
+            for table in (layout.CHECKSUMS, layout.CRC32):
+                self._write(table, row, np.zeros(len(self.header.maps), self.header.places[table].dtype))
         self._mark(list(reasons), layout.MASKED)
 
     def finish(self) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
 from msdn.cache.errors import CacheError, MsdnError
+from msdn.cache.layout import EXPORTED_MAP, MAIN
 from msdn.cache.reader import FeatureCache
 from msdn.cache.structure import check_free_space
 
@@ -89,7 +90,10 @@ def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:
     if a.attribute_vectors is not None:
         file["w2v_att"] = a.attribute_vectors
     extra = file.create_group(EXTRA)
-    extra.attrs["provenance"] = json.dumps(cache.provenance, sort_keys=True)
+    provenance = (
+        cache.provenance if cache.map.name == MAIN else cache.provenance | {EXPORTED_MAP: cache.map.name}
+    )
+    extra.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
     extra.attrs["masked"] = json.dumps(cache.mask_reasons)
     for name in ("image_paths", "class_names", "attribute_names"):
         texts = getattr(a, name)
@@ -148,7 +152,7 @@ def _read_lists(file: h5py.File) -> PublishedFile:
     shape = file[MAPS].shape
     if len(shape) != 4 or file[MAPS].dtype.kind != "f" or 0 in shape:
         raise CacheError(
-            f"{path}: '{MAPS}' is {file[MAPS].dtype} of shape {shape}, expected float (N, 2048, h, w)"
+            f"{path}: '{MAPS}' is {file[MAPS].dtype} of shape {shape}, expected float (N, F, h, w)"
         )
     splits = {name: _whole_numbers(file, key) for name, key in LOCATIONS.items()}
     attributes = file["original_att" if "original_att" in file else "att"][()]

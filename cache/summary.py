@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.checksum import fingerprint
 from msdn.cache.header import Header, read_header
+from msdn.cache.layout import MapSpec
 
 RANDOM_NOTE = " (no knowledge of the world: results say nothing about published figures)"
 
@@ -18,17 +18,19 @@ def summarise(path: Path) -> Iterator[tuple[str, str]]:
     header = read_header(path)
     yield "file", f"{path} ({path.stat().st_size / 1e9:.2f} GB)"
     yield "dataset", header.annotations.dataset
-    yield "features", _describe_features(header)
+    for spec in header.maps.values():
+        yield f"map {spec.name}", _describe_map(spec, len(header.states))
     yield "state", _describe_state(header)
     yield from _describe_annotations(header)
     yield from _describe_provenance(header)
     if not (header.states == layout.TODO).any():
-        yield "fingerprint", fingerprint(header.annotations, header.checksums)
+        yield "fingerprint", header.fingerprint
 
 
-def _describe_features(header: Header) -> str:
-    n, h, w, f = header.shape
-    return f"{n} images x {h}x{w} regions x {f} channels, {header.places[layout.FEATURES].dtype}"
+def _describe_map(spec: MapSpec, n: int) -> str:
+    signs = {None: "", False: ", never negative", True: ", signed"}
+    size = f"{n} images x {spec.height}x{spec.width} regions x {spec.channels} channels"
+    return f"{size}, {spec.dtype}{signs[spec.signed]}"
 
 
 def _describe_state(header: Header) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from toy_cache import PROVENANCE, make_annotations
+from toy_cache import begin_cache, make_annotations
 from toy_dataset import TOY
 from toy_published import run, write_foreign
 
 from msdn.cache.annotations import Annotations
 from msdn.cache.header import read_header
+from msdn.cache.layout import MAIN
 from msdn.cache.lock import FileLock
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
@@ -61,10 +62,8 @@ def test_an_unfinished_file_begun_otherwise_is_refused(
     begun: Path, source: Path, change: Callable[[Annotations], Annotations], provenance: dict
 ) -> None:
     header = read_header(begun)
-    dtype = np.dtype(np.float16)
-    create_structure(
-        begun, change(header.annotations), header.shape[1:], dtype, header.provenance | provenance, {}
-    )
+    maps = [*header.maps.values()]
+    create_structure(begun, change(header.annotations), maps, header.provenance | provenance, {})
     before = begun.read_bytes()
     result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 1, result.output
@@ -75,7 +74,7 @@ def test_an_unfinished_file_begun_otherwise_is_refused(
 
 def test_an_unfinished_extraction_is_refused(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.h5"
-    create_structure(partial_path(out), make_annotations(), (3, 3, 16), np.dtype(np.float16), PROVENANCE, {})
+    begin_cache(out, make_annotations(), {MAIN: np.empty((30, 3, 3, 16), np.float16)})
     before = partial_path(out).read_bytes()
     result = run("cache", "import", source, "--dataset", "toy", "--out", out)
     assert result.exit_code == 1 and "a.h5.partial: was begun otherwise" in result.stderr, result.output

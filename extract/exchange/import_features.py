@@ -56,7 +56,7 @@ def import_features(
             file,
             final,
             annotations,
-            (height, width, channels),
+            layout.MapSpec(layout.MAIN, height, width, channels, np.dtype(dtype), signed=None),
             provenance,
             lists.masked,
             restart,

@@ -12,7 +12,7 @@ from msdn.cache.annotations import name_differences
 from msdn.cache.find import name_cache
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home
-from msdn.cache.layout import DONE
+from msdn.cache.layout import DONE, MAIN, MapSpec
 from msdn.cache.lock import FileLock
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import check_complete
@@ -160,8 +160,7 @@ class _Job:
         create_structure(
             partial,
             self._dataset.annotations,
-            (grid, grid, CHANNELS),
-            np.dtype(self._settings.dtype),
+            [MapSpec(MAIN, grid, grid, CHANNELS, np.dtype(self._settings.dtype), signed=False)],
             self._recipe(self._settings.batch_size or DEFAULT_BLOCK_ROWS),
             statistics,
         )
