@@ -43,7 +43,6 @@ TABLES: dict[str, tuple[str, int]] = {
     layout.REASONS: (f"S{layout.REASON_BYTES}", 1),
 }
 OPTIONAL = {"attribute_vectors"}
-GROUPS = ("splits", "backbone")
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _walk(path: Path, group: h5g.GroupID, prefix: str) -> Iterator[tuple[str, h5
         thing = h5o.open(group, link)
         if isinstance(thing, h5d.DatasetID):
             yield name, thing
-        elif isinstance(thing, h5g.GroupID) and name in GROUPS:
+        elif isinstance(thing, h5g.GroupID) and name in layout.GROUPS:
             yield from _walk(path, thing, f"{name}/")
         else:
             raise _altered(path, f"'{name}' is no dataset")

@@ -18,6 +18,7 @@ SCHEMA = 2
 LIBVER = "v108"  # HDF5 1.8 and later read it; every piece of its structure carries a checksum
 ALIGNMENT = 4096  # a page: features can be mapped, and reads never straddle one page more than they must
 REASON_BYTES = 240
+GROUPS = ("splits", "backbone")
 
 MAIN = "regions"  # the map that every cache has, in the dataset `features`
 MAP_NAME = re.compile(r"[a-z0-9_]{1,64}")

@@ -53,6 +53,8 @@ def create_structure(
         file.attrs["format"] = np.bytes_(layout.FORMAT)
         file.attrs["schema"] = layout.SCHEMA
         file.attrs["digest"] = np.bytes_(layout.digest_metadata(metadata, shapes))
+        for name in layout.GROUPS:  # here, for HDF5 dates those it makes on its own
+            file.create_group(name)
         for name, array in metadata.items():
             file[name] = array
         _set_aside_rows(file, n, maps)
