@@ -14,10 +14,10 @@ import numpy as np
 from msdn.cache import layout
 from msdn.cache.annotations import Annotations, name_differences, settle_types
 from msdn.cache.errors import CacheError
+from msdn.cache.files import FileLock, flush_folder
 from msdn.cache.header import Header, read_header
-from msdn.cache.lock import FileLock
 from msdn.cache.reader import check_complete
-from msdn.cache.structure import create_structure, flush_folder
+from msdn.cache.structure import create_structure
 
 COPY_BYTES = 2**26
 

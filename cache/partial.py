@@ -12,8 +12,8 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.errors import CacheError
+from msdn.cache.files import flush_folder
 from msdn.cache.header import Header, read_header
-from msdn.cache.structure import flush_folder
 
 SUFFIX = ".partial"
 
@@ -51,23 +51,22 @@ class PartialCache:
         maps = self.header.maps
         if features.keys() != maps.keys():
             raise ValueError(f"features of maps {', '.join(features)}; the cache has {', '.join(maps)}")
-        for name, values in features.items():
-            if values.shape[1:] != maps[name].row_shape:
-                raise ValueError(f"rows of map '{name}' are {maps[name].row_shape}, got {values.shape[1:]}")
-        for row, *values in zip(rows, *(features[name] for name in maps), strict=True):
-            stored = [
-                np.ascontiguousarray(value, spec.dtype)
-                for value, spec in zip(values, maps.values(), strict=True)
-            ]
-            for value, spec in zip(stored, maps.values(), strict=True):
-                self._write(spec.dataset, row, value)
-            self._write(
-                layout.CHECKSUMS, row, np.array([layout.checksum_row(value) for value in stored], np.uint64)
-            )
-            self._write(layout.CRC32, row, np.array([layout.crc_row(value) for value in stored], np.uint32))
-            if self.states[row] == layout.MASKED:
-                self._write(layout.REASONS, row, np.bytes_(b""))
+        for name, spec in maps.items():
+            expected = len(rows), *spec.row_shape
+            if features[name].shape != expected:
+                raise ValueError(f"features of map '{name}' are {features[name].shape}, expected {expected}")
+        for position, row in enumerate(rows):
+            self._write_row(row, {name: features[name][position] for name in maps})
         self._mark(rows, layout.DONE)
+
+    def _write_row(self, row: int, features: Mapping[str, np.ndarray]) -> None:
+        stored = [np.ascontiguousarray(features[name], spec.dtype) for name, spec in self.header.maps.items()]
+        for spec, values in zip(self.header.maps.values(), stored, strict=True):
+            self._write(spec.dataset, row, values)
+        self._write(layout.CHECKSUMS, row, np.array([layout.checksum_row(v) for v in stored], np.uint64))
+        self._write(layout.CRC32, row, np.array([layout.crc_row(v) for v in stored], np.uint32))
+        if self.states[row] == layout.MASKED:
+            self._write(layout.REASONS, row, np.bytes_(b""))
 
     def mask_rows(self, reasons: Mapping[int, str]) -> None:
         """Record rows whose image cannot be used, with the reason for each."""

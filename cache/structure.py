@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.annotations import Annotations, check_annotations, settle_types
-from msdn.cache.errors import CacheError
+from msdn.cache.files import check_free_space, flush_folder
 from msdn.cache.layout import MapSpec
 
 SIGNS = {None: -1, False: 0, True: 1}
@@ -61,15 +60,6 @@ def create_structure(
     _flush(making)
     making.replace(path)
     flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make a rename inside the folder survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _collect_metadata(
@@ -124,16 +114,6 @@ def _estimate_size(metadata: Mapping[str, np.ndarray], maps: Sequence[MapSpec], 
     """Bytes that the complete file takes, rather too many than too few."""
     row = layout.REASON_BYTES + 1 + sum(spec.row_bytes + 12 for spec in maps)
     return sum(array.nbytes for array in metadata.values()) + n * row + len(maps) * layout.ALIGNMENT + 2**20
-
-
-def check_free_space(path: Path, needed: int) -> None:
-    """Raise unless `needed` bytes are free where `path` is to be written."""
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise CacheError(
-            f"{path.parent}: the features need {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; "
-            "make room or choose another place"
-        )
 
 
 def _flush(path: Path) -> None:

@@ -12,9 +12,8 @@ from toy_cache import PROVENANCE, begin_cache, make_annotations, write_cache
 
 from msdn.cache import CacheError, FeatureCache, layout
 from msdn.cache.annotations import AnnotationError, check_annotations
-from msdn.cache.find import choose_cache, find_caches
 from msdn.cache.header import read_header
-from msdn.cache.home import Home
+from msdn.cache.home import Home, choose_cache, find_caches
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import find_damaged_rows
@@ -122,7 +121,7 @@ def test_masked_rows_are_tried_again_in_an_unfinished_cache(tmp_path: Path) -> N
     with PartialCache(final) as cache:
         cache.mask_rows({4: "missing"})
         assert 4 in cache.unfinished_rows
-        with pytest.raises(ValueError, match=r"'regions' are \(2, 2, 8\), got \(8,\)"):
+        with pytest.raises(ValueError, match=r"'regions' are \(1, 8\), expected \(1, 2, 2, 8\)"):
             cache.write_rows([4], {MAIN: np.zeros((1, 8), np.float16)})
         with pytest.raises(ValueError, match="features of maps global; the cache has regions"):
             cache.write_rows([4], {"global": np.zeros((1, 2, 2, 8), np.float16)})

@@ -14,9 +14,9 @@ from toy_dataset import TOY
 from toy_published import run, write_foreign
 
 from msdn.cache.annotations import Annotations
+from msdn.cache.files import FileLock
 from msdn.cache.header import read_header
 from msdn.cache.layout import MAIN
-from msdn.cache.lock import FileLock
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
 from msdn.extract.datasets import registry
@@ -40,7 +40,7 @@ def begun(source: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patched:
         patched.setattr(PartialCache, "write_rows", interrupt)
         assert run("cache", "import", source, "--dataset", "toy").exit_code == 130
-    return partial_path(home / "features/toy-96-imported.h5")
+    return partial_path(home / "features/toy-3x3-imported.h5")
 
 
 def interrupt(*_: object) -> None:
@@ -98,7 +98,7 @@ def test_an_unfinished_import_goes_on(begun: Path, source: Path) -> None:
 
 def test_a_second_import_at_the_same_time_is_refused(source: Path, home: Path) -> None:
     (home / "features").mkdir(parents=True)
-    with FileLock(home / "features/toy-96-imported.h5.lock", "writing"):
+    with FileLock(home / "features/toy-3x3-imported.h5.lock", "writing"):
         result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 1
     assert f"process {os.getpid()} on" in result.stderr and "is writing" in result.stderr
@@ -117,7 +117,7 @@ def test_a_disk_that_fills_up_keeps_its_own_sentence(
         result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 1
     assert result.stderr.strip() == "Error: the disk is full; make room and repeat the command"
-    assert [path.name for path in (home / "features").iterdir()] == ["toy-96-imported.h5.partial"]
+    assert [path.name for path in (home / "features").iterdir()] == ["toy-3x3-imported.h5.partial"]
     assert run("cache", "import", source, "--dataset", "toy").exit_code == 0
 
 

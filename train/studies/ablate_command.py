@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from msdn.cache import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import home_option
+from msdn.cache.home import dataset_name, home_option
 from msdn.train.studies.ablation import SET_BY_ROWS, ablation_rows
 from msdn.train.studies.claims import check_claims, claim_lines
 from msdn.train.studies.options import choose_name, default_name, given_settings, study_options

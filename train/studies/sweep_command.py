@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from msdn.cache import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import DEFAULT_HOME, home_option
+from msdn.cache.home import DEFAULT_HOME, dataset_name, home_option
 from msdn.train.errors import SettingsError
 from msdn.train.loop.options import check_groups, choose_settings, groups_option, preset_label
 from msdn.train.loop.settings import TrainSettings
