@@ -197,7 +197,7 @@ def _find_place(path: Path, name: str, dataset: h5d.DatasetID) -> Place:
         raise _altered(path, f"'{name}' holds values of no fixed size")
     dtype = np.dtype(kind.dtype)
     is_plain = plan.get_layout() == h5d.CONTIGUOUS and not plan.get_external_count()
-    is_native = dtype.kind == "S" or (dtype.kind in "fiu" and kind == h5t.py_create(dtype))
+    is_native = dtype.kind == "S" or (dtype.kind in "fiu" and dtype.isnative and kind == h5t.py_create(dtype))
     if not is_plain or plan.get_nfilters() or not is_native:
         raise CacheError(
             f"{path}: '{name}' is chunked, compressed or byte-swapped, so this is an altered copy; use the "
