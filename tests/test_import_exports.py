@@ -77,6 +77,7 @@ def test_an_export_with_names_needs_no_dataset(export: Callable[..., Path], tmp_
         ({"image_size": 224.5}, "says 224.5 for 'image_size'"),
         ({"image_size": True}, "says True for 'image_size'"),
         ({"image_size": 0}, "says 0 for 'image_size'"),
+        ({"exported_map": "../x"}, "says '../x' for 'exported_map', expected a map's name"),
         ({"annotations": 3}, "says 3 for 'annotations'"),
         ({"weights": None}, "lacks 'weights', expected their description"),
         ({"weights": "imagenet"}, "says 'imagenet' for 'weights'"),

@@ -1,5 +1,6 @@
 """Out into the published layout and back in: nothing is lost, and foreign files are checked."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from toy_cache import make_annotations
 from toy_dataset import TOY, write_toy_dataset
 from toy_published import run, write_foreign
 
-from msdn.cache import FeatureCache, published
+from msdn.cache import FeatureCache, layout, published
 from msdn.cache.partial import PartialCache
 from msdn.extract.datasets import registry
 
@@ -115,6 +116,60 @@ def test_lists_in_the_home_give_names_then_or_later(tmp_path: Path, home: Path) 
             assert cache.annotations.class_names == make_annotations().class_names
 
 
+def test_maps_of_any_size_are_imported(tmp_path: Path, home: Path) -> None:
+    """As of a vision transformer: 14 x 14 patches of 768 channels, some of them negative."""
+    maps = np.random.RandomState(0).standard_normal((30, 768, 14, 14)).astype(np.float32)
+    source = write_foreign(tmp_path / "vit.hdf5", feature_map=None)
+    with h5py.File(source, "r+") as file:
+        file["feature_map"] = maps
+    result = run("cache", "import", source, "--dataset", "toy", "--dtype", "float32")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(home / "features/toy-14x14-imported.h5")
+    with FeatureCache(result.stdout.strip()) as cache:
+        assert cache.shape == (30, 14, 14, 768) and cache.signed is None
+        assert cache.provenance["image_size"] is None  # nobody knows it: not every stride is 32
+        np.testing.assert_array_equal(cache.read_rows([3])[0, 15], maps[3, :, 1, 1])
+    out = tmp_path / "out.hdf5"
+    assert run("cache", "export", home / "features/toy-14x14-imported.h5", out).exit_code == 0
+    again = run("cache", "import", out, "--dataset", "toy", "--restart")
+    assert again.stdout == result.stdout, again.output
+
+
+def test_one_of_several_maps_is_exported(make_cache, tmp_path: Path, home: Path) -> None:
+    path, out = make_cache(more={"tokens": (4, 4, 32)}), tmp_path / "out.hdf5"
+    wrong = run("cache", "export", path, out, "--map", "token")
+    assert wrong.exit_code == 2 and "Did you mean 'tokens'? Known: regions, tokens" in wrong.stderr
+    assert run("cache", "export", path, out, "--map", "tokens").exit_code == 0
+    result = run("cache", "import", out, "--dataset", "toy")
+    assert result.stdout.strip() == str(home / "features/toy-224-random_tokens.h5"), result.output
+    with FeatureCache(path, "tokens") as before, FeatureCache(result.stdout.strip()) as after:
+        np.testing.assert_array_equal(after.read_rows(np.arange(30)), before.read_rows(np.arange(30)))
+        assert [*after.maps] == ["regions"] and after.provenance["exported_map"] == "tokens"
+
+
+def test_a_file_of_other_counts_is_not_taken_for_the_dataset(tmp_path: Path, home: Path) -> None:
+    source = write_foreign(tmp_path / "f.hdf5")
+    result = run("cache", "import", source, "--dataset", "cub")
+    assert result.exit_code == 1 and not home.exists(), result.output
+    for part in ("f.hdf5: holds 16 trainval", "'cub' has 7057 trainval, 1764", "--allow-other-counts"):
+        assert part in result.stderr
+    allowed = run("cache", "import", source, "--dataset", "cub", "--allow-other-counts")
+    assert allowed.exit_code == 0 and "no published figure compares" in allowed.stderr, allowed.output
+    with FeatureCache(allowed.stdout.strip()) as cache:
+        assert cache.provenance[layout.COUNTS] == "not those of cub"
+
+
+def test_a_file_of_the_datasets_counts_is_taken(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"trainval": 16, "test_seen": 4, "test_unseen": 10}
+    monkeypatch.setitem(registry.DATASETS, "toy", replace(TOY, counts=counts))
+    result = run("cache", "import", write_foreign(tmp_path / "f.hdf5"), "--dataset", "toy")
+    assert result.exit_code == 0 and "figure" not in result.stderr, result.output
+    with FeatureCache(result.stdout.strip()) as cache:
+        assert layout.COUNTS not in cache.provenance
+
+
 def test_an_interrupted_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "BLOCK_BYTES", 7 * 16 * 9 * 4)
     source = write_foreign(tmp_path / "feature_map.hdf5")
@@ -155,7 +210,7 @@ HUGE[3, 2, 1, 1], BROKEN[5, 2, 1, 1] = 1e5, np.nan
         ({"labels": None}, "'labels' is missing"),
         ({"test_seen_loc": None}, "'test_seen_loc' is missing"),
         ({"att": None, "original_att": None}, "neither 'original_att' nor 'att' is there"),
-        ({"feature_map": np.ones((30, 16))}, "expected float (N, 2048, h, w)"),
+        ({"feature_map": np.ones((30, 16))}, "expected float (N, F, h, w)"),
         ({"labels": np.zeros(29, int)}, "29 labels for 30 feature maps"),
         ({"labels": np.full(30, 0.5)}, "'labels' holds something else than whole numbers"),
         ({"labels": np.full(30, 77)}, "labels run from 77 to 77"),
