@@ -14,8 +14,7 @@ from msdn.cache.import_rows import import_rows
 from msdn.cache.names import dataset_name
 from msdn.cache.published import LOCATIONS, PublishedFile, open_published, read_lists
 from msdn.extract.backbones.weights_tag import weights_tag
-from msdn.extract.datasets.att_splits import number_classes
-from msdn.extract.datasets.divide import divide_trainval
+from msdn.extract.datasets.proposed_splits import divide_trainval, number_classes
 from msdn.extract.datasets.registry import find_spec, is_own_folder, open_dataset
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError
