@@ -19,7 +19,7 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
         "Get datasets, check them, and see what is here.",
         {
             "download": "msdn.extract.downloads.command:download",
-            "status": "msdn.app.status_command:status",
+            "status": "msdn.app.status:status",
             "check": "msdn.extract.own.command:check",
             "vectors": "msdn.extract.vectors.command:vectors",
             "groups": "msdn.train.groups.command:groups",
@@ -43,7 +43,7 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
             "export": "msdn.cache.command:export",
         },
     ),
-    "doctor": "msdn.app.doctor_command:doctor",
+    "doctor": "msdn.app.doctor:doctor",
 }
 DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; make room and repeat the command",

@@ -1,19 +1,21 @@
-"""Examines whether this machine and this home are fit for work."""
+"""`msdn doctor`: whether this machine and this home are fit for work; the exit code says it too."""
 
+import json
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
-from msdn.app.status import Entry, collect_status
-from msdn.cache.home import Home
+import click
 
-OLDEST_PYTHON = (3, 10)
+from msdn.app.status import Entry, collect_status
+from msdn.cache.home import Home, home_option
+
+OLDEST_PYTHON = (3, 11)
 LEAST_ROOM = 10**9  # bytes; a cache takes several of these, but the demo fits
 REINSTALL = "install both anew, together: pip install --force-reinstall torch torchvision"
 
@@ -27,6 +29,28 @@ class Finding:
     advice: str = ""
 
 
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@home_option
+@click.pass_context
+def doctor(context: click.Context, home: Home, as_json: bool) -> None:
+    """Examine this machine and the home: each line is ok, todo or problem, and what to do.
+
+    The exit code is 1 if there is any problem.
+    """
+    findings = []
+    for finding in examine(home):
+        findings.append(finding)
+        if not as_json:
+            advice = f": {finding.advice}" if finding.advice else ""
+            click.echo(f"{finding.mark:<7}  {finding.what}{advice}")
+    is_well = all(finding.mark != "problem" for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"ok": is_well, "findings": list(map(asdict, findings))}, indent=2))
+    if not is_well:
+        context.exit(1)
+
+
 def examine(home: Home) -> Iterator[Finding]:
     """Look at everything, the ground first."""
     yield examine_python(sys.version_info[:3])
@@ -36,7 +60,7 @@ def examine(home: Home) -> Iterator[Finding]:
         yield from examine_gpus()
     try:
         yield from examine_home(home)
-        yield from examine_holdings(collect_status(home))
+        yield from _examine_holdings(collect_status(home))
     except OSError as error:
         yield Finding("problem", f"{home.root} cannot be read: {error}", "mend it, or choose another --home")
 
@@ -61,13 +85,13 @@ def examine_torch() -> Finding:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return Finding("problem", f"torch and torchvision do not work together ({reason})", REINSTALL)
     what = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    wanted = wanted_torch()
+    wanted = _wanted_torch()
     if wanted not in (None, torch.__version__.partition("+")[0]):
         return Finding("problem", f"{what}, which was built for torch {wanted}", REINSTALL)
     return Finding("ok", what)
 
 
-def wanted_torch() -> str | None:
+def _wanted_torch() -> str | None:
     """Return the exact version of torch that the installed torchvision asks for, where it says so."""
     try:
         requirements = metadata.requires("torchvision") or []
@@ -91,11 +115,8 @@ def examine_gpus() -> Iterator[Finding]:
             name = torch.cuda.get_device_name(index)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            yield Finding(
-                "problem",
-                f"GPU {index} cannot be used ({reason})",
-                "free its memory or update its driver, or compute with --device cpu",
-            )
+            advice = "free its memory or update its driver, or compute with --device cpu"
+            yield Finding("problem", f"GPU {index} cannot be used ({reason})", advice)
         else:
             yield Finding("ok", f"GPU {index}: {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
 
@@ -109,24 +130,26 @@ def examine_home(home: Home) -> Iterator[Finding]:
         yield Finding("problem", room, "make room, or choose a --home on another disk")
     else:
         yield Finding("ok", room)
-    yield _examine_writing(home, folder)
-
-
-def _examine_writing(home: Home, folder: Path) -> Finding:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
     except OSError as error:
         reason = error.strerror or str(error)
-        return Finding("problem", f"{folder}: cannot write there ({reason})", "choose another --home")
-    made = "" if home.root.is_dir() else " (made when needed)"
-    return Finding("ok", f"home {home.root} can be written{made}")
+        yield Finding("problem", f"{folder}: cannot write there ({reason})", "choose another --home")
+    else:
+        made = "" if home.root.is_dir() else " (made when needed)"
+        yield Finding("ok", f"home {home.root} can be written{made}")
 
 
-def examine_holdings(entries: list[Entry]) -> Iterator[Finding]:
+def _examine_holdings(entries: list[Entry]) -> Iterator[Finding]:
     """Say what there is to work with: data, vectors, weights and caches."""
     datasets = [entry for entry in entries if entry.kind == "dataset"]
-    yield _examine_datasets(datasets)
+    here = [entry.name for entry in datasets if entry.is_here]
+    if here:
+        yield Finding("ok", f"datasets here: {', '.join(here)}", "'msdn data status' lists the others")
+    else:
+        advice = "'msdn data download cub' fetches one, 'msdn demo' draws one"
+        yield Finding("todo", "no dataset is here", advice)
     weights = next(entry for entry in entries if entry.name == "weights")
     if weights.is_here:
         yield Finding("ok", f"weights {weights.path}")
@@ -138,15 +161,6 @@ def examine_holdings(entries: list[Entry]) -> Iterator[Finding]:
     begun = [entry for entry in datasets if entry.status == "partial"]
     damaged = [entry for entry in entries if entry.kind == "vectors" and entry.status == "damaged"]
     yield from map(_examine_entry, [*begun, *damaged, *caches])
-
-
-def _examine_datasets(datasets: list[Entry]) -> Finding:
-    here = [entry.name for entry in datasets if entry.is_here]
-    if here:
-        return Finding("ok", f"datasets here: {', '.join(here)}", "'msdn data status' lists the others")
-    return Finding(
-        "todo", "no dataset is here", "'msdn data download cub' fetches one, 'msdn demo' draws one"
-    )
 
 
 def _examine_entry(entry: Entry) -> Finding:

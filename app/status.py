@@ -1,29 +1,27 @@
-"""What a home holds: datasets, attribute vectors, downloads and caches, and what is missing; without torch."""
+"""`msdn data status`: which datasets, vectors, downloads and caches a home holds, and how to get the rest."""
 
+import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Literal
 
+import click
+
 from msdn.cache import layout
 from msdn.cache.errors import MsdnError
 from msdn.cache.header import read_header
-from msdn.cache.home import Home
-from msdn.extract.datasets.attributes import read_attribute_names
+from msdn.cache.home import Home, home_option
+from msdn.extract.datasets.proposed_splits import LISTS, read_attribute_names
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.datasets.spec import DatasetSpec
-from msdn.extract.downloads.sources import PLANS, SOURCES
-from msdn.extract.downloads.state import SourceState, source_state
+from msdn.extract.downloads.download import SourceState, measure, source_state
+from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, download_command
 from msdn.extract.vectors.file import read_vectors
 
-Kind = Literal["dataset", "vectors", "download", "cache"]
 Status = Literal["missing", "partial", "present", "complete", "damaged"]
-
-LISTS = ("res101.mat", "att_splits.mat")
-DOWNLOADS = ("xlsa17", "glove", "weights")  # what several datasets share
-HERE = ("present", "complete")
+HEADINGS = {"dataset": "datasets", "vectors": "vectors", "download": "shared files", "cache": "caches"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class Entry:
     """One thing a home holds or lacks.
 
     Attributes:
+        kind: one of `HEADINGS`.
         status: missing; partial (begun); present (usable, put there by hand or made here); complete; damaged.
         is_verified: whether it was compared with what it should be, and not changed in size since.
         bytes: size on disk.
@@ -38,7 +37,7 @@ class Entry:
         command: what to do about what is missing, where one command does it.
     """
 
-    kind: Kind
+    kind: str
     name: str
     status: Status
     path: Path
@@ -50,7 +49,33 @@ class Entry:
     @property
     def is_here(self) -> bool:
         """Whether it can be used."""
-        return self.status in HERE
+        return self.status in ("present", "complete")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@home_option
+def status(home: Home, as_json: bool) -> None:
+    """See which datasets, vectors, weights and caches are here, and what is missing."""
+    entries = collect_status(home)
+    if as_json:
+        records = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
+        click.echo(json.dumps({"home": str(home.root), "entries": records}, indent=2))
+        return
+    click.echo(f"home {home.root}")
+    width = max(len(entry.name) for entry in entries)
+    for kind, heading in HEADINGS.items():
+        click.echo(heading)
+        lines = [_format(entry, width) for entry in entries if entry.kind == kind]
+        click.echo("\n".join(lines or ["  none; 'msdn extract' makes them"]))
+
+
+def _format(entry: Entry, width: int) -> str:
+    state: str = "present, not verified" if entry.status == "present" else entry.status
+    state += ", verified" if entry.is_verified else ""
+    size = f"{entry.bytes / 1e6:,.1f} MB" if entry.bytes else ""
+    advice = "; ".join(filter(None, (entry.note, entry.command)))
+    return f"  {entry.name:<{width}}  {state:<21}  {size:>11}  {advice}".rstrip()
 
 
 def collect_status(home: Home) -> list[Entry]:
@@ -58,137 +83,103 @@ def collect_status(home: Home) -> list[Entry]:
     states = {name: source_state(name, home) for name in SOURCES}
     entries = [_describe_dataset(spec, home, states) for spec in DATASETS.values()]
     with_vectors = [spec for spec in DATASETS.values() if spec.attribute_vectors and spec.make is None]
-    entries += [_describe_vectors(spec, home, states["glove"]) for spec in with_vectors]
-    entries += [_describe_download(name, home, states[name]) for name in DOWNLOADS]
-    return [*entries, *_describe_caches(home)]
+    entries += [_describe_vectors(spec, home, states["glove"].is_here) for spec in with_vectors]
+    entries += [_describe_download(name, home, states[name]) for name in SHARED]
+    caches = sorted([*home.features.glob("*.h5"), *home.features.glob("*.h5.partial")])
+    return [*entries, *map(_describe_cache, caches)]
 
 
 def _describe_dataset(spec: DatasetSpec, home: Home, states: dict[str, SourceState]) -> Entry:
-    images = home.data / spec.images
-    own = next((states[name] for name in _sources_of(spec) if spec.images in SOURCES[name].proof), None)
-    missing = ([] if _is_filled(images) else ["images"]) + _missing_lists(spec, home)
-    is_begun = "images" not in missing or (own is not None and own.status == "partial")
-    is_verified = not missing and own is not None
-    is_verified &= all(states[name].status == "complete" for name in _sources_of(spec))
+    images, lists = home.data / spec.images, [home.data / path for path in _lists(spec)]
+    sources = _sources_of(spec)
+    own = next((states[name] for name in sources if spec.images in SOURCES[name].proof), None)
+    has_images = images.is_dir() and any(images.iterdir())
+    missing = ["images"] * (not has_images) + [path.name for path in lists if not path.is_file()]
+    is_verified = not missing and own is not None and all(states[n].status == "complete" for n in sources)
+    is_begun = has_images or (own is not None and own.status == "partial")
+    status: Status = "complete" if is_verified else "present"
+    if missing:
+        status = "partial" if is_begun else "missing"
+    note = f"without {', '.join(missing)}" if 0 < len(missing) <= len(LISTS) else ""
+    size = own.bytes if own else 0
+    if own is None or not own.is_here:
+        size += measure(images)
     return Entry(
-        "dataset",
-        spec.name,
-        _judge_dataset(bool(missing), is_begun, is_verified),
-        images,
-        _measure_dataset(spec, home, own),
-        is_verified,
-        "drawn on first use" if spec.make and missing else _say_missing(missing),
-        None if not missing else "msdn demo" if spec.make else f"msdn data download {spec.name}",
+        kind="dataset",
+        name=spec.name,
+        status=status,
+        path=images,
+        bytes=size + sum(map(measure, lists)),
+        is_verified=is_verified,
+        note="drawn on first use" if spec.make and missing else note,
+        command=None if not missing else "msdn demo" if spec.make else f"msdn data download {spec.name}",
     )
 
 
-def _judge_dataset(is_lacking: bool, is_begun: bool, is_verified: bool) -> Status:
-    if is_lacking:
-        return "partial" if is_begun else "missing"
-    return "complete" if is_verified else "present"
+def _lists(spec: DatasetSpec) -> list[str]:
+    return [f"{spec.annotations}/{file}" for file in LISTS]
 
 
 def _sources_of(spec: DatasetSpec) -> list[str]:
     """Name the sources of a dataset's images and lists."""
-    wanted = {spec.images, *(f"{spec.annotations}/{file}" for file in LISTS)}
+    wanted = {spec.images, *_lists(spec)}
     return [name for name in PLANS.get(spec.name, ()) if wanted & set(SOURCES[name].proof)]
 
 
-def _missing_lists(spec: DatasetSpec, home: Home) -> list[str]:
-    return [file for file in LISTS if not (home.data / spec.annotations / file).is_file()]
-
-
-def _say_missing(missing: list[str]) -> str:
-    return f"without {', '.join(missing)}" if 0 < len(missing) <= len(LISTS) else ""
-
-
-def _measure_dataset(spec: DatasetSpec, home: Home, own: SourceState | None) -> int:
-    lists = sum(_size(home.data / spec.annotations / file) for file in LISTS)
-    if own is not None and own.status in HERE:
-        return lists + own.bytes
-    return lists + (own.bytes if own else 0) + _measure(home.data / spec.images)
-
-
-def _describe_vectors(spec: DatasetSpec, home: Home, glove: SourceState) -> Entry:
+def _describe_vectors(spec: DatasetSpec, home: Home, has_glove: bool) -> Entry:
     path = home.data / str(spec.attribute_vectors)
     try:
         names = read_attribute_names(home.data, spec.attribute_names, None)
         if not path.is_file():
-            command = _vectors_command(spec.name, bool(names), glove.status in HERE)
+            build = (
+                f"msdn data vectors {spec.name}"
+                if has_glove
+                else f"msdn data download glove && msdn data vectors {spec.name}"
+            )
+            command = (
+                build if names else f"msdn data download {spec.name}"
+            )  # brings names and GloVe, and builds
             return Entry("vectors", spec.name, "missing", path, command=command)
         count, size = read_vectors(path, names).values.shape
     except MsdnError as error:
-        return Entry("vectors", spec.name, "damaged", path, _size(path), note=str(error))
+        return Entry("vectors", spec.name, "damaged", path, measure(path), note=str(error))
     status: Status = "complete" if names else "present"
-    return Entry("vectors", spec.name, status, path, _size(path), bool(names), f"{count} x {size} numbers")
-
-
-def _vectors_command(dataset: str, has_names: bool, has_glove: bool) -> str:
-    """Fetching a dataset brings names and GloVe, and builds the vectors."""
-    if not has_names:
-        return f"msdn data download {dataset}"
-    build = f"msdn data vectors {dataset}"
-    return build if has_glove else f"msdn data download glove && {build}"
+    return Entry("vectors", spec.name, status, path, measure(path), bool(names), f"{count} x {size} numbers")
 
 
 def _describe_download(name: str, home: Home, state: SourceState) -> Entry:
     path = home.data / SOURCES[name].proof[0]
-    path = path.parents[1] if name == "xlsa17" else path
-    command = None if state.status in HERE else state.command
-    by_hand = _find_by_hand(name, home) if command else None
+    path = path.parents[1] if name == SPLITS else path
+    by_hand = None if state.is_here else _find_by_hand(name, home)
     if by_hand is not None:
-        path, size, note = by_hand
-        return Entry("download", name, "present", path, size, note=note)
+        found, size, note = by_hand
+        return Entry("download", name, "present", found, size, note=note)
+    command = None if state.is_here else download_command(name)
     return Entry("download", name, state.status, path, state.bytes, state.status == "complete", "", command)
 
 
 def _find_by_hand(name: str, home: Home) -> tuple[Path, int, str] | None:
     """Find what serves as well: weights in torch's own cache, lists of some datasets only."""
-    if name == "weights":
-        path = _torch_home() / "hub" / "checkpoints" / SOURCES[name].file
-        return (path, _size(path), "in torch's own cache") if path.is_file() else None
-    if name != "xlsa17":
-        return None
-    shared = [spec for spec in DATASETS.values() if name in _sources_of(spec)]
-    here = [spec for spec in shared if not _missing_lists(spec, home)]
-    size = sum(_size(home.data / spec.annotations / file) for spec in here for file in LISTS)
+    if name == "weights":  # by the variables that torch reads, without importing it
+        caches = os.environ.get("TORCH_HOME", f"{os.environ.get('XDG_CACHE_HOME', '~/.cache')}/torch")
+        path = Path(caches).expanduser() / "hub" / "checkpoints" / SOURCES[name].file
+        return (path, measure(path), "in torch's own cache") if path.is_file() else None
+    shared = [spec for spec in DATASETS.values() if name == SPLITS and name in _sources_of(spec)]
+    here = [spec for spec in shared if all((home.data / path).is_file() for path in _lists(spec))]
+    size = sum(measure(home.data / path) for spec in here for path in _lists(spec))
     note = f"lists of {', '.join(spec.name for spec in here)} only"
     return (home.data / "xlsa17" / "data", size, note) if here else None
-
-
-def _torch_home() -> Path:
-    """Say where torch keeps what it fetches, by the variables that torch reads, without importing it."""
-    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", f"{caches}/torch")).expanduser()
-
-
-def _describe_caches(home: Home) -> Iterator[Entry]:
-    for path in sorted([*home.features.glob("*.h5"), *home.features.glob("*.h5.partial")]):
-        yield _describe_cache(path)
 
 
 def _describe_cache(path: Path) -> Entry:
     try:
         header = read_header(path)
     except MsdnError as error:
-        return Entry("cache", path.name, "damaged", path, _size(path), note=str(error))
+        return Entry("cache", path.name, "damaged", path, measure(path), note=str(error))
     todo, count = int((header.states == layout.TODO).sum()), len(header.states)
     if todo or path.suffix == ".partial":
         note = f"{todo} of {count} images to go; repeat the command that began it"
-        return Entry("cache", path.name, "partial", path, _size(path), note=note)
-    masked = len(header.masked_rows)
-    note = f"{count} images" + (f", {masked} masked" if masked else "")
-    note += f"; 'msdn cache verify {quote(str(path))}' checks every row"
-    return Entry("cache", path.name, "complete", path, _size(path), note=note)
-
-
-def _is_filled(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _measure(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        return Entry("cache", path.name, "partial", path, measure(path), note=note)
+    masked = f", {len(header.masked_rows)} masked" if len(header.masked_rows) else ""
+    note = f"{count} images{masked}; 'msdn cache verify {quote(str(path))}' checks every row"
+    return Entry("cache", path.name, "complete", path, measure(path), note=note)

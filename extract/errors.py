@@ -17,3 +17,11 @@ class ExtractError(MsdnError):
 
 class BadImageError(MsdnError):
     """One image cannot be used."""
+
+
+class DownloadError(MsdnError):
+    """A file cannot be had, or is not the one expected."""
+
+
+class ArchiveError(DownloadError):
+    """An archive is damaged, or holds what must not be unpacked."""

@@ -13,10 +13,13 @@ from msdn.cache.annotations import AnnotationError
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home
 from msdn.extract.datasets import registry
-from msdn.extract.datasets.attributes import read_attribute_names
-from msdn.extract.datasets.divide import divide_trainval
+from msdn.extract.datasets.proposed_splits import (
+    cut_image_root,
+    divide_trainval,
+    read_attribute_names,
+    read_dataset,
+)
 from msdn.extract.datasets.registry import find_spec, open_dataset
-from msdn.extract.datasets.xlsa17 import cut_image_root, read_dataset
 from msdn.extract.errors import DatasetError
 
 
@@ -119,8 +122,12 @@ def test_contradictory_files_are_refused(data: Path, file: str, change: dict, me
 
 
 def test_counts_of_a_known_dataset_are_checked(data: Path) -> None:
-    with pytest.raises(DatasetError, match="split 'trainval' of 'toy' has 16 images, expected 17"):
+    with pytest.raises(DatasetError, match=r"att_splits.mat .*: 16 images in 'trainval', but 'toy' has 17"):
         read_dataset(replace(TOY, counts={"trainval": 17}), data)
+    read_dataset(replace(TOY, counts={"trainval": 16, "classes": 6, "attributes": 7}), data)
+    for what, got in (("classes", 6), ("attributes", 7)):
+        with pytest.raises(DatasetError, match=f"{got} {what}, but 'toy' has 50"):
+            read_dataset(replace(TOY, counts={what: 50}), data)
 
 
 @pytest.mark.parametrize("file", ["att_splits.mat", "res101.mat"])

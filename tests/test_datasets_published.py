@@ -9,12 +9,12 @@ import scipy.io
 from toy_cache import make_annotations
 from toy_dataset import write_toy_annotations
 
-from msdn.extract.datasets.awa2 import AWA2
-from msdn.extract.datasets.cub import CUB
-from msdn.extract.datasets.flo import FLO
+from msdn.extract.datasets.known.awa2 import AWA2
+from msdn.extract.datasets.known.cub import CUB
+from msdn.extract.datasets.known.flo import FLO
+from msdn.extract.datasets.known.sun import SUN
+from msdn.extract.datasets.proposed_splits import cut_image_root, read_dataset
 from msdn.extract.datasets.spec import DatasetSpec
-from msdn.extract.datasets.sun import SUN
-from msdn.extract.datasets.xlsa17 import cut_image_root, read_dataset
 from msdn.extract.errors import DatasetError
 
 
@@ -34,7 +34,7 @@ def change(path: Path, **changes: object) -> None:
 @pytest.mark.parametrize("spec", [CUB, SUN, AWA2, FLO], ids=lambda spec: spec.name)
 def test_the_known_counts_guard_every_published_dataset(tmp_path: Path, spec: DatasetSpec) -> None:
     write_lists(tmp_path, spec, make_annotations())
-    expected = f"split 'trainval' of '{spec.name}' has 16 images, expected {spec.counts['trainval']}"
+    expected = f"16 images in 'trainval', but '{spec.name}' has {spec.counts['trainval']}"
     with pytest.raises(DatasetError, match=rf"att_splits.mat \(file of .*\): {expected}"):
         read_dataset(spec, tmp_path)
 

@@ -71,13 +71,9 @@ def test_weights_data_and_a_begun_download(home: Home) -> None:
 
 
 def test_old_python_is_a_problem() -> None:
-    assert examine_python((3, 10, 0)).mark == "ok"
-    finding = examine_python((3, 9, 18))
-    assert (finding.mark, finding.what, finding.advice) == (
-        "problem",
-        "Python 3.9.18",
-        "use Python 3.10 or newer",
-    )
+    assert examine_python((3, 11, 0)).mark == "ok"
+    finding = examine_python((3, 10, 18))
+    assert finding.mark == "problem" and "3.10.18" in finding.what and "3.11" in finding.advice
 
 
 def test_a_missing_torchvision_is_a_sentence(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,10 @@ from toy_source import (
 
 from msdn.cache.home import Home
 from msdn.extract.downloads import download as steps
-from msdn.extract.downloads import sources
-from msdn.extract.downloads.download import DownloadSettings, fetch_source
+from msdn.extract.downloads.command import DownloadView, describe
+from msdn.extract.downloads.download import DownloadSettings, fetch_source, source_state
 from msdn.extract.downloads.sources import PLANS, SOURCES, Source, plan_sources
-from msdn.extract.downloads.state import source_state
-from msdn.extract.downloads.view import DownloadView, describe
+from msdn.extract.downloads.unpack import SLACK
 
 pytest_plugins = ["download_fixtures"]
 
@@ -192,8 +191,8 @@ def test_published_archives_land_where_the_readers_look(
 
 
 def test_the_table_is_sound() -> None:
-    assert set(PUBLISHED) == {name for name, source in SOURCES.items() if source.is_archive}
+    assert set(PUBLISHED) == {name for name, source in SOURCES.items() if source.rules}
     for source in SOURCES.values():
         assert source.mirrors and all(url.startswith(("http://", "https://")) for url in source.mirrors)
-        assert source.room or not source.is_archive
-    assert sources.SLACK * SOURCES["glove"].room > 1_037_962_819
+        assert source.room or not source.rules
+    assert SLACK * SOURCES["glove"].room > 1_037_962_819

@@ -21,11 +21,15 @@ from toy_source import (
 )
 
 from msdn.cache.home import Home
-from msdn.extract.downloads.download import DownloadSettings, fetch_source
-from msdn.extract.downloads.errors import ArchiveError, DownloadError
-from msdn.extract.downloads.receipts import read_receipt
+from msdn.extract.downloads.download import (
+    DownloadSettings,
+    downloads_folder,
+    fetch_source,
+    read_receipt,
+    source_state,
+)
 from msdn.extract.downloads.sources import Source
-from msdn.extract.downloads.state import downloads_folder, source_state
+from msdn.extract.errors import ArchiveError, DownloadError
 
 pytest_plugins = ["download_fixtures"]
 
@@ -59,7 +63,7 @@ def test_a_download_ends_right(
     assert fetch(home) == home.data / "toy/images"
     assert_right(home)
     assert len(server.requests) == ranges
-    receipt = read_receipt(downloads_folder(home), "toy")
+    receipt = read_receipt(home, "toy")
     assert receipt.sha256 == hashlib.sha256(ZIP).hexdigest()
     assert (receipt.url, receipt.bytes, receipt.unpacked_files) == (toy.mirrors[0], len(ZIP), 2)
 

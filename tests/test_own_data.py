@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from own_data import ATTRIBUTES, CLASSES, write_folder, write_image
 
 from msdn.cache.annotations import SPLIT_NAMES
+from msdn.cache.csv_table import is_odd
 from msdn.cache.home import Home
 from msdn.cli import main
 from msdn.extract.datasets.registry import open_dataset
 from msdn.extract.errors import DatasetError
-from msdn.extract.own.folder import find_mistakes, open_own_dataset
-from msdn.extract.own.mistakes import Mistake, is_odd
-from msdn.extract.own.table import read_attributes_csv
+from msdn.extract.own.folder import find_mistakes, open_own_dataset, read_attributes_csv
+from msdn.extract.own.mistakes import Mistake
 
 VALUES = [[1, 0, 0.25, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0.5, 0.5, 1, 0.75]]
 LETTERS = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="/")

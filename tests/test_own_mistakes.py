@@ -139,7 +139,7 @@ MISTAKES: list[
     ),
     (write(f"{ROBIN}/1.png", HUGE), f"{ROBIN}/1.png", None, "the image cannot be opened .*pixels"),
     # splits.csv that lists classes
-    (splits("klass,split\n"), SPLITS, 1, "expected a header row that begins with 'image' or 'class'"),
+    (splits("klass,split\n"), SPLITS, 1, "expected the header 'image,split' or 'class,split'"),
     (splits("class,kind\ncrane,unseen\n"), SPLITS, 1, "goes on with 'kind', expected 'split'"),
     (splits(BY_CLASS + "owl,seen\n"), SPLITS, 6, "there is no class 'owl'"),
     (splits(BY_CLASS + "wren,seen\n"), SPLITS, 6, "class 'wren' is in line 5 already"),

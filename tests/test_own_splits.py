@@ -13,9 +13,8 @@ from own_data import CLASSES, SPLIT_OF, image_splits, write_folder
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
 from msdn.cli import main
 from msdn.extract.errors import DatasetError
-from msdn.extract.own.division import Images, divide_by_rule
 from msdn.extract.own.folder import open_own_dataset
-from msdn.extract.own.splits import read_splits_csv
+from msdn.extract.own.splits import Images, divide_by_rule, read_splits_csv
 
 PATHS = tuple(f"{name}/{image}.png" for name in CLASSES for image in (1, 2, 3))
 LABELS = np.repeat(np.arange(4), 3)

@@ -10,20 +10,32 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
-from msdn.extract.plumage import PIXELS_SHA256, PLUMAGE_VERSION, draw_bird, hash_pixels, write, write_plumage
-from msdn.extract.plumage.attributes import (
+from msdn.extract.plumage import write
+from msdn.extract.plumage.birds import (
     COLORS,
     GROUPS,
     PARTS,
     list_attributes,
+    list_classes,
     make_attribute_vectors,
     make_word_vector,
+    rate_strengths,
 )
-from msdn.extract.plumage.classes import list_classes, rate_strengths
-from msdn.extract.plumage.draw import IMAGE_SIDE
-from msdn.extract.plumage.layout import list_pictures, name_picture, split_pictures
-from msdn.extract.plumage.seal import digest_pixels
-from msdn.extract.plumage.tables import write_tables
+from msdn.extract.plumage.draw import (
+    IMAGE_SIDE,
+    PIXELS_SHA256,
+    PLUMAGE_VERSION,
+    digest_pixels,
+    draw_bird,
+    hash_pixels,
+)
+from msdn.extract.plumage.write import (
+    list_pictures,
+    name_picture,
+    split_pictures,
+    write_plumage,
+    write_tables,
+)
 
 SAMPLE_SHA256 = "7d5ceb3cc10516ea10d163a5a95363d92d4826ae685e552d9d7b463b87752a87"  # image 0 of every class
 FEW_PICTURES = [(0, 0), (0, 1), (47, 29)]

@@ -17,9 +17,8 @@ from msdn.cache.home import Home
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.structure import create_structure
 from msdn.cli import main
-from msdn.extract.downloads.receipts import Receipt, measure_proof, write_receipt
+from msdn.extract.downloads.download import Receipt, measure_proof, write_receipt
 from msdn.extract.downloads.sources import SOURCES
-from msdn.extract.downloads.state import downloads_folder
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def put_cub(home: Home) -> None:
 
 def sign(home: Home, name: str) -> None:
     proof = measure_proof(SOURCES[name], home.data)
-    write_receipt(downloads_folder(home), name, Receipt("url", 1, "0", None, "today", 1, 700, proof))
+    write_receipt(home, name, Receipt("url", 1, "0", None, "today", 1, 700, proof))
 
 
 def find(home: Home, kind: str, name: str) -> Entry:
@@ -147,13 +146,8 @@ def test_json_holds_what_the_lines_say(home: Home) -> None:
     put_cub(home)
     report = json.loads(show(home, "--json").stdout)
     assert report["home"] == str(home.root)
-    cub = report["entries"][0]
-    assert (cub["kind"], cub["name"], cub["status"], cub["is_verified"]) == (
-        "dataset",
-        "cub",
-        "present",
-        False,
-    )
+    (cub,) = (entry for entry in report["entries"] if (entry["kind"], entry["name"]) == ("dataset", "cub"))
+    assert (cub["status"], cub["is_verified"]) == ("present", False)
     assert cub["path"] == str(home.data / "CUB_200_2011/images")
 
 

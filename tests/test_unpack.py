@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msdn.extract.downloads import members
-from msdn.extract.downloads.errors import ArchiveError
-from msdn.extract.downloads.sources import SLACK, Source
-from msdn.extract.downloads.unpack import unpack
+from msdn.extract.downloads import unpack as unpacking
+from msdn.extract.downloads.sources import Source
+from msdn.extract.downloads.unpack import SLACK, unpack
+from msdn.extract.errors import ArchiveError
 
 EVERYTHING = ((r".+", r"\g<0>"),)
 ROOM = 100_000
@@ -215,7 +215,7 @@ def test_a_header_that_points_backwards_is_refused(tmp_path: Path, size: str) ->
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(members, "MOST_MEMBERS", 10)
+    monkeypatch.setattr(unpacking, "MOST_MEMBERS", 10)
     with pytest.raises(ArchiveError, match="is refused: more than 10 members"):
         try_unpack(tmp_path, name, MAKERS[name]({str(n): b"" for n in range(11)}))
 

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,12 +17,10 @@ from toy_words import text_file
 from msdn.cache.home import Home
 from msdn.cli import main
 from msdn.extract.datasets import registry
-from msdn.extract.datasets.attributes import read_attribute_names, read_attribute_vectors
-from msdn.extract.datasets.xlsa17 import read_dataset
+from msdn.extract.datasets.proposed_splits import read_attribute_names, read_dataset
 from msdn.extract.errors import DatasetError
-from msdn.extract.vectors.build import build_for_dataset, build_vectors
+from msdn.extract.vectors.build import build_for_dataset, build_vectors, find_target
 from msdn.extract.vectors.file import read_vectors
-from msdn.extract.vectors.target import find_target
 from msdn.extract.vectors.words import split_name
 
 
@@ -50,11 +49,13 @@ def test_names_are_read_from_each_datasets_own_kind_of_file(tmp_path: Path) -> N
 
 
 def test_a_dataset_may_lack_vectors(tmp_path: Path) -> None:
-    np.savez(tmp_path / "good.npz", vectors=np.eye(3))
-    found = read_attribute_vectors(tmp_path, "good.npz", ("a", "b", "c"), 3)
-    assert found is not None and found.values.tolist() == np.eye(3).tolist()
-    assert read_attribute_vectors(tmp_path, None, (), 3) is None
-    assert read_attribute_vectors(tmp_path, "missing.npz", (), 3) is None
+    write_toy_annotations(tmp_path, make_annotations())
+    found = read_dataset(TOY, tmp_path)
+    np.testing.assert_array_equal(found.annotations.attribute_vectors, make_annotations().attribute_vectors)
+    assert found.sources["vectors"]["file"] == "vectors.npz"
+    for lacking in (None, "missing.npz"):
+        found = read_dataset(replace(TOY, attribute_vectors=lacking), tmp_path)
+        assert found.annotations.attribute_vectors is None and "vectors" not in found.sources
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from toy_words import GLOVE, text_file
 
 from msdn.extract.errors import DatasetError
-from msdn.extract.vectors.text_vectors import read_word_vectors
-from msdn.extract.vectors.words import SPELLING, read_spelling, split_name, split_word
+from msdn.extract.vectors.words import SPELLING, read_spelling, read_word_vectors, split_name, split_word
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,9 @@ def test_spelling_files(tmp_path: Path) -> None:
     path = text_file(tmp_path, "word,replacement\nIn,inches\nred,\n", "spelling.csv")
     assert read_spelling(path) == {"in": "inches", "red": ""}
     assert split_name("red, 5 in", read_spelling(path)) == ["5", "inches"]
-    with pytest.raises(DatasetError, match=r"spelling.csv:1: expected the two columns 'word,replacement'"):
+    with pytest.raises(
+        DatasetError, match=r"spelling.csv:1: the header goes on with 'a,b', expected 'replacement' alone"
+    ):
         read_spelling(text_file(tmp_path, "word,a,b\nx,y,z\n", "spelling.csv"))
     with pytest.raises(DatasetError, match=r"spelling.csv:1: the first cell is 'in'"):
         read_spelling(text_file(tmp_path, "in,inches\n", "spelling.csv"))

@@ -17,7 +17,6 @@ TOY = DatasetSpec(
     name="toy",
     images="TOY/images",
     annotations="xlsa17/data/TOY",
-    how_to_get="make it with write_toy_dataset",
     attribute_names=("TOY/attributes.txt",),
     attribute_vectors="TOY/vectors.npz",
 )

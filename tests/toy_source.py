@@ -12,10 +12,9 @@ from click.testing import CliRunner, Result
 
 from msdn.cache.home import Home
 from msdn.cli import main
-from msdn.extract.downloads.download import DownloadSettings, fetch_source
+from msdn.extract.downloads.download import DownloadSettings, downloads_folder, fetch_source, source_state
 from msdn.extract.downloads.fetch import FetchSettings
 from msdn.extract.downloads.sources import PLANS, SOURCES, Source
-from msdn.extract.downloads.state import downloads_folder, source_state
 
 QUICK = FetchSettings(timeout=1.0, retries=2, progress=1000, backoff=0.001, least_rate=1000, window=0.2)
 NOISE = Random(0).randbytes(200_000)

@@ -11,9 +11,8 @@ from torchvision.models import ResNet101_Weights, resnet101
 from msdn.cache.errors import MsdnError
 from msdn.cache.home import Home
 from msdn.extract.backbones.weights_tag import weights_tag
-from msdn.extract.downloads.download import fetch_source
+from msdn.extract.downloads.download import fetch_source, source_state
 from msdn.extract.downloads.sources import SOURCES
-from msdn.extract.downloads.state import source_state
 from msdn.extract.errors import WeightsError
 
 IMAGENET = ResNet101_Weights.IMAGENET1K_V1  # what `pretrained=True` meant when the papers were written

@@ -1,21 +1,23 @@
-"""The datasets by name, and folders of one's own. A new named one is a file beside this and a line here."""
+"""The datasets by name, each a file in `known/`, and folders of one's own."""
 
+import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home, dataset_name
-from msdn.extract.datasets.awa2 import AWA2
-from msdn.extract.datasets.cub import CUB
-from msdn.extract.datasets.flo import FLO
-from msdn.extract.datasets.plumage import PLUMAGE
+from msdn.extract.datasets import known
+from msdn.extract.datasets.proposed_splits import read_dataset
 from msdn.extract.datasets.spec import Dataset, DatasetSpec
-from msdn.extract.datasets.sun import SUN
-from msdn.extract.datasets.xlsa17 import read_dataset
 from msdn.extract.errors import DatasetError
 
-DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (CUB, SUN, AWA2, FLO, PLUMAGE)}
+DATASETS: dict[str, DatasetSpec] = {
+    found.name: found
+    for module in pkgutil.iter_modules(known.__path__, f"{known.__name__}.")
+    for found in vars(import_module(module.name)).values()
+    if isinstance(found, DatasetSpec)
+}
 
 
 def find_spec(name: str) -> DatasetSpec:

@@ -1,12 +1,29 @@
-"""`msdn data download`: fetches datasets and what training needs beside them."""
+"""`msdn data download`: fetches datasets and what training needs beside them, and shows how far it is."""
 
-from typing import Any
+import logging
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from msdn.cache.errors import WrongUsageError
 from msdn.cache.home import Home, home_option
-from msdn.extract.downloads.sources import SOURCES, plan_sources
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from msdn.extract.downloads.download import DownloadSettings
+
+WORDS = {"present": "present, not verified (--force fetches it anew)", "partial": "not complete"}
+
+
+def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
+    if url is not None and not url.lower().startswith(("http://", "https://")):
+        raise WrongUsageError(f"--mirror {url}: expected an address that begins with http:// or https://")
+    return url
 
 
 @click.command()
@@ -14,7 +31,7 @@ from msdn.extract.downloads.sources import SOURCES, plan_sources
 @click.option(
     "--mirror",
     metavar="URL",
-    callback=lambda _context, _parameter, url: _check_mirror(url),
+    callback=_check_mirror,
     help="A folder on a web server that holds the files under their own names; tried before the publishers.",
 )
 @click.option("--keep-archives", is_flag=True, help="Leave the archives in HOME/data/downloads.")
@@ -25,7 +42,7 @@ from msdn.extract.downloads.sources import SOURCES, plan_sources
 )
 @home_option
 def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
-    """Fetch datasets: cub, sun, awa2, flo; or their parts: xlsa17, glove, weights.
+    """Fetch datasets, such as cub, sun, awa2, flo; or what several share: xlsa17, glove, weights.
 
     A dataset comes with its splits, GloVe, and the backbone's weights. An interrupted download goes on where
     it stopped when the same command is repeated. Nothing looks complete before it was checked and unpacked.
@@ -33,9 +50,9 @@ def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
     from rich.console import Console
 
     from msdn.extract.datasets.registry import DATASETS
-    from msdn.extract.downloads.download import DownloadSettings, require_room
-    from msdn.extract.downloads.errors import DownloadError
-    from msdn.extract.downloads.view import DownloadView
+    from msdn.extract.downloads.download import DownloadSettings, require_room, source_state
+    from msdn.extract.downloads.sources import SOURCES, plan_sources
+    from msdn.extract.errors import DownloadError
 
     sources = plan_sources(names)
     settings = DownloadSettings(**choices)
@@ -47,32 +64,35 @@ def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
     except KeyboardInterrupt:
         view.say("interrupted; the same command goes on from here")
         raise
-    _print_states(sources, home)
+    for name in sources:
+        state, place = source_state(name, home), home.data / SOURCES[name].proof[0]
+        click.echo(f"{name}: {WORDS.get(state.status, state.status)}, {state.bytes / 1e6:,.1f} MB, {place}")
     if failures:
         raise DownloadError("\n".join(map(str, failures)))
-    _build_vectors(names, home)
-    for name in names:
-        if name in DATASETS:
-            click.echo(f"next: msdn extract --dataset {name}")
+    datasets = [DATASETS[name] for name in names if name in DATASETS]
+    for spec in datasets:
+        if spec.attribute_vectors is not None and not (home.data / spec.attribute_vectors).exists():
+            from msdn.extract.vectors.build import build_for_dataset
+
+            click.echo(f"word vectors of {spec.name}: {build_for_dataset(spec.name, home)}")
+    for spec in datasets:
+        click.echo(f"next: msdn extract --dataset {spec.name}")
 
 
-def _check_mirror(url: str | None) -> str | None:
-    if url is not None and not url.lower().startswith(("http://", "https://")):
-        raise WrongUsageError(f"--mirror {url}: expected an address that begins with http:// or https://")
-    return url
-
-
-def _fetch_all(sources: list[str], home: Home, settings: Any, view: Any) -> list[Exception]:
+def _fetch_all(
+    names: Sequence[str], home: Home, settings: "DownloadSettings", view: "DownloadView"
+) -> list[Exception]:
     """Fetch all that can be had: one dead server does not stand in the way of the others."""
-    from msdn.extract.downloads.download import fetch_source
-    from msdn.extract.downloads.errors import DownloadError
-    from msdn.extract.downloads.state import source_state
+    from msdn.extract.downloads.download import fetch_source, source_state
+    from msdn.extract.downloads.sources import SOURCES
+    from msdn.extract.errors import DownloadError
 
     failures: list[Exception] = []
-    for name in sources:
-        status = source_state(name, home).status
-        if settings.force or status in ("missing", "partial"):
-            view.say(_announce(name))
+    for name in names:
+        if settings.force or not source_state(name, home).is_here:
+            source = SOURCES[name]
+            size = f"about {source.about / 1e6:,.0f} MB" if source.about else "size not known"
+            view.say(f"{source.file} ({size}; {source.licence})")
             try:
                 fetch_source(name, home, settings, view.report)
             except DownloadError as error:
@@ -80,28 +100,69 @@ def _fetch_all(sources: list[str], home: Home, settings: Any, view: Any) -> list
     return failures
 
 
-def _announce(name: str) -> str:
-    source = SOURCES[name]
-    size = f"about {source.about / 1e6:,.0f} MB" if source.about else "size not known"
-    return f"{source.file} ({size}; {source.licence})"
+class DownloadView(logging.Handler):
+    """Shows downloads on stderr: a bar on a terminal, a line now and then elsewhere, and what they log."""
+
+    def __init__(self, console: "Console") -> None:
+        from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        from msdn.extract.pipeline.bar import QUIET_SECONDS, make_bar
+
+        super().__init__(logging.INFO)
+        self._console = console
+        self._logger = logging.getLogger("msdn.extract.downloads")
+        self._bar = make_bar(console, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._tasks: dict[str, TaskID] = {}
+        self._pause = QUIET_SECONDS
+        self._line = ("", 0, 0.0)  # what the last lines were about, where and when it began
+        self._said = ("", 0)
+        self._last_line = monotonic()
+
+    def __enter__(self) -> "DownloadView":
+        self._level = self._logger.level
+        self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self)
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print what a download logs."""
+        self.say(record.getMessage())
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def report(self, what: str, done: int, total: int | None) -> None:
+        """Show how far something has come."""
+        if self._console.is_terminal:
+            self._move_bar(what, done, total)
+        elif what != self._line[0]:
+            self._line = (what, done, monotonic())
+        elif (what, done) != self._said and (done == total or monotonic() - self._last_line > self._pause):
+            self._said, self._last_line = (what, done), monotonic()
+            rate = (done - self._line[1]) / (monotonic() - self._line[2] + 1e-9)
+            self.say(describe(what, done, total, rate))
+
+    def _move_bar(self, what: str, done: int, total: int | None) -> None:
+        if what not in self._tasks:
+            for task in self._tasks.values():
+                self._bar.remove_task(task)
+            self._tasks = {what: self._bar.add_task(what, total=total, completed=done)}
+        self._bar.update(self._tasks[what], completed=done, total=total)
 
 
-def _print_states(sources: list[str], home: Home) -> None:
-    from msdn.extract.downloads.state import source_state
-
-    words = {"present": "present, not verified (--force fetches it anew)", "partial": "not complete"}
-    for name in sources:
-        state = source_state(name, home)
-        place = home.data / SOURCES[name].proof[0]
-        click.echo(f"{name}: {words.get(state.status, state.status)}, {state.bytes / 1e6:,.1f} MB, {place}")
-
-
-def _build_vectors(names: tuple[str, ...], home: Home) -> None:
-    from msdn.extract.datasets.registry import DATASETS
-
-    for name in names:
-        file = DATASETS[name].attribute_vectors if name in DATASETS else None
-        if file is not None and not (home.data / file).exists():
-            from msdn.extract.vectors.build import build_for_dataset
-
-            click.echo(f"word vectors of {name}: {build_for_dataset(name, home)}")
+def describe(what: str, done: int, total: int | None, rate: float) -> str:
+    """One line: how much of how much, how fast, and how long it will take."""
+    if total is None:
+        return f"{what} {done / 1e6:.1f} MB  {rate / 1e6:.1f} MB/s"
+    minutes, seconds = divmod(int(min((total - done) / max(rate, 1.0), 359_999)), 60)
+    left = f"{minutes}:{seconds:02d} to go"
+    return f"{what} {done / 1e6:.1f}/{total / 1e6:.1f} MB  {rate / 1e6:.1f} MB/s  {left}"

@@ -1,31 +1,35 @@
 """Brings one source from its publisher to its place: fetched, checked, unpacked, moved, remembered."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from msdn.cache.files import FileLock, flush_folder
 from msdn.cache.home import Home
-from msdn.extract.downloads.errors import ArchiveError, DownloadError
-from msdn.extract.downloads.fetch import ChecksumError, Fetch, FetchSettings
-from msdn.extract.downloads.files import Report, hash_file, ignore_report
-from msdn.extract.downloads.partial import read_note, remove_download
-from msdn.extract.downloads.place import place_tree
-from msdn.extract.downloads.receipts import (
-    Receipt,
-    measure_proof,
-    read_receipt,
-    withdraw_receipt,
-    write_receipt,
+from msdn.extract.downloads.fetch import (
+    CHUNK,
+    ChecksumError,
+    Fetch,
+    FetchSettings,
+    Report,
+    ignore_report,
+    partial_path,
+    read_note,
+    read_record,
+    remove_download,
+    write_record,
 )
 from msdn.extract.downloads.sources import SOURCES, Source
-from msdn.extract.downloads.state import downloads_folder, source_state, staging_folder
 from msdn.extract.downloads.unpack import unpack
+from msdn.extract.errors import ArchiveError, DownloadError
 
 ALGORITHMS = {"md5": "MD5", "sha256": "SHA-256"}
+Status = Literal["missing", "partial", "present", "complete"]
 
 
 @dataclass(frozen=True)
@@ -45,25 +49,142 @@ class DownloadSettings:
     fetch: FetchSettings = field(default_factory=FetchSettings)
 
 
+@dataclass(frozen=True)
+class SourceState:
+    """A source on disk.
+
+    Attributes:
+        status: missing; partial (begun, the same command goes on); present (put there by hand or changed since,
+            not verified); complete (fetched, checked and unpacked).
+        bytes: size on disk of what there is of it.
+    """
+
+    status: Status
+    bytes: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be used."""
+        return self.status in ("present", "complete")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One source, fetched; what no code reads (url, known_checksum, unpacked_files) is there for people.
+
+    Attributes:
+        url: where it came from.
+        bytes: size of the file.
+        sha256: its SHA-256.
+        known_checksum: what was compared with the publisher's or another known checksum; None where none is known.
+        date: when it was unpacked, ISO 8601.
+        unpacked_files: how many files came out of it.
+        unpacked_bytes: their size.
+        proof: the source's proof paths, with the size of those that are files.
+        is_complete: whether everything is in place; False while it is being replaced.
+    """
+
+    url: str
+    bytes: int
+    sha256: str
+    known_checksum: str | None
+    date: str
+    unpacked_files: int
+    unpacked_bytes: int
+    proof: dict = field(default_factory=dict)
+    is_complete: bool = True
+
+
+def downloads_folder(home: Home) -> Path:
+    """Where files on their way, and the receipts of those that arrived, lie."""
+    return home.data / "downloads"
+
+
+def staging_folder(home: Home, name: str) -> Path:
+    """Where a source is unpacked before it is moved to its place."""
+    return downloads_folder(home) / f"{name}.unpacking"
+
+
+def receipt_path(home: Home, name: str) -> Path:
+    """Where the receipt of a source lies."""
+    return downloads_folder(home) / "receipts" / f"{name}.json"
+
+
+def read_receipt(home: Home, name: str) -> Receipt | None:
+    """Return a source's receipt, or None where there is none that can be read."""
+    return read_record(receipt_path(home, name), Receipt)
+
+
+def write_receipt(home: Home, name: str, receipt: Receipt) -> None:
+    """Write a source's receipt."""
+    path = receipt_path(home, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_record(path, receipt)
+
+
+def source_state(source: str | Source, home: Home) -> SourceState:
+    """Return what of a source, known by name or not, is on disk, without reading large files."""
+    name, source = _look_up(source)
+    archive = downloads_folder(home) / source.file
+    proof = measure_proof(source, home.data)
+    receipt = read_receipt(home, name)
+    is_there, is_unpacking = len(proof) == len(source.proof), staging_folder(home, name).is_dir()
+    if is_there and receipt is not None and receipt.is_complete and receipt.proof == proof:
+        return SourceState("complete", receipt.unpacked_bytes)
+    if is_there and not is_unpacking:
+        return SourceState("present", sum(measure(home.data / path) for path in source.proof))
+    begun = measure(archive) + measure(partial_path(archive))
+    return SourceState("partial" if begun or is_unpacking else "missing", begun)
+
+
+def measure_proof(source: Source, folder: Path) -> dict[str, int | None]:
+    """Return the proof paths that are in `folder`, with the size of those that are files."""
+    found: dict[str, int | None] = {}
+    for proof in source.proof:
+        path = folder / proof
+        if path.is_file():
+            found[proof] = path.stat().st_size
+        elif path.is_dir() and any(path.iterdir()):
+            found[proof] = None
+    return found
+
+
+def measure(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder; 0 where there is neither."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def fetch_source(
-    name: str,
+    source: str | Source,
     home: Home,
     settings: DownloadSettings = DownloadSettings(),
     report: Report = ignore_report,
 ) -> Path:
-    """Bring a source to its place unless it is there, and return its first proof path."""
+    """Bring a source, one of `SOURCES` by its name or any other, to its place unless it is there.
+
+    Return its first proof path.
+    """
+    name, source = _look_up(source)
     downloads_folder(home).mkdir(parents=True, exist_ok=True)
-    source = SOURCES[name]
     with FileLock(downloads_folder(home) / f"{source.file}.lock", f"downloading {source.file}"):
-        if settings.force or source_state(name, home).status not in ("complete", "present"):
+        if settings.force or not source_state(source, home).is_here:
             _Download(name, source, home, settings, report).run()
     return home.data / source.proof[0]
+
+
+def _look_up(source: str | Source) -> tuple[str, Source]:
+    """Return a source with the name that its receipt has; one that no table knows is named as its file."""
+    if isinstance(source, str):
+        return source, SOURCES[source]
+    return next((name for name, known in SOURCES.items() if known == source), source.file), source
 
 
 def require_room(names: Sequence[str], home: Home, settings: DownloadSettings) -> None:
     """Raise before anything is fetched if the disk cannot hold what `names` still need."""
     states = {name: source_state(name, home) for name in names}
-    wanted = [name for name in names if settings.force or states[name].status in ("missing", "partial")]
+    wanted = [name for name in names if settings.force or not states[name].is_here]
     archives = [max((SOURCES[name].about or 0) - states[name].bytes, 0) for name in wanted]
     at_once = sum(archives) if settings.keep_archives else max(archives, default=0)
     needed = at_once + sum(SOURCES[name].room or SOURCES[name].about or 0 for name in wanted)
@@ -92,7 +213,7 @@ class _Download:
         if self.settings.force and self._came_from() and self.archive.exists():
             remove_download(self.archive)
         sha256 = self._check_archive() if self.archive.exists() else self._fetch()
-        if self.source.is_archive:
+        if self.source.rules:
             self._unpack(sha256)
         else:
             self._place_as_it_is(sha256)
@@ -118,12 +239,12 @@ class _Download:
     def _check(self, path: Path) -> str:
         """Return the file's SHA-256, after comparing it with what is known or was seen the last time."""
         algorithm, expected = self.source.checksum or ("sha256", "")
-        digests = hash_file(path, {algorithm, "sha256"}, self._report)
+        digests = self._hash(path, {algorithm, "sha256"})
         if not digests[algorithm].startswith(expected):
             raise ChecksumError(
                 f"has {ALGORITHMS[algorithm]} {digests[algorithm]}, but {expected} is known for {self.source.file}"
             )
-        receipt = read_receipt(downloads_folder(self.home), self.name)
+        receipt = read_receipt(self.home, self.name)
         if receipt is not None and receipt.sha256 != digests["sha256"] and not self.settings.force:
             raise ChecksumError(
                 f"has SHA-256 {digests['sha256']}, but the file fetched on {receipt.date[:10]} had {receipt.sha256}; "
@@ -131,15 +252,32 @@ class _Download:
             )
         return digests["sha256"]
 
+    def _hash(self, path: Path, algorithms: set[str]) -> dict[str, str]:
+        """Return a file's hexadecimal digests, all of them in one pass."""
+        digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+        total, done = path.stat().st_size, 0
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                for digest in digests.values():
+                    digest.update(chunk)
+                done += len(chunk)
+                self._report("checking", done, total)
+        return {name: digest.hexdigest() for name, digest in digests.items()}
+
     def _unpack(self, sha256: str) -> None:
-        downloads, staging = downloads_folder(self.home), staging_folder(self.home, self.name)
-        withdraw_receipt(downloads, self.name)
+        staging = staging_folder(self.home, self.name)
+        before = read_receipt(self.home, self.name)
+        if before is not None:  # no longer in place; its checksum stays known
+            write_record(receipt_path(self.home, self.name), replace(before, is_complete=False))
         if staging.exists():
             shutil.rmtree(staging)
         staging.mkdir()
         try:
             count = unpack(self.archive, self.source, staging, self._report)
-            proof = self._prove(staging)
+            proof = measure_proof(self.source, staging)
+            missing = [path for path in self.source.proof if path not in proof]
+            if missing:
+                raise ArchiveError(f"{self.source.file} is not the file expected: it holds no {missing[0]}")
         except ArchiveError as error:
             shutil.rmtree(staging)
             raise ArchiveError(f"{error}; {self._dismiss_archive()}") from error
@@ -147,7 +285,7 @@ class _Download:
         os.sync()  # one for all files: whoever finds the receipt finds their content
         place_tree(staging, self.home.data)
         flush_folder(self.home.data)
-        write_receipt(downloads, self.name, receipt)
+        write_receipt(self.home, self.name, receipt)
         shutil.rmtree(staging)
         if not self.settings.keep_archives:
             remove_download(self.archive)
@@ -157,18 +295,11 @@ class _Download:
         goal = self.home.data / self.source.proof[0]
         size = self.archive.stat().st_size
         receipt = self._receipt(sha256, (1, size), {self.source.proof[0]: size})
-        write_receipt(downloads_folder(self.home), self.name, receipt)
+        write_receipt(self.home, self.name, receipt)
         goal.parent.mkdir(parents=True, exist_ok=True)
         self.archive.replace(goal)
         flush_folder(goal.parent)
         remove_download(self.archive)
-
-    def _prove(self, staging: Path) -> dict[str, int | None]:
-        proof = measure_proof(self.source, staging)
-        missing = [path for path in self.source.proof if path not in proof]
-        if missing:
-            raise ArchiveError(f"{self.source.file} is not the file expected: it holds no {missing[0]}")
-        return proof
 
     def _dismiss_archive(self) -> str:
         """Remove a useless file that was fetched, leave one that the user put there; say which."""
@@ -176,9 +307,8 @@ class _Download:
         if not url:
             return f"replace or remove {self.archive}"
         remove_download(self.archive)
-        return (
-            f"it came from {url} and was removed: repeat the command, or name another place with --mirror URL"
-        )
+        again = "repeat the command, or name another place with --mirror URL"
+        return f"it came from {url} and was removed: {again}"
 
     def _came_from(self) -> str:
         """The archive's address, or nothing where the user put it there: only `finish` notes a checksum."""
@@ -199,3 +329,19 @@ class _Download:
 
     def _report(self, what: str, done: int, total: int | None) -> None:
         self.report(f"{what} {self.source.file}", done, total)
+
+
+def place_tree(tree: Path, goal: Path) -> None:
+    """Move everything in `tree` into `goal`; each step is a rename, and files of the same name are replaced."""
+    goal.mkdir(parents=True, exist_ok=True)
+    for entry in sorted(tree.iterdir()):
+        place = goal / entry.name
+        if entry.is_dir() and place.is_dir():
+            place_tree(entry, place)
+        elif place.is_dir() or (entry.is_dir() and place.exists()):
+            kinds = ("folder", "file") if place.is_dir() else ("file", "folder")
+            raise DownloadError(
+                f"{place}: is a {kinds[0]}, but a {kinds[1]} belongs there; move it away and repeat the command"
+            )
+        else:
+            entry.replace(place)

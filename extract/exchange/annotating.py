@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.annotations import Annotations
-from msdn.extract.datasets import att_splits
+from msdn.extract.datasets import proposed_splits
 from msdn.extract.errors import DatasetError
+from msdn.extract.own.folder import read_attributes_csv
 from msdn.extract.own.splits import read_splits_csv
-from msdn.extract.own.table import read_attributes_csv
 from msdn.extract.vectors.file import read_vectors
 
 Change = tuple[Annotations, dict[str, Any]]
@@ -47,12 +47,12 @@ def _with_attributes(a: Annotations, path: Path) -> Annotations:
 
 def _with_class_table(a: Annotations, path: Path) -> Annotations:
     """Take attributes from an att_splits.mat, and the classes' names where the cache has numbers for them."""
-    classes = att_splits.read_class_table(path)
+    classes = proposed_splits.read_class_table(path)
     count, size = classes.attributes.shape
     if count != len(a.class_names):
         raise DatasetError(f"{path}: describes {count} classes, but the cache has {len(a.class_names)}")
     names = classes.names or a.class_names
-    if a.class_names not in (names, att_splits.number_classes(count)):
+    if a.class_names not in (names, proposed_splits.number_classes(count)):
         raise DatasetError(f"{path}: its classes are not those of the cache, or in another order")
     attribute_names = a.attribute_names if size == a.attributes.shape[1] else ()
     return replace(a, attributes=classes.attributes, class_names=names, attribute_names=attribute_names)
@@ -61,7 +61,7 @@ def _with_class_table(a: Annotations, path: Path) -> Annotations:
 def _read_splits(a: Annotations, path: Path) -> dict[str, Any]:
     if path.suffix.lower() == ".csv":
         return read_splits_csv(path, a.image_paths, a.labels, a.class_names)
-    return att_splits.read_splits(path, a.labels)
+    return proposed_splits.read_splits(path, a.labels)
 
 
 def _describe(path: Path) -> dict[str, str]:

@@ -13,8 +13,7 @@ from msdn.cache.annotations import Annotations, check_annotations
 from msdn.cache.home import Home, dataset_name, name_cache
 from msdn.cache.published import LOCATIONS, PublishedFile, import_rows, open_published, read_lists
 from msdn.extract.backbones.weights_tag import weights_tag
-from msdn.extract.datasets.att_splits import number_classes
-from msdn.extract.datasets.divide import divide_trainval
+from msdn.extract.datasets.proposed_splits import divide_trainval, number_classes
 from msdn.extract.datasets.registry import find_spec, is_own_folder, open_dataset
 from msdn.extract.datasets.spec import Dataset, DatasetSpec
 from msdn.extract.errors import DatasetError

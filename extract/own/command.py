@@ -1,10 +1,20 @@
-"""`msdn data check`: is a dataset in good order, and what is to be mended?"""
+"""`msdn data check`: is a dataset in good order, what does it hold, and what is to be mended?"""
 
+import shlex
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from msdn.cache.home import Home, home_option
+
+if TYPE_CHECKING:
+    from msdn.cache.annotations import Annotations
+    from msdn.extract.datasets.spec import Dataset
+
+NAMED = 20  # unseen classes shown
 
 
 @click.command()
@@ -22,13 +32,12 @@ def check(dataset: str, home: Home, write_splits: bool) -> None:
     """
     from rich.console import Console
 
+    from msdn.cache.csv_table import escape
     from msdn.cache.errors import WrongUsageError
     from msdn.extract.datasets.registry import is_own_folder, open_dataset
     from msdn.extract.errors import DatasetError
-    from msdn.extract.own.division import write_splits_csv
     from msdn.extract.own.folder import SPLITS, find_mistakes
-    from msdn.extract.own.mistakes import escape
-    from msdn.extract.own.summary import summarise
+    from msdn.extract.own.splits import write_splits_csv
     from msdn.extract.pipeline.presence import require_images
 
     own, folder = is_own_folder(dataset), Path(dataset).expanduser()
@@ -46,4 +55,52 @@ def check(dataset: str, home: Home, write_splits: bool) -> None:
     if write_splits:
         write_splits_csv(folder / SPLITS, opened.annotations)
         opened = open_dataset(dataset, home)
-    click.echo(summarise(opened, dataset))
+    text = shlex.quote(dataset)
+    for label, line in [*_describe(opened, text), ("next", f"msdn extract --dataset {text}")]:
+        click.echo(escape(f"{label:<11} {line}"))
+
+
+def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
+    """What a dataset in good order holds, that the user knows as `text`."""
+    a = dataset.annotations
+    sizes = {name: len(rows) for name, rows in a.splits.items()}
+    yield "dataset", a.dataset
+    yield (
+        "images",
+        f"{len(a.image_paths)}: {sizes['trainval']} trainval ({sizes['train']} train, {sizes['val']} val), "
+        f"{sizes['test_seen']} test_seen, {sizes['test_unseen']} test_unseen",
+    )
+    unseen = ", ".join(a.class_names[label] for label in a.unseen_classes[:NAMED])
+    unseen += ", …" if len(a.unseen_classes) > NAMED else ""
+    yield (
+        "classes",
+        f"{len(a.class_names)}: {len(a.seen_classes)} seen, {len(a.unseen_classes)} unseen ({unseen})",
+    )
+    yield "attributes", f"{a.attributes.shape[1]}{_describe_groups(a.attribute_names)}"
+    splits = dataset.sources.get("splits", {})
+    if "rule" in splits:
+        yield "splits", f"none: {splits['rule']}; --write-splits writes it down"
+    elif "file" in splits:
+        yield "splits", splits["file"]
+    yield "vectors", _describe_vectors(a, text)
+    for name, values in zip(a.attribute_names, a.attributes.T, strict=False):
+        if values.min() == values.max():
+            yield "note", f"attribute '{name}' is the same for all classes and tells nothing"
+
+
+def _describe_groups(names: tuple[str, ...]) -> str:
+    """Count attributes by what comes before the colon."""
+    if not names:
+        return ", without names"
+    groups = Counter(name.partition(":")[0].strip() if ":" in name else "no group" for name in names)
+    if set(groups) == {"no group"}:
+        return ""
+    return " in groups: " + ", ".join(f"{group} ({count})" for group, count in groups.items())
+
+
+def _describe_vectors(a: "Annotations", text: str) -> str:
+    if a.attribute_vectors is not None:
+        return f"{len(a.attribute_vectors)} of {a.attribute_vectors.shape[1]} numbers"
+    if not a.attribute_names:
+        return "none, and no names of attributes to make them from"
+    return f"none; 'msdn data vectors {text}' makes them from the attributes' names, '--model baseline' needs none"

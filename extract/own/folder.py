@@ -1,30 +1,49 @@
 """A dataset of the user's own: `images/<class>/…`, `attributes.csv`, and perhaps `splits.csv` and `vectors.npz`."""
 
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from msdn.cache.annotations import Annotations, check_annotations
+from msdn.cache.csv_table import CsvTable, Row, is_odd, quote
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError
-from msdn.extract.own.division import RULE, Images, divide_by_rule
 from msdn.extract.own.images import ImageList, class_of, find_unreadable, list_images
-from msdn.extract.own.mistakes import Mistake, is_odd, quote, refuse
-from msdn.extract.own.splits import FEWEST_SEEN, read_splits
-from msdn.extract.own.table import ClassTable, read_class_table
-
-if TYPE_CHECKING:
-    from msdn.extract.vectors.file import AttributeVectors
+from msdn.extract.own.mistakes import Mistake, Report, refuse
+from msdn.extract.own.splits import FEWEST_SEEN, RULE, Images, divide_by_rule, read_splits
+from msdn.extract.vectors.file import AttributeVectors, read_vectors
 
 IMAGES, ATTRIBUTES, SPLITS, VECTORS = "images", "attributes.csv", "splits.csv", "vectors.npz"
 FILES = (ATTRIBUTES, SPLITS, VECTORS)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+LARGEST = 1e15  # squares and sums of such numbers are still exact enough
+SMALLEST = 1e-9  # a shorter row of attributes would be lost when it is scaled to length 1
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """What `attributes.csv` says.
+
+    Attributes:
+        class_names: C names.
+        attribute_names: K names.
+        values: [C, K] float64.
+        lines: the line of each class.
+    """
+
+    class_names: tuple[str, ...]
+    attribute_names: tuple[str, ...]
+    values: np.ndarray
+    lines: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ class _Contents:
     table: ClassTable | None
     labels: np.ndarray
     splits: dict[str, np.ndarray]
-    vectors: "AttributeVectors | None"
+    vectors: AttributeVectors | None
 
 
 def open_own_dataset(folder: Path) -> Dataset:
@@ -56,7 +75,18 @@ def open_own_dataset(folder: Path) -> Dataset:
         splits=contents.splits,
     )
     check_annotations(annotations)
-    return Dataset(annotations, folder / IMAGES, _describe_sources(folder, vectors))
+    sources: dict[str, Any] = {
+        "folder": str(folder.resolve()),
+        "attributes": _describe_file(folder / ATTRIBUTES),
+        "splits": _describe_file(folder / SPLITS) if (folder / SPLITS).is_file() else {"rule": RULE},
+    }
+    return Dataset(
+        annotations, folder / IMAGES, sources if vectors is None else sources | {"vectors": vectors.source}
+    )
+
+
+def _describe_file(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
 
 
 def find_mistakes(folder: Path) -> list[Mistake]:
@@ -72,11 +102,11 @@ def _read(folder: Path, found: list[Mistake]) -> _Contents | None:
     if not folder.is_dir():
         found.append(Mistake(folder, "there is no such folder"))
         return None
-    found += [*_find_bad_names(folder)]
+    found += _find_bad_names(folder)
     images = _read_images(folder, found)
-    table = read_class_table(folder / ATTRIBUTES, found) if _has(folder, ATTRIBUTES, found) else None
+    table = _read_table(folder / ATTRIBUTES, found) if _has(folder, ATTRIBUTES, found) else None
     if images.folders and table is not None:
-        found += [*_find_strangers(folder, images, table)]
+        found += _find_strangers(folder, images, table)
     names = dict.fromkeys([*(table.class_names if table else ()), *map(class_of, images.folders)])
     numbers = {name: number for number, name in enumerate(names)}
     labels = np.array([numbers[class_of(path)] for path in images.paths], np.int64)
@@ -87,9 +117,8 @@ def _read(folder: Path, found: list[Mistake]) -> _Contents | None:
 def _find_bad_names(folder: Path) -> Iterator[Mistake]:
     name = folder.resolve().name
     if not name or is_odd(name):
-        yield Mistake(
-            folder, "the folder's name becomes the dataset's, and has odd characters or none; rename it"
-        )
+        message = "the folder's name becomes the dataset's, and has odd characters or none; rename it"
+        yield Mistake(folder, message)
     if name.lower() in DATASETS:
         yield Mistake(folder, f"msdn knows another dataset named {quote(name)}; rename the folder")
     for entry in sorted(folder.iterdir()):
@@ -100,14 +129,13 @@ def _find_bad_names(folder: Path) -> Iterator[Mistake]:
 
 def _read_images(folder: Path, found: list[Mistake]) -> ImageList:
     root = folder / IMAGES
+    advice = "put the images into images/CLASS/, one folder a class"
     if not root.is_dir():
-        found.append(
-            Mistake(root, "there is no such folder; put the images into images/CLASS/, one folder a class")
-        )
+        found.append(Mistake(root, f"there is no such folder; {advice}"))
         return ImageList()
     images = list_images(root, found)
     if not images.folders:
-        found.append(Mistake(root, "holds no class folder; put the images into images/CLASS/"))
+        found.append(Mistake(root, f"holds no class folder; {advice}"))
     return images
 
 
@@ -121,11 +149,8 @@ def _has(folder: Path, name: str, found: list[Mistake]) -> bool:
     elif path.is_symlink():
         found.append(Mistake(path, f"leads to a file that is not there; put the file here, as {quote(name)}"))
     elif name == ATTRIBUTES:
-        found.append(
-            Mistake(
-                path, "there is no such file; make it: a header 'class,ATTRIBUTE,…' and a row for every class"
-            )
-        )
+        advice = "make it: a header 'class,ATTRIBUTE,…' and a row for every class"
+        found.append(Mistake(path, f"there is no such file; {advice}"))
     return False
 
 
@@ -151,19 +176,15 @@ def _divide(folder: Path, images: Images, found: list[Mistake]) -> dict[str, np.
         return read_splits(folder / SPLITS, images, found) if images.paths else {}
     count, fewest = len(images.class_names), FEWEST_SEEN + 1
     if images.paths and count < fewest:
-        message = (
-            f"there are {count} classes, at least {fewest} are needed: {FEWEST_SEEN} seen and one unseen"
-        )
-        found.append(Mistake(folder / IMAGES, message))
+        needed = f"at least {fewest} are needed: {FEWEST_SEEN} seen and one unseen"
+        found.append(Mistake(folder / IMAGES, f"there are {count} classes, {needed}"))
     return divide_by_rule(images)
 
 
-def _read_vectors(folder: Path, table: ClassTable | None, found: list[Mistake]) -> "AttributeVectors | None":
+def _read_vectors(folder: Path, table: ClassTable | None, found: list[Mistake]) -> AttributeVectors | None:
     path = folder / VECTORS
     if table is None or not _has(folder, VECTORS, found):
         return None
-    from msdn.extract.vectors.file import read_vectors
-
     try:
         return read_vectors(path, table.attribute_names)
     except DatasetError as error:
@@ -171,14 +192,108 @@ def _read_vectors(folder: Path, table: ClassTable | None, found: list[Mistake]) 
         return None
 
 
-def _describe_sources(folder: Path, vectors: "AttributeVectors | None") -> dict[str, Any]:
-    sources: dict[str, Any] = {
-        "folder": str(folder.resolve()),
-        "attributes": _describe_file(folder / ATTRIBUTES),
-        "splits": _describe_file(folder / SPLITS) if (folder / SPLITS).is_file() else {"rule": RULE},
-    }
-    return sources if vectors is None else sources | {"vectors": vectors.source}
+def read_attributes_csv(path: Path, class_names: Sequence[str] | None = None) -> ClassTable:
+    """Read the table, or raise a `DatasetError` that names its mistakes.
+
+    Args:
+        path: the file.
+        class_names: the classes it must describe; its rows may be in any order and are put into this one.
+    """
+    found: list[Mistake] = []
+    table = _read_table(path, found)
+    if table is not None and class_names is not None and not found:
+        found += _compare_classes(path, table, class_names)
+    refuse(found)
+    assert table is not None, "no table and no mistake"
+    if class_names is None:
+        return table
+    rows = {name: row for row, name in enumerate(table.class_names)}
+    order = [rows[name] for name in class_names]
+    lines = tuple(table.lines[row] for row in order)
+    return ClassTable(tuple(class_names), table.attribute_names, table.values[order], lines)
 
 
-def _describe_file(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
+def _compare_classes(path: Path, table: ClassTable, expected: Sequence[str]) -> Iterator[Mistake]:
+    known, given = set(expected), set(table.class_names)
+    for name, line in zip(table.class_names, table.lines, strict=True):
+        if name not in known:
+            yield Mistake(path, f"there is no class {quote(name)}", line)
+    for name in expected:
+        if name not in given:
+            yield Mistake(path, f"class {quote(name)} has no row")
+
+
+def _read_table(path: Path, found: list[Mistake]) -> ClassTable | None:
+    """Read the table; cells that are no numbers are NaN in it, and named in `found`."""
+    report = Report(path, found)
+    table = report.read_csv(("class",))
+    if table is None or not table.rows:
+        return None
+    classes = ClassTable(
+        class_names=tuple(row.cells[0] for row in table.rows),
+        attribute_names=table.header.cells[1:],
+        values=np.array([_read_numbers(report, row, table) for row in table.rows]),
+        lines=tuple(row.line for row in table.rows),
+    )
+    _find_bad_classes(report, classes)
+    _find_alike(report, classes)
+    return classes
+
+
+def _read_numbers(report: Report, row: Row, table: CsvTable) -> list[float]:
+    """Return the row's numbers; one mistake names its first bad cell and counts the others."""
+    if not row.whole:
+        return [np.nan] * (len(row.cells) - 1)
+    complaints = [_complain(cell) for cell in row.cells[1:]]
+    bad = [place for place, complaint in enumerate(complaints) if complaint]
+    if bad:
+        others = f" (and {len(bad) - 1} more cells of this row)" if len(bad) > 1 else ""
+        column = quote(table.header.cells[1 + bad[0]])
+        report.add(f"column {column}: {complaints[bad[0]]}{others}", row.line)
+    cells = zip(row.cells[1:], complaints, strict=True)
+    return [np.nan if complaint else float(cell) for cell, complaint in cells]
+
+
+def _complain(cell: str) -> str:
+    if NUMBER.fullmatch(cell):
+        return "" if abs(float(cell)) <= LARGEST else f"{quote(cell)} is too large, the limit is {LARGEST:g}"
+    if not cell:
+        return "the cell is empty, expected a number; write 0 where a class lacks the attribute"
+    if DECIMAL_COMMA.fullmatch(cell):
+        return f"{quote(cell)} has a decimal comma; write '{cell.replace(',', '.')}'"
+    if NUMBER.fullmatch(cell.removesuffix("%").rstrip()):
+        return f"{quote(cell)} has a percent sign; write the number alone"
+    if cell.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        return f"{quote(cell)} is not a finite number; write what is known of the class, or 0"
+    return f"{quote(cell)} is not a number"
+
+
+def _find_bad_classes(report: Report, table: ClassTable) -> None:
+    lines: dict[str, int] = {}
+    for name, line in zip(table.class_names, table.lines, strict=True):
+        if not name:
+            report.add("the row names no class in its first cell", line)
+        elif name in lines:
+            report.add(f"class {quote(name)} has a row in line {lines[name]} already; keep one", line)
+        else:
+            lines[name] = line
+
+
+def _find_alike(report: Report, table: ClassTable) -> None:
+    """Find classes that no model could tell apart: attributes are scaled to length 1 before they are used."""
+    first: dict[bytes, int] = {}
+    done: set[str] = set()
+    for row, (name, line) in enumerate(zip(table.class_names, table.lines, strict=True)):
+        length = np.linalg.norm(table.values[row])
+        if name in done or not np.isfinite(length):
+            continue
+        done.add(name)
+        if length < SMALLEST:
+            report.add(f"class {quote(name)} has nothing but zeros; say what it looks like", line)
+            continue
+        direction = (table.values[row] / length).round(9) + 0.0  # turns -0 into 0
+        other = first.setdefault(direction.tobytes(), row)
+        if other != row:
+            twin = f"{quote(table.class_names[other])} (line {table.lines[other]})"
+            advice = "the same attributes, or a multiple of them; add an attribute that differs"
+            report.add(f"class {quote(name)} cannot be told from {twin}: {advice}", line)

@@ -3,13 +3,14 @@
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from msdn.extract.own.mistakes import Mistake, is_odd, quote
+from msdn.cache.csv_table import is_odd, quote
+from msdn.extract.own.mistakes import Mistake
 
 ENDINGS = ("jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp")
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # left by other systems, as are hidden files
@@ -37,10 +38,8 @@ def list_images(root: Path, found: list[Mistake]) -> ImageList:
     """List the images below `root`; what is no image, or cannot be one, is named in `found`."""
     folders: list[str] = []
     paths: list[str] = []
-    for folder in sorted(root.iterdir()):
+    for folder in sorted(entry for entry in root.iterdir() if not _is_junk(entry.name)):
         name = folder.name
-        if _is_junk(name):
-            continue
         if is_odd(name) or name != name.strip():
             found.append(Mistake(folder, "the name has odd characters or outer spaces; rename the folder"))
         elif folder.is_dir():
@@ -49,9 +48,8 @@ def list_images(root: Path, found: list[Mistake]) -> ImageList:
         elif folder.is_symlink() and not folder.exists():
             found.append(Mistake(folder, "is a link to a folder that is not there"))
         else:
-            found.append(
-                Mistake(folder, "lies beside the class folders; move it into the folder of its class")
-            )
+            advice = "move it into the folder of its class"
+            found.append(Mistake(folder, f"lies beside the class folders; {advice}"))
     found += _find_twins(root, folders)
     return ImageList(tuple(sorted(paths)), tuple(folders))
 
@@ -63,16 +61,12 @@ def _list_class(folder: Path, found: list[Mistake]) -> list[str]:
     def complain(error: OSError) -> None:
         found.append(Mistake(Path(error.filename), f"the folder cannot be opened ({error.strerror})"))
 
-    for place, inner, files in os.walk(folder, onerror=complain):
+    for top, inner, files in os.walk(folder, onerror=complain):
+        place = Path(top)
         inner[:] = [name for name in inner if not _is_junk(name)]
-        for name in inner:
-            if (Path(place) / name).is_symlink():
-                found.append(
-                    Mistake(
-                        Path(place) / name, "is a link to a folder, which is not followed; copy the folder"
-                    )
-                )
-        for file in (Path(place) / name for name in files if not _is_junk(name)):
+        for link in (place / name for name in inner if (place / name).is_symlink()):
+            found.append(Mistake(link, "is a link to a folder, which is not followed; copy the folder"))
+        for file in (place / name for name in files if not _is_junk(name)):
             path = file.relative_to(folder).as_posix()
             complaint = _complain_of_name(path) or _complain_of_kind(file)
             if complaint:
@@ -105,20 +99,14 @@ def _complain_of_kind(file: Path) -> str:
     return ""
 
 
-def _find_twins(root: Path, names: Iterable[str]) -> list[Mistake]:
+def _find_twins(root: Path, names: Iterable[str]) -> Iterator[Mistake]:
     """Find names that are the same to a file system which ignores case."""
     first: dict[str, str] = {}
-    twins = []
     for name in names:
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if other != name:
-            twins.append(
-                Mistake(
-                    root / name,
-                    f"only upper and lower case, or the spelling of accents, tell it from {quote(other)}; rename one",
-                )
-            )
-    return twins
+            difference = "only upper and lower case, or the spelling of accents"
+            yield Mistake(root / name, f"{difference}, tell it from {quote(other)}; rename one")
 
 
 def find_unreadable(root: Path, paths: Iterable[str]) -> list[Mistake]:

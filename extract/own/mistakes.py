@@ -1,14 +1,13 @@
 """What is wrong with a dataset of the user's own, and where."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msdn.cache.csv_table import CsvTable, escape, read_csv
 from msdn.extract.errors import DatasetError
 
 NAMED = 10
-LONGEST = 60  # letters of a cell that are shown
 
 
 @dataclass(frozen=True)
@@ -42,20 +41,9 @@ class Report:
         """Note a mistake."""
         self.found.append(Mistake(self.file, message, line))
 
-
-def escape(text: str) -> str:
-    """Write out the characters that a terminal or a UTF-8 file cannot take."""
-    return "".join(ascii(letter)[1:-1] if is_odd(letter) else letter for letter in text)
-
-
-def is_odd(text: str) -> bool:
-    """Whether a name holds control characters, or bytes that are not UTF-8."""
-    return any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
-
-
-def quote(text: str) -> str:
-    """Show a name or a cell, shortened where it is long."""
-    return f"'{text}'" if len(text) <= LONGEST else f"'{text[:LONGEST]}…'"
+    def read_csv(self, first: tuple[str, ...], others: tuple[str, ...] | None = None) -> CsvTable | None:
+        """Read the file as `cache.csv_table.read_csv` does."""
+        return read_csv(self.file, first, self.add, others)
 
 
 def refuse(mistakes: Sequence[Mistake], advice: str = "") -> None:

@@ -1,23 +1,88 @@
-"""Reads `splits.csv`: which classes are unseen, or which split each image is in."""
+"""Divides the images of one's own dataset: as `splits.csv` says, or by a rule that knows nothing but names."""
 
+import csv
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from msdn.cache.annotations import SPLIT_NAMES
-from msdn.extract.own.csv_rows import CsvTable, read_csv
-from msdn.extract.own.division import TRAINING, Images, complete_splits, divide_by_class
-from msdn.extract.own.mistakes import Mistake, Report, quote, refuse
+from msdn.cache.annotations import SPLIT_NAMES, Annotations
+from msdn.cache.csv_table import CsvTable, quote
+from msdn.extract.datasets.proposed_splits import divide_trainval
+from msdn.extract.errors import DatasetError
+from msdn.extract.own.mistakes import Mistake, Report, refuse
 
+RULE = "by SHA-256 of names, the first fifth of classes is unseen, of a seen class's images test_seen"
+TRAINING = ("trainval", "train", "val")
 KINDS = ("seen", "unseen")
 FEWEST_SEEN = 2
+Splits = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is to be divided: N paths, [N] labels, C class names."""
+
+    paths: Sequence[str]
+    labels: np.ndarray
+    class_names: Sequence[str]
+
+
+def divide_by_rule(images: Images) -> Splits:
+    """Divide images where nobody said how; depends on names only, and one name more changes little."""
+    ranked = sorted(range(len(images.class_names)), key=lambda number: _rank(images.class_names[number]))
+    return _divide_by_class(images, set(ranked[: _fifth(len(ranked))]))
+
+
+def _divide_by_class(images: Images, unseen: set[int]) -> Splits:
+    """Put the images of unseen classes into test_unseen, a fifth of each other class's into test_seen."""
+    split_of = np.full(len(images.paths), "trainval", dtype="<U11")
+    for label in range(len(images.class_names)):
+        rows = np.flatnonzero(images.labels == label)
+        if label in unseen:
+            split_of[rows] = "test_unseen"
+        elif len(rows) > 1:
+            ranked = sorted(rows.tolist(), key=lambda row: _rank(images.paths[row]))
+            split_of[ranked[: _fifth(len(rows))]] = "test_seen"
+    return _complete(split_of, images.labels)
+
+
+def _fifth(count: int) -> int:
+    """A fifth, to the nearest whole number, and at least 1."""
+    return max((count + 2) // 5, 1)
+
+
+def _rank(name: str) -> str:
+    return sha256(unicodedata.normalize("NFC", name).encode()).hexdigest()
+
+
+def _complete(split_of: np.ndarray, labels: np.ndarray) -> Splits:
+    """Turn each image's split into the rows of all five, trainval and its two parts from each other."""
+    splits = {name: np.flatnonzero(split_of == name) for name in SPLIT_NAMES}
+    if len(splits["trainval"]):
+        return splits | divide_trainval(splits["trainval"], labels)
+    return splits | {"trainval": np.union1d(splits["train"], splits["val"])}
+
+
+def write_splits_csv(path: Path, annotations: Annotations) -> None:
+    """Write a division down, so that it stays when images or classes are added."""
+    if path.exists():
+        raise DatasetError(f"{path}: is there already and decides; remove it to write another")
+    parts = [name for name in SPLIT_NAMES if name not in TRAINING]
+    parts += ["train", "val"] if len(annotations.splits["val"]) else ["trainval"]
+    split_of = {int(row): name for name in parts for row in annotations.splits[name]}
+    with path.open("x", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "split"])
+        writer.writerows([annotations.image_paths[row], split_of[row]] for row in sorted(split_of))
 
 
 def read_splits_csv(
     path: Path, image_paths: Sequence[str], labels: np.ndarray, class_names: Sequence[str]
-) -> dict[str, np.ndarray]:
+) -> Splits:
     """Read the rows of all five splits, or raise a `DatasetError` that names the file's mistakes."""
     found: list[Mistake] = []
     splits = read_splits(path, Images(image_paths, labels, class_names), found)
@@ -25,31 +90,31 @@ def read_splits_csv(
     return splits
 
 
-def read_splits(path: Path, images: Images, found: list[Mistake]) -> dict[str, np.ndarray]:
+def read_splits(path: Path, images: Images, found: list[Mistake]) -> Splits:
     """Read either form of the file; where `found` has gained mistakes, what is returned is not to be used."""
     report, before = Report(path, found), len(found)
-    table = read_csv(report, ("image", "class"))
+    table = report.read_csv(("image", "class"), ("split",))
     if table is None:
-        return {}
-    if tuple(map(str.lower, table.header.cells[1:])) != ("split",):
-        cells = ", ".join(quote(cell) for cell in table.header.cells[1:])
-        report.add(f"the header goes on with {cells}, expected 'split' alone", table.header.line)
         return {}
     by_class = table.header.cells[0].lower() == "class"
     splits = (_read_classes if by_class else _read_images)(report, table, images)
     if len(found) == before:
-        _find_too_few(report, splits, images.labels)
+        seen = len(np.unique(images.labels[splits["trainval"]]))
+        if not len(splits["test_unseen"]):
+            report.add("no class is unseen; at least one must be kept from training")
+        if seen < FEWEST_SEEN:
+            report.add(f"{seen} classes have training images, at least {FEWEST_SEEN} are needed")
     return splits
 
 
-def _read_classes(report: Report, table: CsvTable, images: Images) -> dict[str, np.ndarray]:
+def _read_classes(report: Report, table: CsvTable, images: Images) -> Splits:
     places = {name: number for number, name in enumerate(images.class_names)}
     listed = _read_pairs(report, table, "class", places.get, KINDS)
     _find_unlisted(report, "classes", images.class_names, listed)
-    return divide_by_class(images, {number for number, (kind, _) in listed.items() if kind == "unseen"})
+    return _divide_by_class(images, {number for number, (kind, _) in listed.items() if kind == "unseen"})
 
 
-def _read_images(report: Report, table: CsvTable, images: Images) -> dict[str, np.ndarray]:
+def _read_images(report: Report, table: CsvTable, images: Images) -> Splits:
     places = {unicodedata.normalize("NFC", name): row for row, name in enumerate(images.paths)}
 
     def find(text: str) -> int | None:
@@ -62,15 +127,11 @@ def _read_images(report: Report, table: CsvTable, images: Images) -> dict[str, n
     if len(report.found) == before:
         _find_contradictions(report, listed, images)
     split_of = [listed[row][0] if row in listed else "" for row in range(len(images.paths))]
-    return complete_splits(np.array(split_of), images.labels)
+    return _complete(np.array(split_of), images.labels)
 
 
 def _read_pairs(
-    report: Report,
-    table: CsvTable,
-    what: str,
-    find: Callable[[str], int | None],
-    known: Sequence[str],
+    report: Report, table: CsvTable, what: str, find: Callable[[str], int | None], known: Sequence[str]
 ) -> dict[int, tuple[str, int]]:
     """Return for every number that `find` gives to a first cell its split and line."""
     listed: dict[int, tuple[str, int]] = {}
@@ -137,11 +198,3 @@ def _find_mixture(report: Report, listed: Iterable[tuple[str, int]]) -> None:
             f"there is '{parts[0]}' without the other of train and val; write 'trainval' to have both derived",
             at[parts[0]],
         )
-
-
-def _find_too_few(report: Report, splits: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    seen = len(np.unique(labels[splits["trainval"]]))
-    if not len(splits["test_unseen"]):
-        report.add("no class is unseen; at least one must be kept from training")
-    if seen < FEWEST_SEEN:
-        report.add(f"{seen} classes have training images, at least {FEWEST_SEEN} are needed")

@@ -1,22 +1,127 @@
-"""Draws one bird: any class and image number, alone, always the same pixels."""
+"""Draws one bird before sky or wood, on a branch: any class and image number, alone, always the same pixels."""
+
+import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from msdn.extract.plumage.anatomy import EYE, LEGS, SIZE_SCALES, SUBUNIT, UNIT, Pose, make_pose, shape_parts
-from msdn.extract.plumage.attributes import PARTS
-from msdn.extract.plumage.classes import Form, list_classes
-from msdn.extract.plumage.palette import DARK_MARK, MARK_SHADES, PAINTS, make_light, vary_color
-from msdn.extract.plumage.scene import paint_backdrop, paint_branch, paint_clutter
-from msdn.extract.plumage.seal import PLUMAGE_VERSION
-from msdn.extract.plumage.textures import GRAINS, MARKS
+from msdn.extract.plumage.birds import PARTS, Form, list_classes
+from msdn.extract.plumage.parts import (
+    EYE,
+    GRAINS,
+    LEGS,
+    MARKS,
+    SIZE_SCALES,
+    SUBUNIT,
+    UNIT,
+    Pose,
+    make_pose,
+    round_corners,
+    shape_parts,
+)
 
+Color = tuple[int, int, int]
+Box = tuple[int, int, int, int]
+Outlines = dict[str, list[tuple[int, int]]]
+
+PLUMAGE_VERSION = 1
+PIXELS_SHA256 = "2c74ffa558913387db7de2baba9a6b298f13417bddd76b9286656a90ed9610a5"  # before JPEG encoding
 IMAGE_SIDE = 224
 CANVAS_SIDE = 2 * IMAGE_SIDE  # drawn at twice the size and halved: smooth edges
 EDGE = 10  # canvas pixels left free around a bird
+LEAF = ((-40, 0), (-16, -18), (20, -14), (42, 0), (20, 14), (-16, 18))
+BACKDROPS: tuple[tuple[Color, Color], ...] = (
+    ((176, 204, 226), (214, 222, 214)),
+    ((150, 176, 150), (196, 204, 170)),
+    ((206, 190, 160), (226, 214, 190)),
+    ((120, 140, 150), (170, 180, 184)),
+    ((226, 206, 196), (190, 200, 210)),
+)
+CLUTTER_LEAST, CLUTTER_MOST = 10, 20
+PAINTS: dict[str, Color] = {
+    "red": (196, 52, 48),
+    "yellow": (222, 190, 62),
+    "green": (66, 146, 74),
+    "blue": (58, 98, 190),
+    "purple": (138, 72, 168),
+    "brown": (128, 86, 54),
+    "black": (56, 54, 58),
+    "white": (208, 206, 200),
+}
+MARK_SHADES = {"black": 80, "brown": 64, "blue": 64, "purple": 64, "red": 64, "green": -60}
+DARK_MARK = -72  # marks on the pale colours
 
-Box = tuple[int, int, int, int]
-Outlines = dict[str, list[tuple[int, int]]]
+
+def vary_color(color: Color, spread: int, generator: np.random.RandomState) -> Color:
+    """Shift each channel a little: no two birds are dyed alike."""
+    red, green, blue = (channel + int(generator.randint(-spread, spread + 1)) for channel in color)
+    return red, green, blue
+
+
+def make_light(generator: np.random.RandomState) -> list[int]:
+    """Make the lookup table of one image's light: brightness, and a warm or cold tint."""
+    gain, tint = int(generator.randint(214, 287)), int(generator.randint(-10, 11))
+    table: list[int] = []
+    for shift in (tint, 0, -tint):
+        table += [min(255, max(0, value * (gain + shift) // 256)) for value in range(256)]
+    return table
+
+
+def paint_backdrop(side: int, generator: np.random.RandomState) -> Image.Image:
+    """Paint a soft vertical gradient."""
+    top, bottom = BACKDROPS[int(generator.randint(0, len(BACKDROPS)))]
+    top, bottom = vary_color(top, 14, generator), vary_color(bottom, 14, generator)
+    rows = np.arange(side, dtype=np.int32)[:, None]
+    column = (np.array(top) * (side - rows) + np.array(bottom) * rows) // side
+    pixels = column.clip(0, 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels[:, None, :], (side, side, 3))))
+
+
+def pick_paint(generator: np.random.RandomState) -> Color:
+    """Pick any bird's colour."""
+    names = tuple(PAINTS)
+    return vary_color(PAINTS[names[int(generator.randint(0, len(names)))]], 16, generator)
+
+
+def paint_leaf(draw: ImageDraw.ImageDraw, x: int, y: int, generator: np.random.RandomState) -> None:
+    """Paint a leaf with its midrib."""
+    pose = make_pose(int(generator.randint(0, 360)), int(generator.randint(3000, 7000)))
+    paint = pick_paint(generator)
+    outline = [(x + dx, y + dy) for dx, dy in pose.place(round_corners(LEAF, 2), 16)]
+    rib = [(x + dx, y + dy) for dx, dy in pose.place([(-36, 0), (36, 0)])]
+    draw.polygon(outline, fill=paint)
+    draw.line(rib, fill=tuple(channel * 3 // 4 for channel in paint), width=3)
+
+
+def paint_berries(draw: ImageDraw.ImageDraw, x: int, y: int, generator: np.random.RandomState) -> None:
+    """Paint a bunch of round berries."""
+    paint = pick_paint(generator)
+    for _ in range(int(generator.randint(2, 6))):
+        bx, by = x + int(generator.randint(-34, 35)), y + int(generator.randint(-34, 35))
+        radius = int(generator.randint(12, 24))
+        draw.ellipse((bx - radius, by - radius, bx + radius, by + radius), fill=paint)
+        glint = tuple(min(255, channel + 50) for channel in paint)
+        draw.ellipse((bx - radius // 2, by - radius // 2, bx - radius // 4, by - radius // 4), fill=glint)
+
+
+def paint_clutter(image: Image.Image, generator: np.random.RandomState) -> None:
+    """Strew leaves and berries in the colours that birds wear."""
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(generator.randint(CLUTTER_LEAST, CLUTTER_MOST + 1))):
+        x, y = int(generator.randint(0, image.width)), int(generator.randint(0, image.height))
+        paint = paint_berries if int(generator.randint(0, 3)) == 0 else paint_leaf
+        paint(draw, x, y, generator)
+
+
+def paint_branch(image: Image.Image, height: int, generator: np.random.RandomState) -> None:
+    """Lay a branch across the picture for the bird to stand on."""
+    draw = ImageDraw.Draw(image)
+    tilt, width = int(generator.randint(-16, 17)), int(generator.randint(14, 22))
+    wood = vary_color((104, 82, 62), 12, generator)
+    draw.line([(-8, height + tilt), (image.width + 8, height - tilt)], fill=wood, width=width)
+    lit = tuple(channel + 24 for channel in wood)
+    draw.line([(-8, height + tilt - 4), (image.width + 8, height - tilt - 4)], fill=lit, width=3)
 
 
 def seed_image(class_index: int, image_index: int) -> np.random.RandomState:
@@ -128,3 +233,16 @@ def draw_bird(class_index: int, image_index: int) -> tuple[Image.Image, dict[str
     if int(generator.randint(0, 2)):
         image, labels = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), labels[:, ::-1]
     return image, box_parts(labels)
+
+
+def digest_pixels(image: Image.Image) -> bytes:
+    """Digest the pixels of one picture."""
+    return hashlib.sha256(image.tobytes()).digest()
+
+
+def hash_pixels(digests: Iterable[bytes]) -> str:
+    """Hash the digests of pictures, in order of class and image, into one."""
+    total = hashlib.sha256()
+    for digest in digests:
+        total.update(digest)
+    return total.hexdigest()

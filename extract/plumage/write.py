@@ -1,23 +1,89 @@
-"""Draws the whole Plumage dataset to disk; a folder of that name is always complete."""
+"""Draws the whole Plumage dataset to disk, with tables as benchmarks have; a folder of that name is complete."""
 
 import csv
+import io
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from msdn.extract.plumage.draw import draw_bird
-from msdn.extract.plumage.layout import list_pictures, name_picture
-from msdn.extract.plumage.seal import PIXELS_SHA256, digest_pixels, hash_pixels
-from msdn.extract.plumage.tables import write_tables
+import numpy as np
+from scipy.io import savemat
 
+from msdn.extract.plumage.birds import (
+    CLASS_COUNT,
+    list_attributes,
+    list_classes,
+    make_attribute_vectors,
+    rate_strengths,
+)
+from msdn.extract.plumage.draw import PIXELS_SHA256, PLUMAGE_VERSION, digest_pixels, draw_bird, hash_pixels
+
+IMAGES_PER_CLASS = 30
+TEST_SEEN_EVERY = 5  # of a seen class's images, each fifth is kept for testing
 JPEG_QUALITY = 90
 PARTS_HEADER = ("image", "part", "x0", "y0", "x1", "y1")
+PATH_PREFIX = "/drawn/plumage/images/"  # xlsa17 keeps its authors' absolute paths; readers look for `images/`
+VECTORS_SOURCE = f"synthetic (Plumage {PLUMAGE_VERSION}): the sum of one seeded vector per word of the name"
+MAT_HEADER = f"MATLAB 5.0 MAT-file, Plumage {PLUMAGE_VERSION}, synthetic".encode().ljust(116)
 
 Progress = Callable[[int, int], None]
 
 logger = logging.getLogger(__name__)
+
+
+def list_pictures() -> Iterator[tuple[int, int]]:
+    """Go through all (class index, image index), in the order of the rows of all tables."""
+    return ((c, i) for c in range(CLASS_COUNT) for i in range(IMAGES_PER_CLASS))
+
+
+def name_class(class_index: int) -> str:
+    """Name a class as CUB does: `001.Some_Bird`."""
+    return f"{class_index + 1:03d}.{list_classes()[class_index].name}"
+
+
+def name_picture(class_index: int, image_index: int) -> str:
+    """Name a picture's file under `images/`."""
+    return f"{name_class(class_index)}/{list_classes()[class_index].name}_{image_index + 1:04d}.jpg"
+
+
+def split_pictures() -> dict[str, np.ndarray]:
+    """Give each split's rows, 1-based, under the names that xlsa17 uses."""
+    roles = np.array([list_classes()[c].role for c, _ in list_pictures()])
+    held_out = np.array([i % TEST_SEEN_EVERY == TEST_SEEN_EVERY - 1 for _, i in list_pictures()])
+    unseen = roles == "unseen"
+    masks = {
+        "trainval_loc": ~unseen & ~held_out,
+        "train_loc": (roles == "train") & ~held_out,
+        "val_loc": (roles == "val") & ~held_out,
+        "test_seen_loc": ~unseen & held_out,
+        "test_unseen_loc": unseen,
+    }
+    return {name: np.flatnonzero(mask) + 1 for name, mask in masks.items()}
+
+
+def write_plumage(folder: Path, on_progress: Progress | None = None) -> None:
+    """Draw the dataset into `folder`, which appears only once it is complete.
+
+    Args:
+        folder: Where the dataset goes; must not exist yet (an empty folder is taken).
+        on_progress: Called after each picture with the numbers done and in all.
+
+    Raises:
+        FileExistsError: `folder` holds something already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder}: not empty, expected a new folder; remove it to draw Plumage again")
+    draft = open_draft(folder)
+    try:
+        digests = write_pictures(draft, on_progress)
+        check_pixels(digests)
+        write_tables(draft)
+        publish_draft(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def is_running(process: str) -> bool:
@@ -82,24 +148,77 @@ def publish_draft(draft: Path, folder: Path) -> None:
         shutil.rmtree(draft)
 
 
-def write_plumage(folder: Path, on_progress: Progress | None = None) -> None:
-    """Draw the dataset into `folder`, which appears only once it is complete.
+def write_tables(folder: Path) -> None:
+    """Write everything but pictures and their parts."""
+    write_attributes(folder)
+    write_res101(folder)
+    write_att_splits(folder)
+    write_readme(folder)
 
-    Args:
-        folder: Where the dataset goes; must not exist yet (an empty folder is taken).
-        on_progress: Called after each picture with the numbers done and in all.
 
-    Raises:
-        FileExistsError: `folder` holds something already.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder}: not empty, expected a new folder; remove it to draw Plumage again")
-    draft = open_draft(folder)
-    try:
-        digests = write_pictures(draft, on_progress)
-        check_pixels(digests)
-        write_tables(draft)
-        publish_draft(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+def column_of_text(lines: list[str]) -> np.ndarray:
+    """Make a MATLAB cell column: object [n, 1]."""
+    cells = np.empty((len(lines), 1), dtype=object)
+    cells[:, 0] = lines
+    return cells
+
+
+def column_of_numbers(values: np.ndarray) -> np.ndarray:
+    """Make a MATLAB column of doubles: float64 [n, 1]."""
+    return np.asarray(values, dtype=np.float64)[:, None]
+
+
+def save_mat(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Save as MATLAB does, but without the time of writing: the same bytes every time."""
+    buffer = io.BytesIO()
+    savemat(buffer, arrays)
+    path.write_bytes(MAT_HEADER + buffer.getvalue()[len(MAT_HEADER) :])
+
+
+def write_res101(folder: Path) -> None:
+    """Write the labels and files of all pictures."""
+    labels = np.array([class_index + 1 for class_index, _ in list_pictures()])
+    files = [PATH_PREFIX + name_picture(*picture) for picture in list_pictures()]
+    save_mat(
+        folder / "res101.mat", {"labels": column_of_numbers(labels), "image_files": column_of_text(files)}
+    )
+
+
+def write_att_splits(folder: Path) -> None:
+    """Write class attributes, class names and splits."""
+    strengths = rate_strengths().T  # [K, C]
+    splits = {name: column_of_numbers(rows) for name, rows in split_pictures().items()}
+    names = [name_class(class_index) for class_index in range(CLASS_COUNT)]
+    tables = {"att": strengths / np.linalg.norm(strengths, axis=0), "original_att": strengths}
+    save_mat(folder / "att_splits.mat", {**tables, **splits, "allclasses_names": column_of_text(names)})
+
+
+def write_attributes(folder: Path) -> None:
+    """Write the attributes' names, as CUB does, and their word vectors."""
+    names = list_attributes()
+    lines = [f"{number} {name}\n" for number, name in enumerate(names, start=1)]
+    (folder / "attributes.txt").write_text("".join(lines), encoding="utf-8")
+    vectors = make_attribute_vectors()
+    np.savez(
+        folder / "attribute_vectors.npz",
+        names=np.array(names),
+        vectors=vectors,
+        source=np.array(VECTORS_SOURCE),
+    )
+
+
+def write_readme(folder: Path) -> None:
+    """Say what this is to whoever finds the folder."""
+    unseen = sum(bird.role == "unseen" for bird in list_classes())
+    text = (
+        f"Plumage, version {PLUMAGE_VERSION}: SYNTHETIC birds, drawn by msdn from seeds. "
+        "No photographs, no real species.\n"
+        f"{CLASS_COUNT} classes ({CLASS_COUNT - unseen} seen, {unseen} unseen), {len(list_attributes())} attributes.\n"
+        "images/                the pictures\n"
+        "parts.csv              where each part is seen, in pixels; x1 and y1 lie just outside\n"
+        "attributes.txt         the attributes' names, as in CUB\n"
+        "attribute_vectors.npz  their word vectors, synthetic too\n"
+        "res101.mat             labels and files of the pictures, as in xlsa17 (no features)\n"
+        "att_splits.mat         class attributes (0..100) and splits, as in xlsa17\n"
+    )
+    (folder / "README.txt").write_text(text, encoding="utf-8")

@@ -1,22 +1,105 @@
-"""Builds attribute vectors from attribute names and a text file of word vectors."""
+"""Builds the attribute vectors of a dataset from its attributes' names and a text file of word vectors."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from msdn.cache.home import Home
+from msdn.extract.datasets.proposed_splits import CLASSES_FILE, read_attribute_names, read_class_table
+from msdn.extract.datasets.registry import find_spec, is_own_folder
+from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.errors import DatasetError
+from msdn.extract.own.folder import ATTRIBUTES, VECTORS, read_attributes_csv
 from msdn.extract.vectors.file import AttributeVectors, write_vectors
-from msdn.extract.vectors.target import Target, find_target
-from msdn.extract.vectors.text_vectors import WordVectors, read_word_vectors
-from msdn.extract.vectors.words import SPELLING, split_name, split_word
+from msdn.extract.vectors.words import SPELLING, WordVectors, read_word_vectors, split_name, split_word
 
 GLOVE = "glove/glove.6B.300d.txt"  # below the home's data folder
 POOLINGS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "sum": np.sum}
 DEFAULT_POOLING = "mean"
 UNKNOWN = "unknown words"  # in a source: the unknown words of each attribute that has some
+
+
+@dataclass(frozen=True)
+class Target:
+    """The attributes of a dataset.
+
+    Attributes:
+        dataset: the dataset's name.
+        names: K names, or none where the files that hold them are missing.
+        count: K.
+        path: where the dataset's vectors lie.
+    """
+
+    dataset: str
+    names: tuple[str, ...]
+    count: int
+    path: Path
+
+
+def build_for_dataset(
+    name: str, home: Home, text_file: Path | None = None, pooling: str = DEFAULT_POOLING
+) -> Path:
+    """Build the vectors of a known dataset or of an own folder, put them where it is read, and return that place."""
+    target = find_target(name, home)
+    vectors = build_vectors(named(target), find_text_file(home, text_file), pooling)
+    write_vectors(target.path, vectors.values, target.names, vectors.source)
+    return target.path
+
+
+def named(target: Target) -> tuple[str, ...]:
+    """Return the attributes' names, without which nothing can be built."""
+    if not target.names:
+        raise DatasetError(
+            f"the attribute names of '{target.dataset}' are missing, so vectors cannot be built; "
+            f"'msdn data download {target.dataset}' fetches them, or give finished vectors with --from FILE.npz"
+        )
+    return target.names
+
+
+def find_text_file(home: Home, given: Path | None) -> Path:
+    """Return the given file, or GloVe's where it was downloaded."""
+    path = given or home.data / GLOVE
+    if not path.is_file():
+        advice = "" if given else "; 'msdn data download glove' fetches it, or give another with --from FILE"
+        raise DatasetError(f"{path}: no such file{advice}")
+    return path
+
+
+def find_target(text: str, home: Home) -> Target:
+    """Read what is known of the attributes of a dataset, by its name or its folder; no images are needed."""
+    if is_own_folder(text):
+        return _find_own(Path(text).expanduser())
+    return _find_known(find_spec(text), home.data)
+
+
+def _find_own(folder: Path) -> Target:
+    table = folder / ATTRIBUTES
+    if not table.is_file():
+        raise DatasetError(f"{table}: no such file; a dataset of your own is a folder with this file in it")
+    names = read_attributes_csv(table).attribute_names
+    return Target(folder.resolve().name, names, len(names), folder / VECTORS)
+
+
+def _find_known(spec: DatasetSpec, data: Path) -> Target:
+    if spec.make is not None:
+        raise DatasetError(f"the attribute vectors of '{spec.name}' are made with it; there is nothing to do")
+    if spec.attribute_vectors is None:
+        raise DatasetError(
+            f"the attributes of '{spec.name}' have no names, so there are no words to take vectors from; models learn "
+            "the vectors from scratch, and there is nothing to do"
+        )
+    classes = data / spec.annotations / CLASSES_FILE
+    count = read_class_table(classes).attributes.shape[1] if classes.is_file() else None
+    names = read_attribute_names(data, spec.attribute_names, count)
+    if count is None and not names:
+        raise DatasetError(
+            f"{data}: neither the attribute names of '{spec.name}' ({spec.attribute_names[0]}) nor its class table "
+            f"({spec.annotations}/{CLASSES_FILE}) are there; {spec.how_to_get}"
+        )
+    return Target(spec.name, names, count or len(names), data / spec.attribute_vectors)
 
 
 def build_vectors(
@@ -51,35 +134,6 @@ def build_vectors(
         UNKNOWN: {name: missing for name, missing in zip(names, unknown, strict=True) if missing},
     }
     return AttributeVectors(values.astype(np.float32), source)
-
-
-def build_for_dataset(
-    name: str, home: Home, text_file: Path | None = None, pooling: str = DEFAULT_POOLING
-) -> Path:
-    """Build the vectors of a known dataset or of an own folder, put them where it is read, and return that place."""
-    target = find_target(name, home)
-    vectors = build_vectors(named(target), find_text_file(home, text_file), pooling)
-    write_vectors(target.path, vectors.values, target.names, vectors.source)
-    return target.path
-
-
-def named(target: Target) -> tuple[str, ...]:
-    """Return the attributes' names, without which nothing can be built."""
-    if not target.names:
-        raise DatasetError(
-            f"the attribute names of '{target.dataset}' are missing, so vectors cannot be built; "
-            f"'msdn data download {target.dataset}' fetches them, or give finished vectors with --from FILE.npz"
-        )
-    return target.names
-
-
-def find_text_file(home: Home, given: Path | None) -> Path:
-    """Return the given file, or GloVe's where it was downloaded."""
-    path = given or home.data / GLOVE
-    if not path.is_file():
-        advice = "" if given else "; 'msdn data download glove' fetches it, or give another with --from FILE"
-        raise DatasetError(f"{path}: no such file{advice}")
-    return path
 
 
 def _look_up(words: list[str], known: WordVectors) -> tuple[list[np.ndarray], list[str]]:

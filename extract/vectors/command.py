@@ -1,10 +1,9 @@
 """`msdn data vectors`: build a dataset's attribute vectors from words, or import finished ones."""
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +11,8 @@ from msdn.cache.errors import MsdnError, WrongUsageError
 from msdn.cache.home import Home, home_option
 
 if TYPE_CHECKING:
+    from msdn.extract.vectors.build import Target
     from msdn.extract.vectors.file import AttributeVectors
-    from msdn.extract.vectors.target import Target
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -48,8 +47,8 @@ def vectors(
     They are built from the attributes' names and a text file of word vectors, or imported. A pickle is
     read without running anything in it.
     """
+    from msdn.extract.vectors.build import UNKNOWN, find_target
     from msdn.extract.vectors.file import FINISHED, read_vectors, write_vectors
-    from msdn.extract.vectors.target import find_target
 
     target = find_target(dataset, home)
     if source is not None and source.suffix.lower() in FINISHED:
@@ -61,7 +60,12 @@ def vectors(
     write_vectors(target.path, found.values, target.names, found.source)
     count, size = found.values.shape
     click.echo(f"{target.path}: {count} vectors of {size} numbers, {origin}")
-    _report_unknown(found.source)
+    unknown = found.source.get(UNKNOWN)
+    if unknown and isinstance(unknown, dict):
+        counts = Counter(str(word) for words in unknown.values() for word in words).most_common()
+        listed = ", ".join(f"{word} ({times}×)" if times > 1 else word for word, times in counts)
+        advice = "name others for them with --spelling"
+        click.echo(f"unknown words, left out of {len(unknown)} attributes: {listed}; {advice}")
     for line in _next_commands(dataset, target, found, home):
         click.echo(f"next: {line}")
 
@@ -84,20 +88,6 @@ def _build(
             names, file, pooling, words, lambda done, total: bar.update(task, completed=done, total=total)
         )
     return found, f"each the {pooling} of its words in {file}"
-
-
-def _report_unknown(source: Mapping[str, Any]) -> None:
-    """Name the words that were left out, the most frequent first."""
-    from msdn.extract.vectors.build import UNKNOWN
-
-    unknown = source.get(UNKNOWN)
-    if not isinstance(unknown, dict) or not unknown:
-        return
-    counts = Counter(str(word) for words in unknown.values() for word in words)
-    listed = ", ".join(f"{word} ({times}×)" if times > 1 else word for word, times in counts.most_common())
-    click.echo(
-        f"unknown words, left out of {len(unknown)} attributes: {listed}; name others for them with --spelling"
-    )
 
 
 def _next_commands(dataset: str, target: "Target", found: "AttributeVectors", home: Home) -> list[str]:

@@ -1,13 +1,24 @@
-"""Turns an attribute's name into the words whose vectors stand for it."""
+"""Turns attributes' names into words, and finds the words' vectors in a text file, GloVe's or word2vec's."""
 
+import gzip
+import io
 import re
 import unicodedata
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, cast
 
-from msdn.extract.own.csv_rows import read_csv
+import numpy as np
+
+from msdn.extract.errors import DatasetError
 from msdn.extract.own.mistakes import Report, refuse
 
+BUFFER_BYTES = 2**20
+LONGEST_LINE = 2**20
+FETCH_AGAIN = "the file is damaged or cut short, fetch it again"
 BETWEEN_WORDS = re.compile(r"[\s_:;,./\\|()\[\]{}<>\"“”!?&+*=#]+")
 SPELLING = {
     # AWA2's predicates are written together, or misspelt
@@ -44,9 +55,148 @@ def split_word(word: str) -> list[str]:
 def read_spelling(path: Path) -> dict[str, str]:
     """Read a CSV file `word,replacement`; an empty replacement leaves the word out."""
     report = Report(path, [])
-    table = read_csv(report, ("word",))
-    if table is not None and len(table.header.cells) != 2:
-        report.add("expected the two columns 'word,replacement'", table.header.line)
+    table = report.read_csv(("word",), ("replacement",))
     refuse(report.found)
     assert table is not None, "no table and no mistake"
     return {row.cells[0].lower(): row.cells[1] for row in table.rows}
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """What a file says of the wanted words.
+
+    Attributes:
+        vectors: float32 [D] for every word that was found.
+        size: D.
+        sha256: of the whole file, as it lies on disk.
+    """
+
+    vectors: dict[str, np.ndarray]
+    size: int
+    sha256: str
+
+
+def read_word_vectors(
+    path: Path, wanted: Collection[str], on_progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> WordVectors:
+    """Read the vectors of the wanted words in one pass, holding one line at a time.
+
+    Words that the file lacks are left out; of a word that comes twice the first vector counts.
+
+    Args:
+        path: lines of a word and its numbers; word2vec's files begin with a line of two counts.
+        wanted: words without spaces.
+        on_progress: called now and then with the bytes read, and those of the whole file.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        hashing = _HashingReader(file, lambda done: on_progress(done, total))
+        try:
+            with _open_text(path, io.BufferedReader(hashing, BUFFER_BYTES)) as text:
+                parser = _Parser(path, {word.encode(): word for word in wanted})
+                parser.read(text)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DatasetError(f"{path}: cannot be unpacked ({error}); {FETCH_AGAIN}") from error
+        return WordVectors(parser.vectors, parser.size, hashing.digest.hexdigest())
+
+
+class _HashingReader(io.RawIOBase):
+    """Hashes and counts whatever is read through it."""
+
+    def __init__(self, file: BinaryIO, on_read: Callable[[int], None]) -> None:
+        self.digest = sha256()
+        self._file = file
+        self._done = 0
+        self._on_read = on_read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.digest.update(data)
+        self._done += len(data)
+        self._on_read(self._done)
+        return len(data)
+
+
+def _open_text(path: Path, file: io.BufferedReader) -> io.BufferedReader:
+    """Unpack gzip; refuse what else is no text."""
+    start = file.peek(4)[:4]
+    if start == b"PK\x03\x04":
+        raise DatasetError(f"{path}: is a zip archive; unpack it, and give the text file in it")
+    if start[:2] == b"\x1f\x8b":
+        file = cast(io.BufferedReader, gzip.GzipFile(fileobj=file))
+    if b"\0" in file.peek(4096)[:4096]:
+        raise DatasetError(
+            f"{path}: is binary, expected text: a word and its numbers in each line; "
+            "save word2vec's binary vectors as text first"
+        )
+    return file
+
+
+@dataclass
+class _Parser:
+    """Takes lines; what it has found so far."""
+
+    path: Path
+    wanted: dict[bytes, str]
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    size: int = 0
+
+    def read(self, text: io.BufferedReader) -> None:
+        number, announced = 0, None
+        for number, line in enumerate(iter(lambda: text.readline(LONGEST_LINE), b""), start=1):
+            if number == 1:
+                announced = self._begin(line.removeprefix(b"\xef\xbb\xbf"))
+            else:
+                self._read_line(number, line)
+        if not number:
+            raise DatasetError(f"{self.path}: is empty")
+        if announced is not None and number - 1 != announced:
+            raise DatasetError(
+                f"{self.path}: announces {announced} words but holds {number - 1}; {FETCH_AGAIN}"
+            )
+
+    def _begin(self, line: bytes) -> int | None:
+        """Learn D from the first line; return the count of words where it announces one."""
+        fields = line.split()
+        if len(fields) == 2 and len(line) < 40 and fields[0].isdigit() and fields[1].isdigit():
+            count, self.size = (int(text) for text in fields)
+        else:
+            count, self.size = None, len(fields) - 1
+        if self.size < 1:
+            self._refuse(1, "holds something else than a word and its numbers")
+        if count is not None:
+            return count
+        self._read_line(1, line)
+        self._parse(1, fields[1:])  # wanted or not: it tells whether these are word vectors at all
+        return None
+
+    def _read_line(self, number: int, line: bytes) -> None:
+        body = line.rstrip(b" \r\n")
+        if not line.endswith(b"\n"):
+            reason = "is too long for a word's vector" if len(line) >= LONGEST_LINE else "has no end"
+            self._refuse(number, f"{reason}; {FETCH_AGAIN}")
+        if body.count(b" ") < self.size:  # every line is checked, though few are parsed
+            self._refuse(number, f"has {body.count(b' ')} numbers, expected {self.size}; {FETCH_AGAIN}")
+        if body[: body.index(b" ")] in self.wanted:
+            word, *numbers = body.rsplit(b" ", self.size)  # some words of glove.840B hold spaces
+            if word in self.wanted and self.wanted[word] not in self.vectors:
+                self.vectors[self.wanted[word]] = self._parse(number, numbers)
+
+    def _parse(self, number: int, fields: list[bytes]) -> np.ndarray:
+        try:
+            with np.errstate(over="ignore"):
+                values = np.array([float(text) for text in fields]).astype(np.float32)
+        except ValueError:
+            self._refuse(number, "holds something else than a word and its numbers")
+        if not np.isfinite(values).all():
+            self._refuse(number, "holds a number that is not finite")
+        return values
+
+    def _refuse(self, number: int, reason: str) -> NoReturn:
+        raise DatasetError(f"{self.path}, line {number}: {reason}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from msdn.train.groups.groups import AttributeGroups
 
 FILE = click.Path(path_type=Path)
-_SHOWN = 3  # attributes of a group
+SHOWN = 3  # attributes of a group
 
 
 @click.command()
@@ -39,7 +39,7 @@ def groups(
     """
     from msdn.cache.home import dataset_name
     from msdn.train.groups.choose import choose_groups
-    from msdn.train.groups.file import write_groups
+    from msdn.train.groups.groups import write_groups
     from msdn.train.measure.tables import print_table
     from msdn.train.runs.locate import open_dataset_cache
 
@@ -61,8 +61,8 @@ def _table(dataset: str, found: "AttributeGroups", names: tuple[str, ...]) -> "T
     rows = []
     for group in found.groups:
         numbers = group.attributes.tolist()
-        shown = [names[number] if names else str(number + 1) for number in numbers[:_SHOWN]]
-        shown += ["…"] * (len(numbers) > _SHOWN)
+        shown = [names[number] if names else str(number + 1) for number in numbers[:SHOWN]]
+        shown += ["…"] * (len(numbers) > SHOWN)
         rows.append([group.name, str(len(numbers)), ", ".join(shown)])
     columns = ("group", "size", "attributes")
     return plain_table(f"attribute groups of {dataset}", columns, rows, right=["size"])

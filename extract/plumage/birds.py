@@ -1,14 +1,37 @@
-"""The 48 Plumage classes: which values each colour form wears, how often, and which classes are unseen."""
+"""What a Plumage bird is: attributes and their word vectors, and the 48 invented classes in one or two colour forms."""
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from msdn.extract.plumage.attributes import COLORS, GROUPS, PARTS
-from msdn.extract.plumage.names import BIRD_NAMES
+COLORS = ("red", "yellow", "green", "blue", "purple", "brown", "black", "white")
+PATTERNS = ("solid", "spotted", "striped")
+PARTS = ("bill", "head", "back", "breast", "belly", "wing", "tail")
+PATTERNED_PARTS = ("breast", "wing", "tail")
 
+GROUPS: dict[str, tuple[str, ...]] = {
+    **{f"{part} color": COLORS for part in PARTS},
+    **{f"{part} pattern": PATTERNS for part in PATTERNED_PARTS},
+    "bill shape": ("hooked", "cone", "dagger", "spatulate"),
+    "tail shape": ("rounded", "forked", "pointed"),
+    "size": ("small", "medium", "large"),
+}
+
+VECTOR_SIZE = 100
+NAMES_IN_ORDER = """
+Amber_Throated_Pipwing Ashen_Marsh_Tattler Banded_Hill_Finchlet Beacon_Warbler Bramble_Whistler
+Calico_Tanager Cinder_Jay Clover_Bunting Copper_Lantern_Bird Crested_Dune_Lark Dappled_Thornbill
+Dusk_Oriole Elder_Grove_Thrush Ember_Kinglet Fable_Parakeet Fenland_Piper Festival_Barbet Fjord_Starling
+Gale_Swallow Garnet_Chat Gloaming_Vireo Harlequin_Grosbeak Heath_Wagtail Hollow_Reed_Wren
+Indigo_Mantle_Cuckoo Juniper_Waxwing Kelp_Shore_Pitta Lacquer_Lory Lichen_Flycatcher Lowland_Motmot
+Masked_Orchard_Roller Meadow_Trogon Mistral_Bee_Eater Moonlit_Nightjar Mosaic_Broadbill Nettle_Siskin
+Opal_Sunbird Painted_Puffback Quarry_Redstart Quince_Hoopoe Rambling_Cotinga Russet_Fantail
+Saffron_Babbler Slate_Ridge_Shrike Tidepool_Kingfisher Umber_Honeyeater Velvet_Manakin Willow_Turaco
+"""
+BIRD_NAMES = tuple(NAMES_IN_ORDER.split())
 CLASS_COUNT = len(BIRD_NAMES)
 ROLE_SIZES = {"train": 26, "val": 10, "unseen": 12}
 CLASS_SEED = 1
@@ -16,6 +39,23 @@ MOST_SHARED = 4  # groups of 13 in which two classes may wear the same value
 TWO_FORM_SHARE = 2  # one class in this many comes in two colour forms
 
 Form = dict[str, str]
+
+
+def list_attributes() -> list[str]:
+    """Name every attribute in the order of the columns of all tables, such as `wing color: red`."""
+    return [f"{group}: {value}" for group, values in GROUPS.items() for value in values]
+
+
+def make_word_vector(word: str) -> np.ndarray:
+    """Draw the vector of one word from a seed that depends on nothing but its letters."""
+    generator = np.random.RandomState(zlib.crc32(word.encode()))
+    return generator.randint(-1000, 1001, VECTOR_SIZE).astype(np.float64) / 1000
+
+
+def make_attribute_vectors() -> np.ndarray:
+    """Sum the vectors of each name's words, so that values share meaning across parts: float32 [K, D]."""
+    names = [name.replace(":", "").split() for name in list_attributes()]
+    return np.array([sum(make_word_vector(word) for word in words) for words in names], dtype=np.float32)
 
 
 @dataclass(frozen=True)

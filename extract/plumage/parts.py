@@ -1,33 +1,30 @@
-"""The outlines of a bird's parts: integer polygons in a body frame, placed on the canvas by pose and scale."""
+"""A bird's parts: outlines as integer polygons in a body frame, placed by a pose, and the structure of feathers.
+
+Textures take integer arrays of body-frame coordinates, in canvas pixels (half a saved pixel), and return how much
+lighter or darker each pixel is than its part's colour: a fine grain tells parts apart, marks are coarser patterns.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 Point = tuple[int, int]
+Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 UNIT = 4096  # fixed point of sines and scales
 SUBUNIT = 16  # outlines are cut in sixteenths of a canvas pixel
 SIZE_SCALES = {"small": 3300, "medium": 3720, "large": 4140}  # of UNIT
 
-BODY = (
-    (-122, 50),
-    (-104, -34),
-    (-44, -98),
-    (40, -122),
-    (116, -84),
-    (136, 0),
-    (108, 84),
-    (24, 122),
-    (-70, 110),
-)
+# fmt: off
+BODY = ((-122, 50), (-104, -34), (-44, -98), (40, -122), (116, -84), (136, 0), (108, 84), (24, 122), (-70, 110))
 HEAD = ((16, -116), (34, -170), (88, -190), (138, -170), (158, -116), (138, -62), (88, -40), (34, -58))
 BREAST = ((40, -150), (170, -150), (170, 96), (100, 62), (40, 24), (20, -60))
 BACK = ((-160, 80), (-160, -160), (70, -160), (62, -66), (-20, -56), (-90, 20), (-128, 90))
 WING = ((40, -16), (22, -60), (-26, -62), (-86, -2), (-132, 70), (-146, 128), (-84, 108), (-6, 66), (36, 22))
 LEGS = (((16, 106), (10, 168)), ((56, 100), (54, 168)))
 EYE: Point = (104, -128)
-
 BILLS: dict[str, tuple[Point, ...]] = {
     "hooked": ((130, -160), (180, -158), (214, -122), (210, -58), (192, -70), (184, -96), (132, -76)),
     "cone": ((128, -164), (172, -150), (210, -106), (172, -80), (130, -64)),
@@ -36,18 +33,10 @@ BILLS: dict[str, tuple[Point, ...]] = {
 }
 TAILS: dict[str, tuple[Point, ...]] = {
     "rounded": ((-70, 0), (-128, 60), (-180, 130), (-190, 190), (-140, 208), (-96, 176), (-40, 100)),
-    "forked": (
-        (-70, 0),
-        (-136, 60),
-        (-196, 140),
-        (-192, 172),
-        (-146, 152),
-        (-124, 216),
-        (-94, 204),
-        (-40, 100),
-    ),
+    "forked": ((-70, 0), (-136, 60), (-196, 140), (-192, 172), (-146, 152), (-124, 216), (-94, 204), (-40, 100)),
     "pointed": ((-70, 0), (-130, 60), (-172, 130), (-184, 222), (-164, 222), (-100, 176), (-40, 100)),
 }
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -97,3 +86,71 @@ def shape_parts(bill: str, tail: str) -> dict[str, list[Point]]:
     outlines = {"tail": TAILS[tail], "body": BODY, "back": BACK, "breast": BREAST, "wing": WING}
     outlines |= {"bill": BILLS[bill], "head": HEAD}
     return {part: round_corners(points) for part, points in outlines.items()}
+
+
+def grain_bill(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Smooth horn with faint growth rings."""
+    return np.where(u % 12 < 3, -40, 10)
+
+
+def grain_head(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Short scaly feathers: a chequer."""
+    return np.where(((u >> 2) + (v >> 2)) & 1, 30, -30)
+
+
+def grain_back(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Herringbone: slanted lines that turn at every band."""
+    slant = np.where((v >> 4) & 1, u + v, u - v)
+    return np.where(slant % 14 < 7, 26, -26)
+
+
+def grain_breast(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Dark speckles in staggered rows."""
+    row = v // 10
+    dx, dy = (u + 5 * (row & 1)) % 10 - 5, v % 10 - 5
+    return np.where(dx * dx + dy * dy < 9, -62, 12)
+
+
+def grain_belly(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Down: pale dashes across."""
+    column = u // 8
+    return np.where((u % 8 < 3) & ((v + 7 * (column & 1)) % 14 < 10), 46, -12)
+
+
+def grain_wing(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Overlapping coverts: rows of scallops."""
+    row = v // 12
+    dx, dy = (u + 9 * (row & 1)) % 18 - 9, v % 12
+    reach = dx * dx + dy * dy
+    return np.where((reach > 70) & (reach < 130), -54, np.where(reach <= 70, 22, 6))
+
+
+def grain_tail(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Long vanes: fine lines along the tail, which points down and back."""
+    return np.where((u + v) % 9 < 4, -34, 26)
+
+
+GRAINS: dict[str, Texture] = {
+    "bill": grain_bill,
+    "head": grain_head,
+    "back": grain_back,
+    "breast": grain_breast,
+    "belly": grain_belly,
+    "wing": grain_wing,
+    "tail": grain_tail,
+}
+
+
+def pattern_spots(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Mark round spots."""
+    row = v // 30
+    dx, dy = (u + 15 * (row & 1)) % 30 - 15, v % 30 - 15
+    return (dx * dx + dy * dy < 72).astype(u.dtype)
+
+
+def pattern_stripes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Mark bars across the body's axis."""
+    return ((u - v) % 32 < 12).astype(u.dtype)
+
+
+MARKS: dict[str, Texture] = {"spotted": pattern_spots, "striped": pattern_stripes}

@@ -6,7 +6,6 @@ PLUMAGE = DatasetSpec(
     name="plumage",
     images="plumage/images",
     annotations="plumage",
-    how_to_get="it is drawn on first use",
     attribute_names=("plumage/attributes.txt",),
     attribute_vectors="plumage/attribute_vectors.npz",
     make="msdn.extract.plumage.write:write_plumage",
