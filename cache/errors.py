@@ -1,7 +1,9 @@
 """The errors that a user can cause; `cli.py` alone turns them into a sentence and an exit code."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class MsdnError(ValueError):
@@ -25,3 +27,24 @@ class UnknownNameError(WrongUsageError):
         near = get_close_matches(name, names, n=1)
         hint = f"Did you mean '{near[0]}'? " if near else ""
         super().__init__(f"unknown {kind} '{name}'. {hint}Known: {', '.join(names)}{otherwise}")
+
+
+@contextmanager
+def explain_damage(path: Path | str, what: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong while a damaged file is read into one sentence."""
+    try:
+        yield
+    except MsdnError:
+        raise
+    except (
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CacheError(f"{path}: {what} ({why}){advice}") from error

@@ -17,7 +17,7 @@ from h5py import h5d, h5g, h5l, h5o, h5s, h5t
 
 from msdn.cache import layout
 from msdn.cache.annotations import SPLIT_NAMES, Annotations, check_annotations, settle_types
-from msdn.cache.errors import CacheError, MsdnError
+from msdn.cache.errors import CacheError, MsdnError, explain_damage
 from msdn.cache.layout import MAIN, MapSpec, Place
 
 AGAIN = "make it anew: 'msdn extract' with --restart"
@@ -42,6 +42,7 @@ TABLES: dict[str, tuple[str, int]] = {
     layout.STATES: ("u1", 1),
     layout.REASONS: (f"S{layout.REASON_BYTES}", 1),
 }
+SIGNS = {-1: None, 0: False, 1: True}
 OPTIONAL = {"attribute_vectors"}
 
 
@@ -92,28 +93,12 @@ def read_header(path: Path) -> Header:
         raise CacheError(f"{path}: no such file; 'msdn extract' makes caches")
     if not path.is_file() or not h5py.is_hdf5(path):
         raise CacheError(f"{path}: not an HDF5 file, expected a cache made by 'msdn extract'")
-    try:
+    with explain_damage(path, "damaged or cut short", f"; {AGAIN}"):
         with h5py.File(path, "r", locking=False) as file:
             digest = _check_format(path, file)
             places = dict(_find_places(path, file))
         with path.open("rb") as raw:
             return _read(path, raw, places, digest)
-    except MsdnError:
-        raise
-    except OSError as error:
-        raise CacheError(f"{path}: damaged or cut short ({_first_line(error)}); {AGAIN}") from error
-    except (
-        KeyError,
-        IndexError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        AttributeError,
-        MemoryError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise CacheError(f"{path}: damaged ({_first_line(error)}); {AGAIN}") from error
 
 
 def refuse_foreign_file(path: Path) -> None:
@@ -131,7 +116,7 @@ def refuse_foreign_file(path: Path) -> None:
 
 def _check_format(path: Path, file: h5py.File) -> str:
     """Return the digest that the file should have."""
-    if not {"format", "schema"} <= set(file.attrs) or layout.STATES not in file:
+    if not {"format", "schema"} <= set(file.attrs) or layout.STATES not in list(file):
         hint = " (a published feature file?)" if "feature_map" in file else ""
         raise CacheError(f"{path}: an HDF5 file, but not a cache made by 'msdn extract'{hint}")
     schema = int(_read_attribute(path, file, "schema", h5t.INTEGER))
@@ -145,10 +130,15 @@ def _check_format(path: Path, file: h5py.File) -> str:
 def _read_attribute(path: Path, file: h5py.File, name: str, expected: int) -> Any:
     attribute = h5py.h5a.open(file.id, name.encode())
     kind = attribute.get_type()
-    is_plain = kind.get_class() == expected and not (expected == h5t.STRING and kind.is_variable_str())
-    if not is_plain or attribute.get_space().get_simple_extent_type() != h5s.SCALAR or kind.get_size() > 256:
+    is_scalar = attribute.get_space().get_simple_extent_type() == h5s.SCALAR
+    if not _has_fixed_size(kind, expected) or not is_scalar or kind.get_size() > 256:
         raise _altered(path, f"attribute '{name}' is not of its type")
     return file.attrs[name]
+
+
+def _has_fixed_size(kind: h5t.TypeID, *classes: int) -> bool:
+    is_text = kind.get_class() == h5t.STRING
+    return kind.get_class() in classes and not (is_text and kind.is_variable_str())
 
 
 def _altered(path: Path, what: str) -> CacheError:
@@ -191,9 +181,7 @@ def _walk(path: Path, group: h5g.GroupID, prefix: str) -> Iterator[tuple[str, h5
 
 def _find_place(path: Path, name: str, dataset: h5d.DatasetID) -> Place:
     kind, plan = dataset.get_type(), dataset.get_create_plist()
-    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.STRING) or (
-        kind.get_class() == h5t.STRING and kind.is_variable_str()
-    ):
+    if not _has_fixed_size(kind, h5t.INTEGER, h5t.FLOAT, h5t.STRING):
         raise _altered(path, f"'{name}' holds values of no fixed size")
     dtype = np.dtype(kind.dtype)
     is_plain = plan.get_layout() == h5d.CONTIGUOUS and not plan.get_external_count()
@@ -268,13 +256,12 @@ def _read_array(raw: BinaryIO, place: Place) -> np.ndarray:
 
 def _settle_maps(path: Path, arrays: dict[str, np.ndarray], places: dict[str, Place]) -> dict[str, MapSpec]:
     maps = {}
-    signs = {-1: None, 0: False, 1: True}
     for name, sign in zip(_texts(arrays[layout.MAP_NAMES]), arrays[layout.MAP_SIGNS].tolist(), strict=True):
         place = places["features" if name == MAIN else f"features_{name}"]
         n, height, width, channels = place.shape
         if n != len(arrays["image_paths"]):
             raise _altered(path, f"map '{name}' has {n} rows for {len(arrays['image_paths'])} images")
-        maps[name] = MapSpec(name, height, width, channels, place.dtype, signs[sign])
+        maps[name] = MapSpec(name, height, width, channels, place.dtype, SIGNS[sign])
     try:
         layout.check_maps(maps.values())
     except CacheError as error:
@@ -299,7 +286,3 @@ def _settle_annotations(arrays: dict[str, np.ndarray]) -> Annotations:
 
 def _texts(array: np.ndarray) -> tuple[str, ...]:
     return tuple(text.decode() for text in array.tolist())
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -6,7 +6,6 @@ of its own, which those scripts pass over.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import h5py
 import numpy as np
 
 from msdn.cache.annotations import SPLIT_NAMES, Annotations, name_differences
-from msdn.cache.errors import CacheError, MsdnError
+from msdn.cache.errors import CacheError, explain_damage
 from msdn.cache.files import FileLock, check_free_space
 from msdn.cache.header import read_header, refuse_foreign_file
 from msdn.cache.layout import EXPORTED_MAP, MAIN, MapSpec
@@ -26,6 +25,7 @@ from msdn.cache.structure import create_structure
 MAPS = "feature_map"
 LOCATIONS = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 EXTRA = "msdn"
+DAMAGED = "damaged, or no published feature file"
 BLOCK_BYTES = 2**28  # of float32 maps in memory at once
 ZERO_REASON = "all zero in the file it was imported from"
 LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unpacked more than once
@@ -112,33 +112,13 @@ def open_published(path: Path) -> h5py.File:
         raise CacheError(f"{path}: no such file")
     if not h5py.is_hdf5(path):
         raise CacheError(f"{path}: not an HDF5 file, expected a published feature file with '{MAPS}'")
-    with _explain_damage(path):
+    with explain_damage(path, DAMAGED):
         return h5py.File(path, "r", rdcc_nbytes=BLOCK_BYTES)
-
-
-@contextmanager
-def _explain_damage(path: Path | str) -> Iterator[None]:
-    """Turn what goes wrong while such a file is read into a sentence."""
-    try:
-        yield
-    except MsdnError:
-        raise
-    except (
-        OSError,
-        LookupError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        AttributeError,
-        OverflowError,
-    ) as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CacheError(f"{path}: damaged, or no published feature file ({what})") from error
 
 
 def read_lists(file: h5py.File) -> PublishedFile:
     """Read everything but the features."""
-    with _explain_damage(file.filename):
+    with explain_damage(file.filename, DAMAGED):
         lists = _read_lists(file)
         _check_shapes(file, lists)
         return lists
@@ -220,7 +200,7 @@ def read_blocks(file: h5py.File, rows: np.ndarray) -> Iterator[tuple[np.ndarray,
     for start in range(0, n, step):
         wanted = rows[(rows >= start) & (rows < start + step)]
         if len(wanted):
-            with _explain_damage(file.filename):
+            with explain_damage(file.filename, DAMAGED):
                 block = maps[start : min(n, start + step)]
             yield wanted, block[wanted - start].transpose(0, 2, 3, 1)
 

@@ -14,8 +14,6 @@ from msdn.cache.annotations import Annotations, check_annotations, settle_types
 from msdn.cache.files import check_free_space, flush_folder
 from msdn.cache.layout import MapSpec
 
-SIGNS = {None: -1, False: 0, True: 1}
-
 
 def create_structure(
     path: Path,
@@ -70,7 +68,7 @@ def _collect_metadata(
         "dataset": _pack_texts([a.dataset]),
         "provenance": np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), np.uint8),
         layout.MAP_NAMES: _pack_texts(spec.name for spec in maps),
-        layout.MAP_SIGNS: np.array([SIGNS[spec.signed] for spec in maps], np.int8),
+        layout.MAP_SIGNS: np.array([-1 if spec.signed is None else spec.signed for spec in maps], np.int8),
         "labels": a.labels,
         "attributes": a.attributes,
     }

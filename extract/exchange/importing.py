@@ -54,14 +54,13 @@ def import_features(
     spec = None if is_own_folder(text) else find_spec(text)
     with open_published(source) as file:
         lists = read_lists(file)
-        if spec is not None and not allow_other_counts:
-            _check_counts(source, spec, lists)
+        differs = spec is not None and _has_other_counts(source, spec, lists, allow_other_counts)
         dataset = _find_lists(text, home) if _is_unnamed(lists) else None
         annotations = _settle_annotations(source, lists, dataset_name(text), dataset)
         check_annotations(annotations)
         facts = _describe_import(source, lists, annotations, dataset, dtype)
-        if spec is not None and _count(spec, lists) != spec.counts:
-            facts[layout.COUNTS] = f"not those of {spec.name}"
+        if differs:
+            facts[layout.COUNTS] = f"not those of {annotations.dataset}"
         _, channels, height, width = lists.shape
         final = out or home.features / _name_import(annotations.dataset, facts, f"{height}x{width}")
         masked = import_rows(
@@ -74,7 +73,7 @@ def import_features(
             restart,
             on_progress,
         )
-    return Imported(final, masked, dataset is not None or not _is_unnamed(lists), layout.COUNTS in facts)
+    return Imported(final, masked, dataset is not None or not _is_unnamed(lists), differs)
 
 
 def _name_import(dataset: str, facts: dict[str, Any], grid: str) -> str:
@@ -85,19 +84,16 @@ def _name_import(dataset: str, facts: dict[str, Any], grid: str) -> str:
     return name_cache(dataset, facts["image_size"] or grid, tag)
 
 
-def _count(spec: DatasetSpec, lists: PublishedFile) -> dict[str, int]:
-    return {name: len(lists.splits[name]) for name in spec.counts}
-
-
-def _check_counts(source: Path, spec: DatasetSpec, lists: PublishedFile) -> None:
-    """Refuse a file whose splits are not as large as the dataset's are known to be."""
-    found = _count(spec, lists)
-    if found != spec.counts:
+def _has_other_counts(source: Path, spec: DatasetSpec, lists: PublishedFile, is_allowed: bool) -> bool:
+    """Whether the file's splits are not as large as the dataset's are known to be; refused unless allowed."""
+    found = {name: len(lists.splits[name]) for name in spec.counts}
+    if found != spec.counts and not is_allowed:
         said, known = (", ".join(f"{n} {name}" for name, n in c.items()) for c in (found, spec.counts))
         raise DatasetError(
             f"{source}: holds {said} images, but '{spec.name}' has {known}; is it of another dataset? "
             "--allow-other-counts takes it all the same, and its results are then not those of the dataset"
         )
+    return found != spec.counts
 
 
 def _find_lists(text: str, home: Home) -> Dataset | None:
