@@ -8,13 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from msdn.app.status import Entry, collect_status
 from msdn.cache.home import Home
 from msdn.cache.options import home_option
+
+if TYPE_CHECKING:
+    from msdn.app.status import Entry
 
 OLDEST_PYTHON = (3, 11)
 LEAST_ROOM = 10**9  # bytes; a cache takes several of these, but the demo fits
@@ -54,6 +56,8 @@ def doctor(context: click.Context, home: Home, as_json: bool) -> None:
 
 def examine(home: Home) -> Iterator[Finding]:
     """Look at everything, the ground first."""
+    from msdn.app.status import collect_status
+
     yield examine_python(sys.version_info[:3])
     torch = examine_torch()
     yield torch
@@ -142,7 +146,7 @@ def examine_home(home: Home) -> Iterator[Finding]:
         yield Finding("ok", f"home {home.root} can be written{made}")
 
 
-def _examine_holdings(entries: list[Entry]) -> Iterator[Finding]:
+def _examine_holdings(entries: list["Entry"]) -> Iterator[Finding]:
     """Say what there is to work with: data, vectors, weights and caches."""
     datasets = [entry for entry in entries if entry.kind == "dataset"]
     here = [entry.name for entry in datasets if entry.is_here]
@@ -164,7 +168,7 @@ def _examine_holdings(entries: list[Entry]) -> Iterator[Finding]:
     yield from map(_examine_entry, [*begun, *damaged, *caches])
 
 
-def _examine_entry(entry: Entry) -> Finding:
+def _examine_entry(entry: "Entry") -> Finding:
     if entry.status == "damaged":
         return Finding("problem", f"{entry.kind} {entry.name} damaged", entry.note)
     if entry.status == "partial":

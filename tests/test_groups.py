@@ -231,7 +231,7 @@ def test_a_name_goes_before_a_number(write: Callable[..., Path]) -> None:
         ("", "groups.csv: is empty, expected the header"),
         ("\n,\n", "groups.csv: is empty, expected the header"),
         ("group,attribute\n", "csv:1: the first cell is 'group', expected the header 'attribute,group'"),
-        ("attribute;group\n", "csv:1: cells are separated by semicolons, expected commas"),
+        ("attribute;group\n", "csv:1: cells are separated by semicolons; save it with commas"),
         ("attribute,group\nwing color: red,a,b\n", "csv:2: has 3 cells, the header 2"),
         (
             "attribute,group\n\nwing color: reed,a\n",

@@ -42,9 +42,7 @@ def load_array(path: Path) -> np.ndarray:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
     if path.stat().st_size > LARGEST:
-        raise DatasetError(
-            f"{path}: is larger than {LARGEST >> 20} MiB, too large for a pickle of word vectors"
-        )
+        raise DatasetError(f"{path}: is larger than {LARGEST >> 20} MiB, too large for word vectors")
     data = path.read_bytes()
     try:
         _check_opcodes(data)
