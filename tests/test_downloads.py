@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import flaky_server as flaky
 import pytest
+from click.testing import Result
 from flaky_server import FlakyServer
 from toy_source import (
     NOISE,
@@ -18,7 +20,6 @@ from toy_source import (
     assert_right,
     fetch,
     make_zip,
-    run,
     use,
 )
 
@@ -52,7 +53,7 @@ def test_what_was_fetched_before_must_be_the_same_unless_forced(
 
 
 def test_what_is_complete_or_put_there_by_hand_is_not_fetched(
-    server: FlakyServer, toy: Source, home: Home
+    server: FlakyServer, toy: Source, home: Home, run_msdn: Callable[..., Result]
 ) -> None:
     for name in ("toy/images/a.jpg", "toy/names.txt"):
         (home.data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,10 @@ def test_what_is_complete_or_put_there_by_hand_is_not_fetched(
     state = source_state("toy", home)
     assert (state.status, state.bytes) == ("present", 8)
     fetch(home)
-    assert "toy: present, not verified (--force fetches it anew), 0.0 MB" in run(home, "toy").stdout
+    assert (
+        "toy: present, not verified (--force fetches it anew), 0.0 MB"
+        in run_msdn("data", "download", "toy").stdout
+    )
     assert (home.data / "toy/names.txt").read_bytes() == b"mine"
     server.serve("/toy.zip", ZIP)
     fetch(home, force=True)

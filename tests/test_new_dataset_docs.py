@@ -88,5 +88,5 @@ def test_the_benchmark_of_the_page_works(package: Path, home: Path, mirror: str)
     checked = run(package, home, check)
     assert re.search(r"dataset +moths\n", checked) and "7 of 2 numbers" in checked
     assert f"{extract.rpartition(' --weights')[0]}\n" in checked, "the check names the next command"
-    cache = run(package, home, f"{extract} --device cpu --image-size 64").strip()
+    cache = run(package, home, f"{extract} --device cpu").strip()
     assert Path(cache).parent == home / "features" and Path(cache).name.startswith("moths-")
