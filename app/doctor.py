@@ -131,10 +131,8 @@ def examine_home(home: Home) -> Iterator[Finding]:
     folder = next(path for path in (home.root.absolute(), *home.root.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free
     room = f"{free / 1e9:,.1f} GB free for {home.root}"
-    if free < LEAST_ROOM:
-        yield Finding("problem", room, "make room, or choose a --home on another disk")
-    else:
-        yield Finding("ok", room)
+    advice = "make room, or choose a --home on another disk"
+    yield Finding("problem", room, advice) if free < LEAST_ROOM else Finding("ok", room)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
