@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from msdn.app.status import Entry, collect_status
 from msdn.cache.home import Home, home_option
+
+if TYPE_CHECKING:
+    from msdn.app.status import Entry
 
 OLDEST_PYTHON = (3, 11)
 LEAST_ROOM = 10**9  # bytes; a cache takes several of these, but the demo fits
@@ -53,6 +55,8 @@ def doctor(context: click.Context, home: Home, as_json: bool) -> None:
 
 def examine(home: Home) -> Iterator[Finding]:
     """Look at everything, the ground first."""
+    from msdn.app.status import collect_status
+
     yield examine_python(sys.version_info[:3])
     torch = examine_torch()
     yield torch
@@ -126,10 +130,8 @@ def examine_home(home: Home) -> Iterator[Finding]:
     folder = next(path for path in (home.root.absolute(), *home.root.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free
     room = f"{free / 1e9:,.1f} GB free for {home.root}"
-    if free < LEAST_ROOM:
-        yield Finding("problem", room, "make room, or choose a --home on another disk")
-    else:
-        yield Finding("ok", room)
+    advice = "make room, or choose a --home on another disk"
+    yield Finding("problem", room, advice) if free < LEAST_ROOM else Finding("ok", room)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
@@ -141,7 +143,7 @@ def examine_home(home: Home) -> Iterator[Finding]:
         yield Finding("ok", f"home {home.root} can be written{made}")
 
 
-def _examine_holdings(entries: list[Entry]) -> Iterator[Finding]:
+def _examine_holdings(entries: list["Entry"]) -> Iterator[Finding]:
     """Say what there is to work with: data, vectors, weights and caches."""
     datasets = [entry for entry in entries if entry.kind == "dataset"]
     here = [entry.name for entry in datasets if entry.is_here]
@@ -163,7 +165,7 @@ def _examine_holdings(entries: list[Entry]) -> Iterator[Finding]:
     yield from map(_examine_entry, [*begun, *damaged, *caches])
 
 
-def _examine_entry(entry: Entry) -> Finding:
+def _examine_entry(entry: "Entry") -> Finding:
     if entry.status == "damaged":
         return Finding("problem", f"{entry.kind} {entry.name} damaged", entry.note)
     if entry.status == "partial":

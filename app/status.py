@@ -131,14 +131,10 @@ def _describe_vectors(spec: DatasetSpec, home: Home, has_glove: bool) -> Entry:
     try:
         names = read_attribute_names(home.data, spec.attribute_names, None)
         if not path.is_file():
-            build = (
-                f"msdn data vectors {spec.name}"
-                if has_glove
-                else f"msdn data download glove && msdn data vectors {spec.name}"
-            )
-            command = (
-                build if names else f"msdn data download {spec.name}"
-            )  # brings names and GloVe, and builds
+            command = "" if has_glove else "msdn data download glove && "
+            command += f"msdn data vectors {spec.name}"
+            if not names:
+                command = f"msdn data download {spec.name}"  # brings names and GloVe, and builds
             return Entry("vectors", spec.name, "missing", path, command=command)
         count, size = read_vectors(path, names).values.shape
     except MsdnError as error:

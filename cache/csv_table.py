@@ -87,9 +87,8 @@ def _read_text(path: Path, largest: int) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise _NoTableError(
-            f"byte 0x{error.object[error.start]:02X} is not UTF-8; {SAVE_AS_UTF8}", line
-        ) from error
+        byte = error.object[error.start]
+        raise _NoTableError(f"byte 0x{byte:02X} is not UTF-8; {SAVE_AS_UTF8}", line) from error
 
 
 def _split(text: str) -> list[Row]:
@@ -134,18 +133,14 @@ def _check_header(header: Row, first: tuple[str, ...], others: tuple[str, ...] |
         raise _NoTableError(f"is empty, expected {expected}", None)
     for separator, name in SEPARATORS.items():
         if len(cells) == 1 and separator in cells[0]:
-            raise _NoTableError(
-                f"cells are separated by {name}, expected commas; save it with commas", header.line
-            )
+            raise _NoTableError(f"cells are separated by {name}; save it with commas", header.line)
     if cells[0] not in first:
         raise _NoTableError(f"the first cell is {quote(header.cells[0])}, expected {expected}", header.line)
     if len(cells) == 1:
         raise _NoTableError(f"the header has no cell after {quote(header.cells[0])}", header.line)
     if others is not None and cells[1:] != others:
         rest = quote(",".join(header.cells[1:]))
-        raise _NoTableError(
-            f"the header goes on with {rest}, expected '{','.join(others)}' alone", header.line
-        )
+        raise _NoTableError(f"the header goes on with {rest}, expected '{','.join(others)}'", header.line)
 
 
 def _find_bad_names(cells: tuple[str, ...]) -> Iterator[str]:

@@ -1,14 +1,12 @@
-"""Fixtures of the download tests: a flaky server, a small source that it offers, a home to fetch it into."""
+"""Fixtures of the download tests: a flaky server, a small source that it offers."""
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flaky_server import FlakyServer
 from toy_source import use
 
-from msdn.cache.home import Home
 from msdn.extract.downloads.sources import Source
 
 
@@ -23,11 +21,6 @@ def quiet_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FlakyServer]:
     with FlakyServer() as server:
         yield server
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
 
 
 @pytest.fixture

@@ -18,20 +18,15 @@ from msdn.cache.home import Home
 from msdn.cli import main
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+@pytest.fixture(autouse=True)
+def plain_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 10**9))
-    return Home(tmp_path / "home")
 
 
-def call(home: Home, *options: str) -> Result:
-    return CliRunner().invoke(main, ["doctor", "--home", str(home.root), *options])
-
-
-def test_a_fresh_machine_is_well_and_hears_what_to_do(home: Home) -> None:
-    result = call(home)
+def test_a_fresh_machine_is_well_and_hears_what_to_do(home: Home, run_msdn: Callable[..., Result]) -> None:
+    result = run_msdn("doctor")
     assert result.exit_code == 0, result.output
     assert f"ok       torch {torch.__version__}, torchvision {torchvision.__version__}" in result.stdout
     assert "ok       no GPU that torch can use; the CPU computes" in result.stdout
@@ -41,20 +36,22 @@ def test_a_fresh_machine_is_well_and_hears_what_to_do(home: Home) -> None:
     assert not home.root.exists()
 
 
-def test_caches_have_their_lines(home: Home, make_cache: Callable[..., Path]) -> None:
+def test_caches_have_their_lines(
+    home: Home, make_cache: Callable[..., Path], run_msdn: Callable[..., Result]
+) -> None:
     make_cache(home.features / "toy-224-a.h5")
-    assert call(home).exit_code == 0
+    assert run_msdn("doctor").exit_code == 0
     (home.features / "toy-224-b.h5").write_bytes(b"junk")
-    result = call(home)
+    result = run_msdn("doctor")
     assert result.exit_code == 1
     assert "ok       cache toy-224-a.h5\n" in result.stdout
     assert "problem  cache toy-224-b.h5 damaged: " in result.stdout
-    report = json.loads(call(home, "--json").stdout)
+    report = json.loads(run_msdn("doctor", "--json").stdout)
     assert report["ok"] is False
     assert report["findings"][-1]["mark"] == "problem"
 
 
-def test_weights_data_and_a_begun_download(home: Home) -> None:
+def test_weights_data_and_a_begun_download(home: Home, run_msdn: Callable[..., Result]) -> None:
     for place in (
         "weights/resnet101-63fe2227.pth",
         "FLO/jpg/image_00001.jpg",
@@ -64,7 +61,7 @@ def test_weights_data_and_a_begun_download(home: Home) -> None:
     ):
         (home.data / place).parent.mkdir(parents=True, exist_ok=True)
         (home.data / place).write_bytes(b"content")
-    lines = call(home).stdout
+    lines = run_msdn("doctor").stdout
     assert "ok       datasets here: flo" in lines
     assert f"ok       weights {home.data}" in lines
     assert "todo     dataset cub not complete: msdn data download cub" in lines
@@ -76,9 +73,11 @@ def test_old_python_is_a_problem() -> None:
     assert finding.mark == "problem" and "3.10.18" in finding.what and "3.11" in finding.advice
 
 
-def test_a_missing_torchvision_is_a_sentence(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_torchvision_is_a_sentence(
+    run_msdn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    result = call(home)
+    result = run_msdn("doctor")
     assert result.exit_code == 1
     assert "problem  torch and torchvision do not work together" in result.stdout
     assert "GPU" not in result.stdout
@@ -128,6 +127,6 @@ def test_a_full_disk_is_a_problem(home: Home, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_place_that_cannot_be_written_is_a_problem(home: Home) -> None:
     home.root.write_text("a file in the way")
-    result = call(Home(home.root / "below"))
+    result = CliRunner().invoke(main, ["doctor", "--home", str(home.root / "below")])
     assert result.exit_code == 1
     assert "cannot write there (Not a directory)" in result.stdout

@@ -3,9 +3,11 @@
 import io
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from click.testing import Result
 from flaky_server import FlakyServer
 from rich.console import Console
 from toy_source import (
@@ -15,7 +17,6 @@ from toy_source import (
     assert_right,
     make_tar,
     make_zip,
-    run,
 )
 
 from msdn.cache.home import Home
@@ -29,13 +30,17 @@ pytest_plugins = ["download_fixtures"]
 
 
 def test_the_command_fetches_what_it_can_and_names_what_it_cannot(
-    server: FlakyServer, toy: Source, home: Home, monkeypatch: pytest.MonkeyPatch
+    server: FlakyServer,
+    toy: Source,
+    home: Home,
+    run_msdn: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.serve("/toy.zip", ZIP)
     gone = replace(toy, file="gone.zip", mirrors=(f"{server.address}/gone.zip",), proof=("gone",))
     monkeypatch.setitem(SOURCES, "gone", gone)
     monkeypatch.setitem(PLANS, "both", ("gone", "toy"))
-    result = run(home, "both")
+    result = run_msdn("data", "download", "both")
     assert result.exit_code == 1
     assert "Error: gone.zip cannot be had: " in result.stderr
     assert "gone.zip answers 404" in result.stderr
@@ -44,9 +49,11 @@ def test_the_command_fetches_what_it_can_and_names_what_it_cannot(
     assert_right(home)
 
 
-def test_the_command_tries_the_users_mirror_first(server: FlakyServer, toy: Source, home: Home) -> None:
+def test_the_command_tries_the_users_mirror_first(
+    server: FlakyServer, toy: Source, home: Home, run_msdn: Callable[..., Result]
+) -> None:
     server.serve("/lab/toy.zip", ZIP)
-    result = run(home, "toy", "--mirror", f"{server.address}/lab/")
+    result = run_msdn("data", "download", "toy", "--mirror", f"{server.address}/lab/")
     assert result.exit_code == 0, result.output
     assert [path for path, _ in server.requests] == ["/lab/toy.zip"]
     assert "toy.zip (size not known; no licence stated)" in result.stderr
@@ -61,45 +68,55 @@ def test_the_command_tries_the_users_mirror_first(server: FlakyServer, toy: Sour
         ([], "Missing argument 'NAME...'"),
     ],
 )
-def test_wrong_usage_ends_with_exit_code_2(home: Home, arguments: list[str], sentence: str) -> None:
-    result = run(home, *arguments)
+def test_wrong_usage_ends_with_exit_code_2(
+    home: Home, run_msdn: Callable[..., Result], arguments: list[str], sentence: str
+) -> None:
+    result = run_msdn("data", "download", *arguments)
     assert result.exit_code == 2
     assert sentence in result.stderr
 
 
 def test_the_command_refuses_to_begin_on_a_disk_that_is_too_small(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, run_msdn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10, 5 * 10**9))
-    result = run(home, "awa2")
+    result = run_msdn("data", "download", "awa2")
     assert result.exit_code == 1
     assert "awa2-images, xlsa17, glove, weights need about 28.8 GB" in result.stderr
     assert not home.root.exists()
 
 
 def test_an_interrupted_command_says_how_to_go_on(
-    server: FlakyServer, toy: Source, home: Home, monkeypatch: pytest.MonkeyPatch
+    server: FlakyServer,
+    toy: Source,
+    home: Home,
+    run_msdn: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     server.serve("/toy.zip", ZIP)
     monkeypatch.setattr(steps, "unpack", interrupt)
-    result = run(home, "toy")
+    result = run_msdn("data", "download", "toy")
     assert result.exit_code == 130
     assert "interrupted; the same command goes on from here" in result.stderr
     assert source_state("toy", home).status == "partial"
 
 
 def test_word_vectors_are_built_after_a_dataset(
-    server: FlakyServer, toy: Source, home: Home, monkeypatch: pytest.MonkeyPatch
+    server: FlakyServer,
+    toy: Source,
+    home: Home,
+    run_msdn: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from msdn.extract.vectors import build
 
     server.serve("/toy.zip", ZIP)
     monkeypatch.setitem(PLANS, "cub", ("toy",))
     monkeypatch.setattr(build, "build_for_dataset", lambda name, home: home.data / "vectors" / f"{name}.npz")
-    result = run(home, "cub")
+    result = run_msdn("data", "download", "cub")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[1:] == [
         f"word vectors of cub: {home.data}/vectors/cub.npz",

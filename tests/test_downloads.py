@@ -6,26 +6,35 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import flaky_server as flaky
 import pytest
+from click.testing import Result
 from flaky_server import FlakyServer
 from toy_source import (
     NOISE,
     OTHER_ZIP,
+    QUICK,
     ZIP,
     assert_not_there,
     assert_right,
     fetch,
     make_zip,
-    run,
     use,
 )
 
 from msdn.cache.files import FileLock, LockError
 from msdn.cache.home import Home
 from msdn.extract.downloads import download as steps
-from msdn.extract.downloads.download import downloads_folder, read_receipt, source_state, staging_folder
+from msdn.extract.downloads.download import (
+    DownloadSettings,
+    downloads_folder,
+    fetch_source,
+    read_receipt,
+    source_state,
+    staging_folder,
+)
 from msdn.extract.downloads.sources import Source
 from msdn.extract.errors import ArchiveError, DownloadError
 
@@ -52,7 +61,7 @@ def test_what_was_fetched_before_must_be_the_same_unless_forced(
 
 
 def test_what_is_complete_or_put_there_by_hand_is_not_fetched(
-    server: FlakyServer, toy: Source, home: Home
+    server: FlakyServer, toy: Source, home: Home, run_msdn: Callable[..., Result]
 ) -> None:
     for name in ("toy/images/a.jpg", "toy/names.txt"):
         (home.data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +69,10 @@ def test_what_is_complete_or_put_there_by_hand_is_not_fetched(
     state = source_state("toy", home)
     assert (state.status, state.bytes) == ("present", 8)
     fetch(home)
-    assert "toy: present, not verified (--force fetches it anew), 0.0 MB" in run(home, "toy").stdout
+    assert (
+        "toy: present, not verified (--force fetches it anew), 0.0 MB"
+        in run_msdn("data", "download", "toy").stdout
+    )
     assert (home.data / "toy/names.txt").read_bytes() == b"mine"
     server.serve("/toy.zip", ZIP)
     fetch(home, force=True)
@@ -157,6 +169,28 @@ def test_a_file_that_is_no_archive_is_placed_as_it_is(
     assert [path.name for path in downloads_folder(home).iterdir()] == ["receipts"]
     fetch(home).write_bytes(NOISE[:-1])
     assert source_state("toy", home).status == "present"
+
+
+def test_a_source_of_ones_own_is_fetched_with_the_same_checks(
+    server: FlakyServer, quiet_disk: None, home: Home
+) -> None:
+    url = server.serve("/net.pth", NOISE, flaky.whole, flaky.drop_after(90_000))
+    sha256 = hashlib.sha256(NOISE).hexdigest()
+    wrong, right = (
+        Source("net.pth", (url,), ("weights/net.pth",), checksum=("sha256", known))
+        for known in ("01234567", sha256[:8])
+    )
+    settings = DownloadSettings(fetch=QUICK)
+    with pytest.raises(DownloadError, match=f"{sha256}, but 01234567 is known"):
+        fetch_source(wrong, home, settings)
+    assert source_state(right, home).status == "missing"
+    assert fetch_source(right, home, settings).read_bytes() == NOISE
+    assert source_state(right, home).status == "complete"
+    requests = len(server.requests)
+    assert fetch_source(right, home, settings) == home.data / "weights/net.pth"
+    assert len(server.requests) == requests
+    (home.data / "weights/net.pth").write_bytes(b"changed")
+    assert source_state(right, home).status == "present"
 
 
 PROGRAM = """

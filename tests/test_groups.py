@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from golden_dedn import groups_of
 from toy_cache import make_annotations
 
 from msdn.cache.annotations import Annotations
-from msdn.cli import main
 from msdn.train.errors import RunError
 from msdn.train.groups.choose import choose_groups, cluster_groups, prefix_groups
 from msdn.train.groups.groups import (
@@ -231,7 +230,7 @@ def test_a_name_goes_before_a_number(write: Callable[..., Path]) -> None:
         ("", "groups.csv: is empty, expected the header"),
         ("\n,\n", "groups.csv: is empty, expected the header"),
         ("group,attribute\n", "csv:1: the first cell is 'group', expected the header 'attribute,group'"),
-        ("attribute;group\n", "csv:1: cells are separated by semicolons, expected commas"),
+        ("attribute;group\n", "csv:1: cells are separated by semicolons; save it with commas"),
         ("attribute,group\nwing color: red,a,b\n", "csv:2: has 3 cells, the header 2"),
         (
             "attribute,group\n\nwing color: reed,a\n",
@@ -299,18 +298,15 @@ def test_a_written_file_gives_the_groups_back(tmp_path: Path, names: tuple[str, 
     assert shown(read_groups(tmp_path / "out.csv", names, 5)) == shown(groups)
 
 
-def run(*args: str | Path) -> Result:
-    return CliRunner().invoke(main, ["data", "groups", *map(str, args)])
-
-
 @pytest.fixture
-def home(make_cache: Callable[..., Path]) -> Path:
-    cache = make_cache(annotations=annotated((*NAMES, "[red]size: big")))
-    return cache.parent.parent
+def cached(make_cache: Callable[..., Path]) -> None:
+    """A cache in the home."""
+    make_cache(annotations=annotated((*NAMES, "[red]size: big")))
 
 
-def test_the_command_shows_the_groups(home: Path) -> None:
-    done = run("toy", "--home", home)
+@pytest.mark.usefixtures("cached")
+def test_the_command_shows_the_groups(run_msdn: Callable[..., Result]) -> None:
+    done = run_msdn("data", "groups", "toy")
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["│", "wing", "│", "2", "│", "wing", "color:", "red,", "wing", "color:", "blue", "│"] in lines
@@ -318,27 +314,30 @@ def test_the_command_shows_the_groups(home: Path) -> None:
     assert "source: prefixes of the attributes' names" in done.stdout
 
 
-def test_the_command_writes_a_file_to_give_back(home: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cached")
+def test_the_command_writes_a_file_to_give_back(run_msdn: Callable[..., Result], tmp_path: Path) -> None:
     out = tmp_path / "mine.csv"
-    first = run("toy", "--home", home, "--csv", out, "--json")
+    first = run_msdn("data", "groups", "toy", "--csv", out, "--json")
     assert first.exit_code == 0, first.output
     assert out.read_text().splitlines()[:2] == ["attribute,group", "wing color: red,wing"]
     out.write_text(out.read_text().replace(",tail", ",end"))
-    second = json.loads(run("toy", "--home", home, "--groups", out, "--json").stdout)
+    second = json.loads(run_msdn("data", "groups", "toy", "--groups", out, "--json").stdout)
     assert second["source"] == "file mine.csv" and second["dataset"] == "toy"
     before = json.loads(first.stdout)["groups"]
     assert second["groups"] == [{**one, "name": one["name"].replace("tail", "end")} for one in before]
 
 
-def test_the_command_overwrites_nothing(home: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cached")
+def test_the_command_overwrites_nothing(run_msdn: Callable[..., Result], tmp_path: Path) -> None:
     out = tmp_path / "mine.csv"
     out.write_text("dear to me")
-    done = run("toy", "--home", home, "--csv", out)
+    done = run_msdn("data", "groups", "toy", "--csv", out)
     assert done.exit_code == 1
     assert "mine.csv: is there already; choose another name" in done.stderr
     assert out.read_text() == "dear to me"
 
 
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -348,14 +347,18 @@ def test_the_command_overwrites_nothing(home: Path, tmp_path: Path) -> None:
         (["toy", "--csv", "no/such/folder.csv"], "folder.csv: No such file"),
     ],
 )
-def test_what_the_command_cannot_do_is_one_sentence(home: Path, args: list[str], message: str) -> None:
-    done = run(*args, "--home", home)
+def test_what_the_command_cannot_do_is_one_sentence(
+    run_msdn: Callable[..., Result], args: list[str], message: str
+) -> None:
+    done = run_msdn("data", "groups", *args)
     assert done.exit_code == 1
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_long_name_is_not_wrapped_in_a_pipe(make_cache: Callable[..., Path]) -> None:
+def test_a_long_name_is_not_wrapped_in_a_pipe(
+    make_cache: Callable[..., Path], run_msdn: Callable[..., Result]
+) -> None:
     long = [f"wing color: {'deep ' * 4}{color}" for color in ("red", "blue", "green")]
-    home = make_cache(annotations=annotated((*long, "tail: short", "tail: long"))).parent.parent
-    shown = run("toy", "--home", home).stdout
+    make_cache(annotations=annotated((*long, "tail: short", "tail: long")))
+    shown = run_msdn("data", "groups", "toy").stdout
     assert any(all(name in line for name in long) for line in shown.splitlines())

@@ -9,22 +9,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from toy_cache import PROVENANCE, make_annotations
 
 from msdn.app.status import Entry, collect_status
 from msdn.cache.home import Home
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.structure import create_structure
-from msdn.cli import main
 from msdn.extract.downloads.download import Receipt, measure_proof, write_receipt
 from msdn.extract.downloads.sources import SOURCES
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+@pytest.fixture(autouse=True)
+def no_torch_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    return Home(tmp_path / "home")
 
 
 def put(path: Path, content: bytes = b"12345") -> Path:
@@ -48,18 +46,16 @@ def find(home: Home, kind: str, name: str) -> Entry:
     return next(entry for entry in collect_status(home) if (entry.kind, entry.name) == (kind, name))
 
 
-def show(home: Home, *options: str) -> Result:
-    return CliRunner().invoke(main, ["data", "status", "--home", str(home.root), *options])
-
-
-def test_an_empty_home_names_a_command_for_everything_missing(home: Home) -> None:
+def test_an_empty_home_names_a_command_for_everything_missing(
+    home: Home, run_msdn: Callable[..., Result]
+) -> None:
     entries = collect_status(home)
     assert {entry.status for entry in entries} == {"missing"}
     commands = {(entry.kind, entry.name): entry.command for entry in entries}
     assert commands["dataset", "sun"] == "msdn data download sun"
     assert commands["dataset", "plumage"] == "msdn demo"
     assert commands["download", "weights"] == "msdn data download weights"
-    result = show(home)
+    result = run_msdn("data", "status")
     assert result.exit_code == 0, result.output
     assert "msdn data download glove" in result.stdout
     assert not home.root.exists()
@@ -117,7 +113,9 @@ def test_vectors_are_compared_with_the_names(home: Home) -> None:
     assert find(home, "vectors", "cub").command == "msdn data vectors cub"
 
 
-def test_caches_are_listed_whole_begun_and_damaged(home: Home, make_cache: Callable[..., Path]) -> None:
+def test_caches_are_listed_whole_begun_and_damaged(
+    home: Home, make_cache: Callable[..., Path], run_msdn: Callable[..., Result]
+) -> None:
     make_cache(home.features / "toy-224-a.h5", masked={3: "no image"})
     begun = home.features / "toy-224-b.h5.partial"
     create_structure(
@@ -137,14 +135,14 @@ def test_caches_are_listed_whole_begun_and_damaged(home: Home, make_cache: Calla
     assert [entry.status for entry in caches] == ["complete", "partial", "damaged", "damaged", "damaged"]
     assert caches[0].note.startswith("30 images, 1 masked; 'msdn cache verify ")
     assert caches[1].note == "30 of 30 images to go; repeat the command that began it"
-    result = show(home)
+    result = run_msdn("data", "status")
     assert result.exit_code == 0, result.output
     assert "toy-224-d.h5: not an HDF5 file, expected a cache" in result.stdout
 
 
-def test_json_holds_what_the_lines_say(home: Home) -> None:
+def test_json_holds_what_the_lines_say(home: Home, run_msdn: Callable[..., Result]) -> None:
     put_cub(home)
-    report = json.loads(show(home, "--json").stdout)
+    report = json.loads(run_msdn("data", "status", "--json").stdout)
     assert report["home"] == str(home.root)
     (cub,) = (entry for entry in report["entries"] if (entry["kind"], entry["name"]) == ("dataset", "cub"))
     assert (cub["status"], cub["is_verified"]) == ("present", False)

@@ -3,19 +3,19 @@
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
-from click.testing import CliRunner, Result
+from click.testing import Result
 from toy_cache import make_annotations
 from toy_dataset import TOY, write_toy_annotations
 from toy_words import text_file
 
 from msdn.cache.home import Home
-from msdn.cli import main
 from msdn.extract.datasets import registry
 from msdn.extract.datasets.proposed_splits import read_attribute_names, read_dataset
 from msdn.extract.errors import DatasetError
@@ -58,11 +58,10 @@ def test_a_dataset_may_lack_vectors(tmp_path: Path) -> None:
         assert found.annotations.attribute_vectors is None and "vectors" not in found.sources
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A home with a toy dataset's lists and a GloVe file, but no images and no vectors."""
+@pytest.fixture(autouse=True)
+def toy(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A toy dataset's lists and a GloVe file in the home, but no images and no vectors."""
     monkeypatch.setitem(registry.DATASETS, "toy", TOY)
-    home = Home(tmp_path / "home")
     annotations = make_annotations()
     write_toy_annotations(home.data, annotations)
     (home.data / "TOY/vectors.npz").unlink()
@@ -70,14 +69,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     lines = [f"{word} {number} 1\n" for number, word in enumerate(words, start=1)]
     (home.data / "glove").mkdir()
     text_file(home.data / "glove", "".join(lines), "glove.6B.300d.txt")
-    return home
 
 
 @pytest.fixture
-def run(home: Home) -> Callable[..., Result]:
-    return lambda *arguments: CliRunner().invoke(
-        main, ["data", "vectors", *map(str, arguments), "--home", str(home.root)]
-    )
+def run(run_msdn: Callable[..., Result]) -> Callable[..., Result]:
+    return partial(run_msdn, "data", "vectors")
 
 
 def test_a_known_datasets_vectors_are_built_and_then_read_with_it(home: Home) -> None:

@@ -57,7 +57,7 @@ def test_spelling_files(tmp_path: Path) -> None:
     assert read_spelling(path) == {"in": "inches", "red": ""}
     assert split_name("red, 5 in", read_spelling(path)) == ["5", "inches"]
     with pytest.raises(
-        DatasetError, match=r"spelling.csv:1: the header goes on with 'a,b', expected 'replacement' alone"
+        DatasetError, match=r"spelling.csv:1: the header goes on with 'a,b', expected 'replacement'"
     ):
         read_spelling(text_file(tmp_path, "word,a,b\nx,y,z\n", "spelling.csv"))
     with pytest.raises(DatasetError, match=r"spelling.csv:1: the first cell is 'in'"):

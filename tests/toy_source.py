@@ -8,10 +8,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from click.testing import CliRunner, Result
 
 from msdn.cache.home import Home
-from msdn.cli import main
 from msdn.extract.downloads.download import DownloadSettings, downloads_folder, fetch_source, source_state
 from msdn.extract.downloads.fetch import FetchSettings
 from msdn.extract.downloads.sources import PLANS, SOURCES, Source
@@ -57,12 +55,6 @@ def assert_not_there(home: Home) -> None:
     assert source_state("toy", home).status in ("missing", "partial")
     assert [path.name for path in home.data.iterdir()] == ["downloads"]
     assert not list(downloads_folder(home).glob("*.lock"))
-
-
-def run(home: Home, *arguments: str) -> Result:
-    return CliRunner().invoke(
-        main, ["data", "download", *arguments, "--home", str(home.root)], prog_name="msdn"
-    )
 
 
 def make_tar(members: dict[str, bytes]) -> bytes:

@@ -68,9 +68,8 @@ def read_dataset(spec: DatasetSpec, data: Path) -> Dataset:
         splits=read_splits(classes_file, labels),
     )
     check_annotations(annotations)
-    check_counts(
-        spec, f"{classes_file} (file of {read_created(classes_file) or 'unknown date'})", annotations
-    )
+    date = read_created(classes_file) or "unknown date"
+    check_counts(spec, f"{classes_file} (file of {date})", annotations)
     return Dataset(annotations, data / spec.images, sources)
 
 
@@ -81,10 +80,8 @@ def check_counts(spec: DatasetSpec, origin: str, annotations: Annotations) -> No
     for name, expected in spec.counts.items():
         what = name if name in got else f"images in '{name}'"
         if got[what] != expected:
-            raise DatasetError(
-                f"{origin}: {got[what]} {what}, but '{spec.name}' has {expected}; "
-                "get version 2 of the Proposed Splits (xlsa17.zip)"
-            )
+            difference = f"{got[what]} {what}, but '{spec.name}' has {expected}"
+            raise DatasetError(f"{origin}: {difference}; get version 2 of the Proposed Splits (xlsa17.zip)")
 
 
 def cut_image_root(path: str, flat: bool = False) -> str:

@@ -49,7 +49,6 @@ def open_dataset(text: str, home: Home, on_making: Callable[[int, int], None] | 
         getattr(import_module(module), function)(home.data / spec.annotations, on_making)
     for folder in (image_folder, home.data / spec.annotations):
         if not folder.is_dir():
-            raise DatasetError(
-                f"dataset '{spec.name}' is not in {home.data}: {folder} is missing; {spec.how_to_get}"
-            )
+            where = f"dataset '{spec.name}' is not in {home.data}"
+            raise DatasetError(f"{where}: {folder} is missing; {spec.how_to_get}")
     return read_dataset(spec, home.data)

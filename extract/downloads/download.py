@@ -241,9 +241,8 @@ class _Download:
         algorithm, expected = self.source.checksum or ("sha256", "")
         digests = self._hash(path, {algorithm, "sha256"})
         if not digests[algorithm].startswith(expected):
-            raise ChecksumError(
-                f"has {ALGORITHMS[algorithm]} {digests[algorithm]}, but {expected} is known for {self.source.file}"
-            )
+            kind = ALGORITHMS[algorithm]
+            raise ChecksumError(f"has {kind} {digests[algorithm]}, but {expected} is known")
         receipt = read_receipt(self.home, self.name)
         if receipt is not None and receipt.sha256 != digests["sha256"] and not self.settings.force:
             raise ChecksumError(
@@ -340,8 +339,7 @@ def place_tree(tree: Path, goal: Path) -> None:
             place_tree(entry, place)
         elif place.is_dir() or (entry.is_dir() and place.exists()):
             kinds = ("folder", "file") if place.is_dir() else ("file", "folder")
-            raise DownloadError(
-                f"{place}: is a {kinds[0]}, but a {kinds[1]} belongs there; move it away and repeat the command"
-            )
+            advice = "move it away and repeat the command"
+            raise DownloadError(f"{place}: is a {kinds[0]}, but a {kinds[1]} belongs there; {advice}")
         else:
             entry.replace(place)

@@ -65,17 +65,14 @@ def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
     a = dataset.annotations
     sizes = {name: len(rows) for name, rows in a.splits.items()}
     yield "dataset", a.dataset
-    yield (
-        "images",
-        f"{len(a.image_paths)}: {sizes['trainval']} trainval ({sizes['train']} train, {sizes['val']} val), "
-        f"{sizes['test_seen']} test_seen, {sizes['test_unseen']} test_unseen",
+    images = (
+        "{trainval} trainval ({train} train, {val} val), {test_seen} test_seen, {test_unseen} test_unseen"
     )
+    yield "images", f"{len(a.image_paths)}: {images.format(**sizes)}"
     unseen = ", ".join(a.class_names[label] for label in a.unseen_classes[:NAMED])
     unseen += ", …" if len(a.unseen_classes) > NAMED else ""
-    yield (
-        "classes",
-        f"{len(a.class_names)}: {len(a.seen_classes)} seen, {len(a.unseen_classes)} unseen ({unseen})",
-    )
+    seen = f"{len(a.seen_classes)} seen"
+    yield "classes", f"{len(a.class_names)}: {seen}, {len(a.unseen_classes)} unseen ({unseen})"
     yield "attributes", f"{a.attributes.shape[1]}{_describe_groups(a.attribute_names)}"
     splits = dataset.sources.get("splits", {})
     if "rule" in splits:

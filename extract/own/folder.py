@@ -80,9 +80,9 @@ def open_own_dataset(folder: Path) -> Dataset:
         "attributes": _describe_file(folder / ATTRIBUTES),
         "splits": _describe_file(folder / SPLITS) if (folder / SPLITS).is_file() else {"rule": RULE},
     }
-    return Dataset(
-        annotations, folder / IMAGES, sources if vectors is None else sources | {"vectors": vectors.source}
-    )
+    if vectors is not None:
+        sources["vectors"] = vectors.source
+    return Dataset(annotations, folder / IMAGES, sources)
 
 
 def _describe_file(path: Path) -> dict[str, str]:

@@ -85,9 +85,7 @@ def _complain_of_name(path: str) -> str:
     if is_odd(path):
         return "the file's name has odd characters; rename it"
     if Path(path).suffix.lower().removeprefix(".") not in ENDINGS:
-        return (
-            f"is no image by its name, which ends in none of {', '.join(ENDINGS)}; convert it or move it away"
-        )
+        return f"is no image by its name, which ends in none of {', '.join(ENDINGS)}; convert or move it"
     return ""
 
 

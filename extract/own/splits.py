@@ -153,10 +153,8 @@ def _read_pairs(
 def _find_unlisted(report: Report, what: str, names: Sequence[str], listed: Iterable[int]) -> None:
     missing = sorted({*range(len(names))} - {*listed})
     if missing:
-        example = quote(names[missing[0]])
-        report.add(
-            f"{len(missing)} of {len(names)} {what} have no row, first {example}; every one needs a row"
-        )
+        count, example = f"{len(missing)} of {len(names)}", quote(names[missing[0]])
+        report.add(f"{count} {what} have no row, first {example}; every one needs a row")
 
 
 def _find_contradictions(report: Report, listed: dict[int, tuple[str, int]], images: Images) -> None:
@@ -168,17 +166,13 @@ def _find_contradictions(report: Report, listed: dict[int, tuple[str, int]], ima
         name = quote(images.class_names[label])
         training = next((split for split in TRAINING if split in at), None)
         if training and "test_unseen" in at:
-            report.add(
-                f"class {name} is in 'test_unseen' here and in '{training}' in line {at[training]}; "
-                "no image of an unseen class may be trained on",
-                at["test_unseen"],
-            )
+            both = f"'test_unseen' here and in '{training}' in line {at[training]}"
+            advice = "no image of an unseen class may be trained on"
+            report.add(f"class {name} is in {both}; {advice}", at["test_unseen"])
         if "train" in at and "val" in at:
-            report.add(
-                f"class {name} is in 'val' here and in 'train' in line {at['train']}; these divide classes, "
-                "not images; to have them derived write 'trainval' everywhere",
-                at["val"],
-            )
+            both = f"'val' here and in 'train' in line {at['train']}"
+            advice = "these divide classes, not images; to have them derived write 'trainval' everywhere"
+            report.add(f"class {name} is in {both}; {advice}", at["val"])
         if not training and "test_seen" in at:
             report.add(f"class {name} is in 'test_seen', none of its images is for training", at["test_seen"])
     _find_mixture(report, listed.values())
@@ -194,7 +188,5 @@ def _find_mixture(report: Report, listed: Iterable[tuple[str, int]]) -> None:
         other = f"'{parts[0]}' in line {at[parts[0]]}"
         report.add(f"'trainval' here but {other}; use train and val, or trainval alone", at["trainval"])
     elif len(parts) == 1:
-        report.add(
-            f"there is '{parts[0]}' without the other of train and val; write 'trainval' to have both derived",
-            at[parts[0]],
-        )
+        advice = "write 'trainval' to have both derived"
+        report.add(f"there is '{parts[0]}' without the other of train and val; {advice}", at[parts[0]])

@@ -85,12 +85,8 @@ def deal_values(size: int, generator: np.random.RandomState) -> np.ndarray:
     """Deal every group's values to `size` classes as evenly as they go: value numbers [size, groups]."""
     columns = []
     for values in GROUPS.values():
-        rounds = [
-            number
-            for _ in range(size // len(values) + 1)
-            for number in shuffle(range(len(values)), generator)
-        ]
-        columns.append(shuffle(rounds[:size], generator))
+        rounds = [shuffle(range(len(values)), generator) for _ in range(size // len(values) + 1)]
+        columns.append(shuffle([number for one in rounds for number in one][:size], generator))
     return np.array(columns, dtype=np.int8).T
 
 
@@ -163,9 +159,8 @@ def rate_strengths() -> np.ndarray:
         row = []
         for group, values in GROUPS.items():
             for value in values:
-                shown = sum(
-                    s for form, s in zip(bird.forms, bird.shares, strict=True) if form[group] == value
-                )
+                forms = zip(bird.forms, bird.shares, strict=True)
+                shown = sum(share for form, share in forms if form[group] == value)
                 sureness, doubt = int(generator.randint(88, 101)), int(generator.randint(0, 50))
                 row.append(shown * sureness / 100 if shown else doubt / 10)
         rows.append(row)

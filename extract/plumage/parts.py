@@ -52,13 +52,8 @@ class Pose:
     def place(self, points: Sequence[Point], fineness: int = 1) -> list[Point]:
         """Turn, scale and shift points given in 1/fineness of a canvas pixel."""
         divisor = UNIT * UNIT * fineness
-        return [
-            (
-                self.x + (x * self.cosine - y * self.sine) * self.scale // divisor,
-                self.y + (x * self.sine + y * self.cosine) * self.scale // divisor,
-            )
-            for x, y in points
-        ]
+        turned = [(x * self.cosine - y * self.sine, x * self.sine + y * self.cosine) for x, y in points]
+        return [(self.x + u * self.scale // divisor, self.y + v * self.scale // divisor) for u, v in turned]
 
 
 def make_pose(degrees: int, scale: int) -> Pose:

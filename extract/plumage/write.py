@@ -1,6 +1,5 @@
 """Draws the whole Plumage dataset to disk, with tables as benchmarks have; a folder of that name is complete."""
 
-import csv
 import io
 import logging
 import os
@@ -11,22 +10,25 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from msdn.extract.plumage.birds import (
-    CLASS_COUNT,
-    list_attributes,
-    list_classes,
-    make_attribute_vectors,
-    rate_strengths,
-)
+from msdn.extract.plumage import birds
+from msdn.extract.plumage.birds import CLASS_COUNT, list_attributes, list_classes
 from msdn.extract.plumage.draw import PIXELS_SHA256, PLUMAGE_VERSION, digest_pixels, draw_bird, hash_pixels
 
 IMAGES_PER_CLASS = 30
 TEST_SEEN_EVERY = 5  # of a seen class's images, each fifth is kept for testing
 JPEG_QUALITY = 90
-PARTS_HEADER = ("image", "part", "x0", "y0", "x1", "y1")
 PATH_PREFIX = "/drawn/plumage/images/"  # xlsa17 keeps its authors' absolute paths; readers look for `images/`
 VECTORS_SOURCE = f"synthetic (Plumage {PLUMAGE_VERSION}): the sum of one seeded vector per word of the name"
 MAT_HEADER = f"MATLAB 5.0 MAT-file, Plumage {PLUMAGE_VERSION}, synthetic".encode().ljust(116)
+README = f"""\
+Plumage, version {PLUMAGE_VERSION}: SYNTHETIC birds, drawn by msdn from seeds. No photographs, no real species.
+{CLASS_COUNT} classes ({{seen}} seen, {{unseen}} unseen), {{attributes}} attributes.
+images/                the pictures
+attributes.txt         the attributes' names, as in CUB
+attribute_vectors.npz  their word vectors, synthetic too
+res101.mat             labels and files of the pictures, as in xlsa17 (no features)
+att_splits.mat         class attributes (0..100) and splits, as in xlsa17
+"""
 
 Progress = Callable[[int, int], None]
 
@@ -77,8 +79,7 @@ def write_plumage(folder: Path, on_progress: Progress | None = None) -> None:
         raise FileExistsError(f"{folder}: not empty, expected a new folder; remove it to draw Plumage again")
     draft = open_draft(folder)
     try:
-        digests = write_pictures(draft, on_progress)
-        check_pixels(digests)
+        write_pictures(draft, on_progress)
         write_tables(draft)
         publish_draft(draft, folder)
     except BaseException:
@@ -90,10 +91,10 @@ def is_running(process: str) -> bool:
     """Tell whether a process of this id is alive."""
     try:
         os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
     except PermissionError:
         return True
+    except (ProcessLookupError, ValueError):
+        return False
     return True
 
 
@@ -110,32 +111,22 @@ def open_draft(folder: Path) -> Path:
     return draft
 
 
-def write_pictures(draft: Path, on_progress: Progress | None) -> list[bytes]:
-    """Draw and encode every picture and list its parts; give the digests of the pixels."""
+def write_pictures(draft: Path, on_progress: Progress | None) -> None:
+    """Draw and encode every picture; warn when this machine drew other pixels than the frozen ones."""
     pictures, digests = list(list_pictures()), []
-    with (draft / "parts.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(PARTS_HEADER)
-        for done, picture in enumerate(pictures, start=1):
-            image, parts = draw_bird(*picture)
-            path = draft / "images" / name_picture(*picture)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path, quality=JPEG_QUALITY, subsampling=0)
-            table.writerows((f"images/{name_picture(*picture)}", part, *box) for part, box in parts.items())
-            digests.append(digest_pixels(image))
-            if on_progress is not None:
-                on_progress(done, len(pictures))
-    return digests
-
-
-def check_pixels(digests: list[bytes]) -> None:
-    """Warn when this machine drew other pixels than the frozen ones."""
+    for done, picture in enumerate(pictures, start=1):
+        image = draw_bird(*picture)
+        path = draft / "images" / name_picture(*picture)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=JPEG_QUALITY, subsampling=0)
+        digests.append(digest_pixels(image))
+        if on_progress is not None:
+            on_progress(done, len(pictures))
     if (got := hash_pixels(digests)) != PIXELS_SHA256:
-        logger.warning(
-            "Plumage: the pixels drawn here hash to %s, expected %s: figures are not comparable with published ones",
-            got,
-            PIXELS_SHA256,
+        message = (
+            "Plumage: these pixels hash to %s, expected %s: figures are not comparable with published ones"
         )
+        logger.warning(message, got, PIXELS_SHA256)
 
 
 def publish_draft(draft: Path, folder: Path) -> None:
@@ -149,76 +140,39 @@ def publish_draft(draft: Path, folder: Path) -> None:
 
 
 def write_tables(folder: Path) -> None:
-    """Write everything but pictures and their parts."""
-    write_attributes(folder)
-    write_res101(folder)
-    write_att_splits(folder)
-    write_readme(folder)
+    """Write everything but the pictures."""
+    names = list_attributes()
+    lines = [f"{number} {name}\n" for number, name in enumerate(names, start=1)]
+    (folder / "attributes.txt").write_text("".join(lines), encoding="utf-8")
+    vectors = {"vectors": birds.make_attribute_vectors(), "source": np.array(VECTORS_SOURCE)}
+    np.savez(folder / "attribute_vectors.npz", names=np.array(names), **vectors)
+    labels = np.array([class_index + 1 for class_index, _ in list_pictures()])
+    files = [PATH_PREFIX + name_picture(*picture) for picture in list_pictures()]
+    _save_mat(folder / "res101.mat", {"labels": _numbers(labels), "image_files": _cells(files)})
+    strengths = birds.rate_strengths().T  # [K, C]
+    tables = {"att": strengths / np.linalg.norm(strengths, axis=0), "original_att": strengths}
+    splits = {name: _numbers(rows) for name, rows in split_pictures().items()}
+    classes = _cells([name_class(class_index) for class_index in range(CLASS_COUNT)])
+    _save_mat(folder / "att_splits.mat", {**tables, **splits, "allclasses_names": classes})
+    unseen = sum(bird.role == "unseen" for bird in list_classes())
+    readme = README.format(seen=CLASS_COUNT - unseen, unseen=unseen, attributes=len(names))
+    (folder / "README.txt").write_text(readme, encoding="utf-8")
 
 
-def column_of_text(lines: list[str]) -> np.ndarray:
+def _cells(lines: list[str]) -> np.ndarray:
     """Make a MATLAB cell column: object [n, 1]."""
     cells = np.empty((len(lines), 1), dtype=object)
     cells[:, 0] = lines
     return cells
 
 
-def column_of_numbers(values: np.ndarray) -> np.ndarray:
+def _numbers(values: np.ndarray) -> np.ndarray:
     """Make a MATLAB column of doubles: float64 [n, 1]."""
     return np.asarray(values, dtype=np.float64)[:, None]
 
 
-def save_mat(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save_mat(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Save as MATLAB does, but without the time of writing: the same bytes every time."""
     buffer = io.BytesIO()
     savemat(buffer, arrays)
     path.write_bytes(MAT_HEADER + buffer.getvalue()[len(MAT_HEADER) :])
-
-
-def write_res101(folder: Path) -> None:
-    """Write the labels and files of all pictures."""
-    labels = np.array([class_index + 1 for class_index, _ in list_pictures()])
-    files = [PATH_PREFIX + name_picture(*picture) for picture in list_pictures()]
-    save_mat(
-        folder / "res101.mat", {"labels": column_of_numbers(labels), "image_files": column_of_text(files)}
-    )
-
-
-def write_att_splits(folder: Path) -> None:
-    """Write class attributes, class names and splits."""
-    strengths = rate_strengths().T  # [K, C]
-    splits = {name: column_of_numbers(rows) for name, rows in split_pictures().items()}
-    names = [name_class(class_index) for class_index in range(CLASS_COUNT)]
-    tables = {"att": strengths / np.linalg.norm(strengths, axis=0), "original_att": strengths}
-    save_mat(folder / "att_splits.mat", {**tables, **splits, "allclasses_names": column_of_text(names)})
-
-
-def write_attributes(folder: Path) -> None:
-    """Write the attributes' names, as CUB does, and their word vectors."""
-    names = list_attributes()
-    lines = [f"{number} {name}\n" for number, name in enumerate(names, start=1)]
-    (folder / "attributes.txt").write_text("".join(lines), encoding="utf-8")
-    vectors = make_attribute_vectors()
-    np.savez(
-        folder / "attribute_vectors.npz",
-        names=np.array(names),
-        vectors=vectors,
-        source=np.array(VECTORS_SOURCE),
-    )
-
-
-def write_readme(folder: Path) -> None:
-    """Say what this is to whoever finds the folder."""
-    unseen = sum(bird.role == "unseen" for bird in list_classes())
-    text = (
-        f"Plumage, version {PLUMAGE_VERSION}: SYNTHETIC birds, drawn by msdn from seeds. "
-        "No photographs, no real species.\n"
-        f"{CLASS_COUNT} classes ({CLASS_COUNT - unseen} seen, {unseen} unseen), {len(list_attributes())} attributes.\n"
-        "images/                the pictures\n"
-        "parts.csv              where each part is seen, in pixels; x1 and y1 lie just outside\n"
-        "attributes.txt         the attributes' names, as in CUB\n"
-        "attribute_vectors.npz  their word vectors, synthetic too\n"
-        "res101.mat             labels and files of the pictures, as in xlsa17 (no features)\n"
-        "att_splits.mat         class attributes (0..100) and splits, as in xlsa17\n"
-    )
-    (folder / "README.txt").write_text(text, encoding="utf-8")

@@ -91,13 +91,11 @@ def _unpacked_size(path: Path) -> int:
 
 def _check_values(path: Path, values: np.ndarray, count: int | None) -> np.ndarray:
     if values.dtype.kind not in "iuf" or values.ndim != 2 or not values.size:
-        raise DatasetError(
-            f"{path}: 'vectors' is {values.dtype} of shape {values.shape}, expected a table of numbers [K, D]"
-        )
+        got = f"{values.dtype} of shape {values.shape}"
+        raise DatasetError(f"{path}: 'vectors' is {got}, expected a table of numbers [K, D]")
     if count is not None and len(values) != count:
-        raise DatasetError(
-            f"{path}: {len(values)} vectors, but the dataset has {count} attributes; is it another dataset's file?"
-        )
+        expected = f"the dataset has {count} attributes"
+        raise DatasetError(f"{path}: {len(values)} vectors, but {expected}; is it another dataset's file?")
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(values, np.float32)
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -112,10 +110,8 @@ def _compare_names(path: Path, array: np.ndarray, names: Sequence[str]) -> None:
         raise DatasetError(f"{path}: names {len(theirs)} attributes, the dataset {len(names)}; {MAKE_ANEW}")
     for number, (there, here) in enumerate(zip(theirs, names, strict=False), start=1):
         if there != here:
-            raise DatasetError(
-                f"{path}: attribute {number} is {there[:80]!a} there, but {here[:80]!a} in the dataset; "
-                f"{MAKE_ANEW}"
-            )
+            difference = f"{there[:80]!a} there, but {here[:80]!a} in the dataset"
+            raise DatasetError(f"{path}: attribute {number} is {difference}; {MAKE_ANEW}")
 
 
 def _warn_of_zeros(path: Path, values: np.ndarray, names: Sequence[str]) -> None:

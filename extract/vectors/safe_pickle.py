@@ -42,9 +42,7 @@ def load_array(path: Path) -> np.ndarray:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
     if path.stat().st_size > LARGEST:
-        raise DatasetError(
-            f"{path}: is larger than {LARGEST >> 20} MiB, too large for a pickle of word vectors"
-        )
+        raise DatasetError(f"{path}: is larger than {LARGEST >> 20} MiB, too large for word vectors")
     data = path.read_bytes()
     try:
         _check_opcodes(data)
@@ -101,8 +99,6 @@ class _ArrayUnpickler(pickle.Unpickler):
 class _StandIn:
     """A function that the pickle may call but not change."""
 
-    __slots__ = ("_function",)
-
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
@@ -115,8 +111,6 @@ class _StandIn:
 
 class _Type:
     """What the pickle says of a `numpy.dtype`, only ever a plain number."""
-
-    __slots__ = ("dtype",)
 
     def __init__(self, text: Any, *_rest: Any) -> None:
         found = NUMBER.fullmatch(text) if isinstance(text, str) else None
@@ -134,13 +128,14 @@ class _Type:
 class _Array:
     """What the pickle says of an array; `values` once shape, type and bytes agree."""
 
-    __slots__ = ("values",)
+    def __init__(self, *_arguments: Any) -> None:
+        """Take whatever `_reconstruct` is called with: the state says it all."""
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, kind, fortran, data = state
         self.fill(data, kind, shape, "F" if fortran else "C")
 
-    def fill(self, data: Any, kind: Any, shape: Any, order: Any) -> None:
+    def fill(self, data: Any, kind: Any, shape: Any, order: Any) -> "_Array":
         """Rebuild the array after checking every part of it."""
         if isinstance(data, str):  # Python 2's bytes
             data = data.encode("latin1")
@@ -151,16 +146,7 @@ class _Array:
         if prod(shape) * kind.dtype.itemsize != len(data) or order not in ("C", "F"):
             raise _Refused("its shape and its bytes contradict each other")
         self.values = np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order)
-
-
-def _reconstruct(*_arguments: Any) -> _Array:
-    return _Array()
-
-
-def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    array = _Array()
-    array.fill(data, kind, shape, order)
-    return array
+        return self
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
@@ -174,8 +160,8 @@ def _refuse_call(*_arguments: Any) -> None:
 
 
 NAMES: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,  # protocols 0 to 4
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,  # protocol 5
+    ("numpy.core.multiarray", "_reconstruct"): _Array,  # protocols 0 to 4
+    ("numpy.core.numeric", "_frombuffer"): lambda *parts: _Array().fill(*parts),  # protocol 5
     ("numpy", "ndarray"): _refuse_call,  # only ever an argument of _reconstruct
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode,  # bytes in protocols 0 to 2

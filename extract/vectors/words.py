@@ -7,9 +7,9 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import NoReturn, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from msdn.extract.own.mistakes import Report, refuse
 
 BUFFER_BYTES = 2**20
 LONGEST_LINE = 2**20
+LINES_A_REPORT = 1000  # of progress
 FETCH_AGAIN = "the file is damaged or cut short, fetch it again"
 BETWEEN_WORDS = re.compile(r"[\s_:;,./\\|()\[\]{}<>\"“”!?&+*=#]+")
 SPELLING = {
@@ -79,7 +80,7 @@ class WordVectors:
 def read_word_vectors(
     path: Path, wanted: Collection[str], on_progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> WordVectors:
-    """Read the vectors of the wanted words in one pass, holding one line at a time.
+    """Read the vectors of the wanted words, holding one line at a time.
 
     Words that the file lacks are left out; of a word that comes twice the first vector counts.
 
@@ -91,36 +92,16 @@ def read_word_vectors(
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
     total = path.stat().st_size
-    with path.open("rb") as file:
-        hashing = _HashingReader(file, lambda done: on_progress(done, total))
+    with path.open("rb", BUFFER_BYTES) as file:
+        digest = file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        encoded = {word.encode(): word for word in wanted}
+        parser = _Parser(path, encoded, lambda: on_progress(file.tell(), total))
         try:
-            with _open_text(path, io.BufferedReader(hashing, BUFFER_BYTES)) as text:
-                parser = _Parser(path, {word.encode(): word for word in wanted})
-                parser.read(text)
+            parser.read(_open_text(path, file))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DatasetError(f"{path}: cannot be unpacked ({error}); {FETCH_AGAIN}") from error
-        return WordVectors(parser.vectors, parser.size, hashing.digest.hexdigest())
-
-
-class _HashingReader(io.RawIOBase):
-    """Hashes and counts whatever is read through it."""
-
-    def __init__(self, file: BinaryIO, on_read: Callable[[int], None]) -> None:
-        self.digest = sha256()
-        self._file = file
-        self._done = 0
-        self._on_read = on_read
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        self.digest.update(data)
-        self._done += len(data)
-        self._on_read(self._done)
-        return len(data)
+    return WordVectors(parser.vectors, parser.size, digest)
 
 
 def _open_text(path: Path, file: io.BufferedReader) -> io.BufferedReader:
@@ -131,10 +112,8 @@ def _open_text(path: Path, file: io.BufferedReader) -> io.BufferedReader:
     if start[:2] == b"\x1f\x8b":
         file = cast(io.BufferedReader, gzip.GzipFile(fileobj=file))
     if b"\0" in file.peek(4096)[:4096]:
-        raise DatasetError(
-            f"{path}: is binary, expected text: a word and its numbers in each line; "
-            "save word2vec's binary vectors as text first"
-        )
+        advice = "save word2vec's binary vectors as text first"
+        raise DatasetError(f"{path}: is binary, expected text: a word and its numbers in each line; {advice}")
     return file
 
 
@@ -144,6 +123,7 @@ class _Parser:
 
     path: Path
     wanted: dict[bytes, str]
+    on_progress: Callable[[], None]
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     size: int = 0
 
@@ -154,12 +134,14 @@ class _Parser:
                 announced = self._begin(line.removeprefix(b"\xef\xbb\xbf"))
             else:
                 self._read_line(number, line)
+            if number % LINES_A_REPORT == 0:
+                self.on_progress()
+        self.on_progress()
         if not number:
             raise DatasetError(f"{self.path}: is empty")
         if announced is not None and number - 1 != announced:
-            raise DatasetError(
-                f"{self.path}: announces {announced} words but holds {number - 1}; {FETCH_AGAIN}"
-            )
+            counts = f"announces {announced} words but holds {number - 1}"
+            raise DatasetError(f"{self.path}: {counts}; {FETCH_AGAIN}")
 
     def _begin(self, line: bytes) -> int | None:
         """Learn D from the first line; return the count of words where it announces one."""

@@ -81,6 +81,5 @@ def _cluster(source: str, points: np.ndarray) -> AttributeGroups:
     directions = points / np.where(lengths > 0, lengths, 1.0)
     clusters = fcluster(linkage(directions, method="ward"), most, criterion="maxclust")
     numbers: dict[int, int] = {}  # of the clusters, by their first attribute
-    return collect_groups(
-        source, [f"cluster {numbers.setdefault(int(one), len(numbers) + 1)}" for one in clusters]
-    )
+    names = [f"cluster {numbers.setdefault(int(one), len(numbers) + 1)}" for one in clusters]
+    return collect_groups(source, names)

@@ -44,10 +44,8 @@ class AttributeGroups:
     def from_json(cls, stored: Any, attributes: int, file: Path) -> "AttributeGroups":
         """The groups of so many attributes that `as_json` gave; `file` holds them, for the error."""
         try:
-            groups = tuple(
-                AttributeGroup(str(one["name"]), np.array(one["attributes"], np.int64).reshape(-1) - 1)
-                for one in stored["groups"]
-            )
+            members = [(str(one["name"]), np.array(one["attributes"], np.int64)) for one in stored["groups"]]
+            groups = tuple(AttributeGroup(name, numbers.reshape(-1) - 1) for name, numbers in members)
             found = cls(str(stored["source"]), groups)
             is_same = json.dumps(found.as_json(), sort_keys=True) == json.dumps(stored, sort_keys=True)
         except (TypeError, KeyError, ValueError, OverflowError):
@@ -55,10 +53,8 @@ class AttributeGroups:
         if not is_same:
             raise RunError(f"{file}: damaged, the attribute groups cannot be read; train the model again")
         if not is_partition(groups, attributes):
-            raise RunError(
-                f"{file}: damaged, the groups do not hold each of {attributes} attributes once, in ascending order; "
-                "train the model again"
-            )
+            what = f"the groups do not hold each of {attributes} attributes once, in ascending order"
+            raise RunError(f"{file}: damaged, {what}; train the model again")
         return found
 
 

@@ -2,23 +2,20 @@
 
 from msdn.extract.datasets.spec import DatasetSpec, Source
 
+FOLDER = "CUB_200_2011"
 CUB = DatasetSpec(
     name="cub",
-    images="CUB_200_2011/images",
+    images=f"{FOLDER}/images",
     annotations="xlsa17/data/CUB",
-    attribute_names=(
-        "CUB_200_2011/attributes/attributes.txt",
-        "attributes.txt",
-        "CUB_200_2011/attributes.txt",
-    ),
+    attribute_names=(f"{FOLDER}/attributes/attributes.txt", "attributes.txt", f"{FOLDER}/attributes.txt"),
     attribute_vectors="vectors/cub.npz",
     counts={"trainval": 7057, "test_seen": 1764, "test_unseen": 2967, "classes": 200, "attributes": 312},
     sources={
         "cub-images": Source(
             file="CUB_200_2011.tgz",
             mirrors=("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",),
-            proof=("CUB_200_2011/images",),
-            rules=((r"CUB_200_2011/.+", r"\g<0>"), (r"attributes\.txt", r"CUB_200_2011/\g<0>")),
+            proof=(f"{FOLDER}/images",),
+            rules=((rf"{FOLDER}/.+", r"\g<0>"), (r"attributes\.txt", rf"{FOLDER}/\g<0>")),
             about=1_150_585_339,
             room=1_250_000_000,
             size=1_150_585_339,
