@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import DownloadColumn, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
-from msdn.extract.pipeline.bar import QUIET_SECONDS, make_bar
+from msdn.extract.pipeline.progress import QUIET_SECONDS, make_bar
 
 
 class DownloadView(logging.Handler):

@@ -36,7 +36,7 @@ def import_(home: Home, file: Path, dataset: str, dtype: str, out: Path | None, 
     from rich.progress import MofNCompleteColumn
 
     from msdn.extract.exchange.import_features import import_features
-    from msdn.extract.pipeline.bar import make_bar
+    from msdn.extract.pipeline.progress import make_bar
 
     with make_bar(Console(stderr=True), MofNCompleteColumn()) as bar:
         task = bar.add_task("importing")

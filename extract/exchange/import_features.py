@@ -13,7 +13,7 @@ from msdn.cache.home import Home
 from msdn.cache.import_rows import import_rows
 from msdn.cache.names import dataset_name
 from msdn.cache.published import LOCATIONS, PublishedFile, open_published, read_lists
-from msdn.extract.backbones.weights_tag import weights_tag
+from msdn.extract.backbones.entry import features_tag
 from msdn.extract.datasets.att_splits import number_classes
 from msdn.extract.datasets.divide import divide_trainval
 from msdn.extract.datasets.registry import find_spec, is_own_folder, open_dataset
@@ -49,7 +49,7 @@ def import_features(
         annotations = _settle_annotations(source, lists, dataset_name(text), dataset)
         check_annotations(annotations)
         provenance = describe_import(source, lists, annotations, dataset, dtype)
-        tag = weights_tag(provenance["weights"])
+        tag = features_tag(provenance)
         final = out or home.features / name_cache(annotations.dataset, provenance["image_size"], tag)
         _, channels, height, width = lists.shape
         masked = import_rows(
