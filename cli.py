@@ -26,6 +26,7 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
         },
     ),
     "extract": "msdn.extract.pipeline.command:extract",
+    "backbones": "msdn.extract.backbones.command:backbones",
     "train": "msdn.train.loop.command:train",
     "evaluate": "msdn.train.measure.evaluate_command:evaluate",
     "ablate": "msdn.train.studies.ablate_command:ablate",
@@ -102,13 +103,18 @@ class ErrorTranslator(LazyGroup):
         except OSError as error:
             raise click.ClickException(explain_os_error(error)) from error
         except MemoryError as error:
-            raise click.ClickException("out of memory; a smaller --batch-size needs less") from error
+            raise click.ClickException(f"out of memory; {self._advise_on_memory(ctx)}") from error
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported here
                 raise
-            raise click.ClickException(
-                "the GPU is out of memory; a smaller --batch-size needs less"
-            ) from error
+            raise click.ClickException(f"the GPU is out of memory; {self._advise_on_memory(ctx)}") from error
+
+    def _advise_on_memory(self, ctx: click.Context) -> str:
+        """Name the option that needs less, where the command has it; 'extract' gives its own advice."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        if command is not None and any("--batch-size" in option.opts for option in command.params):
+            return "a smaller --batch-size needs less"
+        return "end other programs that use it, or take a machine with more"
 
 
 def explain_os_error(error: OSError) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 from msdn.extract.errors import BadImageError
-from msdn.extract.pipeline.images import crop_centre, read_image, resize_shorter_side
+from msdn.extract.pipeline.reading import crop_centre, read_image, resize_shorter_side
 
 EXIF_ORIENTATION = 0x0112
 

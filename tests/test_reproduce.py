@@ -15,7 +15,7 @@ from toy_studies import Epochs, read_csv, run_msdn
 from msdn.app.reproduce import default_models, needs_two, reproduction_rows
 from msdn.app.reproduce_view import NOT_COMPARABLE, model_figures, reproduction_notes, reproduction_table
 from msdn.cache import Home
-from msdn.extract.backbones.resnet import Backbone
+from msdn.extract.backbones.entry import Backbone
 from msdn.extract.datasets import registry
 from msdn.train.measure.tables import result_console
 from msdn.train.models import presets, published

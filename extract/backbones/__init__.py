@@ -1,1 +1,5 @@
-"""Frozen networks whose maps are cached."""
+"""Frozen networks whose maps are cached: one entry each."""
+
+from msdn.extract.backbones.entry import Backbone, Preparation
+
+__all__ = ["Backbone", "Preparation"]

@@ -106,7 +106,7 @@ class DownloadView(logging.Handler):
     def __init__(self, console: "Console") -> None:
         from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-        from msdn.extract.pipeline.bar import QUIET_SECONDS, make_bar
+        from msdn.extract.pipeline.progress import QUIET_SECONDS, make_bar
 
         super().__init__(logging.INFO)
         self._console = console

@@ -50,7 +50,7 @@ def import_(
     from rich.progress import MofNCompleteColumn
 
     from msdn.extract.exchange.importing import import_features
-    from msdn.extract.pipeline.bar import make_bar
+    from msdn.extract.pipeline.progress import make_bar
 
     with make_bar(Console(stderr=True), MofNCompleteColumn()) as bar:
         task = bar.add_task("importing")

@@ -12,7 +12,7 @@ from msdn.cache import layout
 from msdn.cache.annotations import Annotations, check_annotations
 from msdn.cache.home import Home, dataset_name, name_cache
 from msdn.cache.published import LOCATIONS, PublishedFile, import_rows, open_published, read_lists
-from msdn.extract.backbones.weights_tag import weights_tag
+from msdn.extract.backbones.entry import features_tag
 from msdn.extract.datasets.proposed_splits import divide_trainval, number_classes
 from msdn.extract.datasets.registry import find_spec, is_own_folder, open_dataset
 from msdn.extract.datasets.spec import Dataset, DatasetSpec
@@ -78,7 +78,7 @@ def import_features(
 
 def _name_import(dataset: str, facts: dict[str, Any], grid: str) -> str:
     """Name the cache as its extraction was named; where the images' size is not known, by its regions."""
-    tag = weights_tag(facts["weights"])
+    tag = features_tag(facts)
     if layout.EXPORTED_MAP in facts:
         tag += f"_{facts[layout.EXPORTED_MAP]}"
     return name_cache(dataset, facts["image_size"] or grid, tag)

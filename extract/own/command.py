@@ -38,7 +38,7 @@ def check(dataset: str, home: Home, write_splits: bool) -> None:
     from msdn.extract.errors import DatasetError
     from msdn.extract.own.folder import SPLITS, find_mistakes
     from msdn.extract.own.splits import write_splits_csv
-    from msdn.extract.pipeline.presence import require_images
+    from msdn.extract.pipeline.reading import require_images
 
     own, folder = is_own_folder(dataset), Path(dataset).expanduser()
     if write_splits and not own:

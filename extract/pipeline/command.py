@@ -10,7 +10,6 @@ from msdn.extract.pipeline.settings import (
     BAD_IMAGES,
     DEFAULT_BLOCK_ROWS,
     DTYPES,
-    IMAGE_SIZES,
     PRECISIONS,
     ExtractSettings,
 )
@@ -26,19 +25,39 @@ DEFAULT = ExtractSettings(dataset="")
     help="cub, sun, awa2, flo, plumage (drawn, ships with msdn), or a folder of your own.",
 )
 @click.option(
-    "--image-size",
-    type=click.Choice([str(size) for size in IMAGE_SIZES]),
-    default=str(DEFAULT.image_size),
+    "--backbone",
+    default=DEFAULT.backbone,
     show_default=True,
-    callback=lambda _context, _parameter, value: int(value),
-    help="Pixels; 224 gives 7x7 regions, 448 gives 14x14.",
+    metavar="NAME|timm:NAME|FILE.py",
+    help="The frozen network; 'msdn backbones' lists what there is. Code in FILE.py is run.",
+)
+@click.option(
+    "--image-size",
+    type=click.IntRange(16, 4096),
+    show_default="the backbone's own",
+    help="Pixels; with resnet101, 224 gives 7x7 regions, 448 gives 14x14.",
+)
+@click.option(
+    "--layer",
+    default=DEFAULT.layer,
+    metavar="LAYER[,norm|raw][,pool=HxW]",
+    show_default="the backbone's own",
+    help="Take the region map from another block; 'msdn backbones NAME' lists them.",
+)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="NAME[=LAYER][,norm|raw][,pool=HxW|class]",
+    help="One more map in the same cache, for example 'global' (mean over all regions), 'global,pool=class' (the class "
+    "token) or 'coarse=blocks.10,pool=8x8'. Can be repeated.",
 )
 @click.option(
     "--weights",
     default=DEFAULT.weights,
     show_default=True,
     metavar="imagenet|FILE|random",
-    help="ResNet101 weights: ImageNet (V1, as published), a state dict, or random ones (random:SEED).",
+    help="The backbone's own weights (of torchvision: ImageNet V1, as published), a state dict, or random ones "
+    "(random:SEED).",
 )
 @click.option(
     "--device", default=DEFAULT.device, show_default=True, help="auto (GPU if there is one), cpu, cuda:0 …"
@@ -67,6 +86,12 @@ DEFAULT = ExtractSettings(dataset="")
     "--workers", type=click.IntRange(1, 256), show_default="one a core, at most 8", help="Decoding threads."
 )
 @click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    show_default="the unfinished cache's, else one a core",
+    help="CPU threads that compute; belongs to the cache.",
+)
+@click.option(
     "--bad-images",
     type=click.Choice(BAD_IMAGES),
     default=DEFAULT.bad_images,
@@ -76,16 +101,17 @@ DEFAULT = ExtractSettings(dataset="")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    show_default="HOME/features/DATASET-SIZE-WEIGHTS.h5",
+    show_default="HOME/features/DATASET-SIZE-[BACKBONE_]WEIGHTS.h5",
     help="The cache to write.",
 )
 @click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier run left.")
 @home_option
 def extract(home: Home, **choices: Any) -> None:
-    """Run a frozen ResNet101 over all images once and cache its region features.
+    """Run a frozen network over all images once and cache its region features.
 
     An interrupted extraction goes on where it stopped when the same command is repeated. Images are
-    prepared as the published feature files were; EXIF rotation is ignored, as it is there.
+    prepared as the network's own evaluation does, for resnet101 as the published feature files were;
+    EXIF rotation is ignored, as it is there.
     """
     from rich.console import Console
 

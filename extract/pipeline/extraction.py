@@ -1,7 +1,7 @@
 """One whole extraction: from a dataset's name to a finished cache."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,27 +12,35 @@ from msdn.cache.annotations import name_differences
 from msdn.cache.files import FileLock
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, name_cache
-from msdn.cache.layout import DONE, MAIN, MapSpec
+from msdn.cache.layout import DONE, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import check_complete
 from msdn.cache.structure import create_structure
-from msdn.extract.backbones.calibration import (
+from msdn.extract.backbones.entry import Plan, features_tag, make_plan
+from msdn.extract.backbones.network import (
+    FrozenNetwork,
     calibrate,
-    read_calibration_batches,
-    read_statistics,
+    check_layers,
+    fixed_arithmetic,
+    has_batch_norm,
+    measure_maps,
     restore_statistics,
 )
-from msdn.extract.backbones.resnet import CHANNELS, STRIDE, Backbone, build_trunk
-from msdn.extract.backbones.weights import Weights, load_weights
+from msdn.extract.backbones.registry import find_backbone
+from msdn.extract.backbones.weights import Weights, load_network
 from msdn.extract.datasets.registry import open_dataset
 from msdn.extract.datasets.spec import UNDATED, Dataset
 from msdn.extract.errors import ExtractError
-from msdn.extract.pipeline.blocks import default_workers
-from msdn.extract.pipeline.filling import Progress, fill_cache
-from msdn.extract.pipeline.presence import require_images
+from msdn.extract.pipeline.progress import Progress, Watcher
+from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images
 from msdn.extract.pipeline.recipe import check_recipe, check_request, write_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
+from msdn.extract.pipeline.writing import fill_cache
 from msdn.machine import choose_device
+
+CALIBRATION_IMAGES = 256
+CALIBRATION_BATCH = 32
+SILENT = Watcher()
 
 
 @dataclass(frozen=True)
@@ -46,142 +54,164 @@ class Extraction:
     was_complete: bool = False
 
 
-@dataclass(frozen=True)
-class Watcher:
-    """What to call as an extraction goes on; silent by default."""
-
-    on_stage: Callable[[str], None] = lambda _text: None
-    on_drawing: Callable[[int, int], None] = lambda _done, _total: None
-    on_progress: Callable[[Progress], None] = lambda _progress: None
-
-
-def extract(settings: ExtractSettings, home: Home, watcher: Watcher = Watcher()) -> Extraction:
+def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) -> Extraction:
     """Extract a dataset's features, going on where an earlier, interrupted run stopped."""
     device = choose_device(settings.device)
+    plan = make_plan(find_backbone(settings.backbone), settings.image_size, settings.layer, settings.also)
     dataset = open_dataset(settings.dataset, home, watcher.on_drawing)
-    weights = load_weights(settings.weights, home)
-    name = name_cache(dataset.annotations.dataset, settings.image_size, weights.tag)
-    final = settings.out or home.features / name
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
-        job = _Job(settings, dataset, weights, device, final, watcher)
-        return job.run()
+    with fixed_arithmetic(settings.threads):
+        network, weights = load_network(plan.backbone, settings.weights, plan.preparation.size, home)
+        check_layers(network, plan)
+        tag = features_tag({**plan.describe(), "weights": weights.description})
+        final = settings.out or home.features / name_cache(
+            dataset.annotations.dataset, plan.preparation.size, tag
+        )
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
+            return _Job(settings, dataset, plan, network, weights, device, final, watcher).run()
 
 
+@dataclass(frozen=True)
 class _Job:
-    """An extraction whose dataset, weights and place are known, and whose place is locked."""
+    """An extraction whose dataset, network and place are known, and whose place is locked."""
 
-    def __init__(
-        self,
-        settings: ExtractSettings,
-        dataset: Dataset,
-        weights: Weights,
-        device: torch.device,
-        final: Path,
-        watcher: Watcher,
-    ) -> None:
-        self._settings = settings
-        self._dataset = dataset
-        self._weights = weights
-        self._device = device
-        self._final = final
-        self._watcher = watcher
-        self._workers = settings.workers or default_workers()
+    settings: ExtractSettings
+    dataset: Dataset
+    plan: Plan
+    network: torch.nn.Module
+    weights: Weights
+    device: torch.device
+    final: Path
+    watcher: Watcher
 
     def run(self) -> Extraction:
         with warnings.catch_warnings():  # set here: decoding threads share the filters
             warnings.simplefilter("ignore")  # transparency in palettes, odd EXIF, large pictures: all usable
-            return self._run()
+            try:
+                return self._run()
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                raise ExtractError(self._advise_on_memory()) from error
 
     def _run(self) -> Extraction:
-        partial, restart = partial_path(self._final), self._settings.restart
-        for file in (partial, self._final):
+        partial, restart = partial_path(self.final), self.settings.restart
+        for file in (partial, self.final):
             refuse_foreign_file(file)
-        if self._final.exists() and not partial.exists() and not restart:
-            return self._accept_complete(read_header(self._final))
-        self._watcher.on_stage(describe_annotations(self._dataset))
-        trunk = build_trunk(self._weights)
+        if self.final.exists() and not partial.exists() and not restart:
+            return self._accept_complete(read_header(self.final))
+        self.watcher.on_stage(describe_annotations(self.dataset))
         if partial.exists() and not restart:
-            self._adopt(read_header(partial), trunk)
+            self._adopt(read_header(partial))
         else:
-            self._begin(partial, trunk)  # replaces an old unfinished file only when the new one is whole
-        return self._fill(Backbone(trunk, self._device, self._settings.precision))
+            self._begin(partial)  # replaces an old unfinished file only when the new one is whole
+        return self._fill(FrozenNetwork(self.network, self.plan, self.device, self.settings.precision))
+
+    @property
+    def _workers(self) -> int:
+        return self.settings.workers or default_workers()
 
     def _accept_complete(self, header: Header) -> Extraction:
         check_complete(header)
         self._check_same(header, check_request)
         n = len(header.states)
-        return Extraction(self._final, Progress(n, n), _name_masked(header), self._weights.kind, True)
+        return Extraction(self.final, Progress(n, n), _name_masked(header), self.weights.kind, True)
 
-    def _adopt(self, header: Header, trunk: torch.nn.Sequential) -> None:
+    def _adopt(self, header: Header) -> None:
         threads = header.provenance.get("device", {}).get("threads")
-        if self._device.type == "cpu" and isinstance(threads, int) and threads > 0:
+        wanted = self.settings.threads is None and self.device.type == "cpu"
+        if wanted and isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # belongs to the cache: it can decide a sum's last bit
         self._check_same(header, check_recipe)
         self._require_images(np.flatnonzero(header.states != DONE))
-        if self._weights.kind == "random":
-            restore_statistics(trunk, header.backbone_state)
+        if self.weights.kind == "random":
+            restore_statistics(self.network, header.backbone_state)
 
     def _check_same(self, header: Header, check: Callable[..., None]) -> None:
         """Refuse features of other images; other labels, splits or vectors are only named."""
-        block_rows = self._settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
+        block_rows = self.settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
         check(header.provenance, self._recipe(block_rows), str(header.path))
-        if header.annotations.image_paths != self._dataset.annotations.image_paths:
+        if header.annotations.image_paths != self.dataset.annotations.image_paths:
             raise ExtractError(
                 f"{header.path}: the dataset's list of images changed since it was begun; begin anew with --restart"
             )
-        changed = name_differences(header.annotations, self._dataset.annotations)
+        changed = name_differences(header.annotations, self.dataset.annotations)
         if changed:
-            self._watcher.on_stage(
+            self.watcher.on_stage(
                 f"the dataset's {', '.join(changed)} changed since this cache was begun; once it is complete, "
-                f"'msdn cache annotate {self._final} --dataset {self._settings.dataset}' takes them over"
+                f"'msdn cache annotate {self.final} --dataset {self.settings.dataset}' takes them over"
             )
 
     def _require_images(self, rows: Iterable[int]) -> None:
-        if self._settings.bad_images == "stop":
-            require_images(self._dataset, rows)
+        if self.settings.bad_images == "stop":
+            require_images(self.dataset, rows)
 
     def _recipe(self, block_rows: int) -> dict[str, object]:
-        s = self._settings
+        s = self.settings
         return write_recipe(
-            self._dataset, self._weights, s.image_size, self._device, s.precision, s.dtype, block_rows
+            self.dataset, self.plan, self.weights, self.device, s.precision, s.dtype, block_rows
         )
 
-    def _begin(self, partial: Path, trunk: torch.nn.Sequential) -> None:
+    def _begin(self, partial: Path) -> None:
+        self._require_images(range(len(self.dataset.annotations.image_paths)))
+        shapes = measure_maps(self.network, self.plan)
         statistics: dict[str, np.ndarray] = {}
-        size = self._settings.image_size
-        self._require_images(range(len(self._dataset.annotations.image_paths)))
-        if self._weights.kind == "random":
-            self._watcher.on_stage("calibrating batch norm on training images")
-            calibrate(trunk, read_calibration_batches(self._dataset, size, self._workers), self._device)
-            statistics = read_statistics(trunk)
-        grid = size // STRIDE
+        if self.weights.kind == "random" and has_batch_norm(self.network):
+            self.watcher.on_stage("calibrating batch norm on training images")
+            statistics = calibrate(self.network, self.plan, self._calibration_batches(), self.device)
+        dtype = np.dtype(self.settings.dtype)
         create_structure(
             partial,
-            self._dataset.annotations,
-            [MapSpec(MAIN, grid, grid, CHANNELS, np.dtype(self._settings.dtype), signed=False)],
-            self._recipe(self._settings.batch_size or DEFAULT_BLOCK_ROWS),
+            self.dataset.annotations,
+            [MapSpec(n, s.height, s.width, s.channels, dtype, s.signed) for n, s in shapes.items()],
+            self._recipe(self.settings.batch_size or DEFAULT_BLOCK_ROWS),
             statistics,
         )
 
-    def _fill(self, backbone: Backbone) -> Extraction:
-        with PartialCache(self._final) as cache:
-            progress, bad = fill_cache(
-                cache,
-                self._dataset,
-                backbone,
-                self._settings.image_size,
-                cache.header.provenance["block_rows"],
-                self._workers,
-                self._watcher.on_progress,
+    def _calibration_batches(self) -> Iterator[np.ndarray]:
+        """Yield a fixed, evenly spread choice of training images; unusable ones are left out."""
+        trainval = self.dataset.annotations.splits["trainval"]
+        step = max(1, len(trainval) // CALIBRATION_IMAGES)
+        chosen = trainval[::step][:CALIBRATION_IMAGES].tolist()
+        paths = [self.dataset.image_path(row) for row in chosen]
+        batches = 0
+        with BlockReader(
+            paths, range(len(chosen)), CALIBRATION_BATCH, self.plan.preparation, self._workers
+        ) as reader:
+            for block in reader:
+                if len(block.rows) > 1:  # statistics of one image would say nothing
+                    batches += 1
+                    yield block.images[block.positions]
+        if not batches:
+            raise ExtractError(
+                f"{self.dataset.image_folder}: fewer than two of {len(chosen)} training images can be read, first: "
+                f"{paths[0]}"
             )
-            masked = {str(self._dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
-            if bad and self._settings.bad_images == "stop":
-                raise ExtractError(_list_bad(masked, cache.path, self._settings.restart))
+
+    def _fill(self, network: FrozenNetwork) -> Extraction:
+        with PartialCache(self.final) as cache:
+            progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
+            masked = {str(self.dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
+            if bad and self.settings.bad_images == "stop":
+                raise ExtractError(_list_bad(masked, cache.path, self.settings.restart))
             if bad:
                 cache.mask_rows(bad)
             cache.finish()
-        return Extraction(self._final, progress, masked, self._weights.kind)
+        return Extraction(self.final, progress, masked, self.weights.kind)
+
+    def _advise_on_memory(self) -> str:
+        """What needs less: the number of images at once belongs to a cache, so another number begins it anew."""
+        where = "out of memory" if self.device.type == "cpu" else "the GPU is out of memory"
+        partial = partial_path(self.final)
+        at_once = read_header(partial).provenance["block_rows"] if partial.exists() else 1
+        if at_once == 1:
+            return f"{where}; a smaller --image-size, a smaller --backbone or another --device needs less"
+        return f"{where} with {at_once} images at once; repeat the command with '--restart --batch-size {at_once // 2}'"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch says it in its own way on a GPU, and by a plain RuntimeError on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _list_bad(masked: dict[str, str], partial: Path, restart: bool) -> str:

@@ -1,14 +1,68 @@
-"""Shows an extraction's progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""What an extraction reports as it goes on, and how that is shown on stderr.
 
+It is a bar on a terminal, a line now and then elsewhere. Other commands of this stage make their bars here, too.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
 
-from msdn.extract.pipeline.bar import QUIET_SECONDS, make_bar
-from msdn.extract.pipeline.extraction import Watcher
-from msdn.extract.pipeline.filling import Progress
+QUIET_SECONDS = 10.0  # between two lines that stand for a bar where there is no terminal
+
+
+@dataclass
+class Progress:
+    """How far an extraction is, and how long each of its three stages has worked."""
+
+    total: int
+    done: int
+    computed: int = 0
+    reading: float = 0.0
+    computing: float = 0.0
+    writing: float = 0.0
+    elapsed: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Images a second in this run."""
+        return self.computed / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def remaining(self) -> float:
+        """Seconds still to go."""
+        return (self.total - self.done) / self.rate if self.rate else math.inf
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that was busy longest."""
+        return max(("reading", "computing", "writing"), key=lambda stage: getattr(self, stage))
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What to call as an extraction goes on; silent by default."""
+
+    on_stage: Callable[[str], None] = lambda _text: None
+    on_drawing: Callable[[int, int], None] = lambda _done, _total: None
+    on_progress: Callable[[Progress], None] = lambda _progress: None
+
+
+def make_bar(console: Console, *columns: ProgressColumn) -> Bar:
+    """Return a bar that shows what is done, how much of it, and `columns`."""
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 class ProgressView:

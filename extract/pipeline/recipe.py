@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from typing import Any
 
 import PIL
@@ -11,16 +12,16 @@ from PIL import features
 
 import msdn
 from msdn.cache.layout import ANNOTATIONS
+from msdn.extract.backbones.entry import Plan
 from msdn.extract.backbones.weights import Weights
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
-from msdn.extract.pipeline.images import TRANSFORM
 
 
 def write_recipe(
     dataset: Dataset,
+    plan: Plan,
     weights: Weights,
-    image_size: int,
     device: torch.device,
     precision: str,
     dtype: str,
@@ -30,10 +31,8 @@ def write_recipe(
     return {
         "dataset": dataset.annotations.dataset,
         ANNOTATIONS: dataset.sources,
-        "backbone": "torchvision ResNet101 up to layer4, batch norm folded, channels last",
+        **plan.describe(),
         "weights": weights.description,
-        "transform": TRANSFORM,
-        "image_size": image_size,
         "precision": precision,
         "dtype": dtype,
         "block_rows": block_rows,
@@ -46,6 +45,7 @@ def write_recipe(
             "libjpeg": features.version("jpg"),
             "cuda": torch.version.cuda if device.type == "cuda" else None,
             "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+            **({"timm": metadata.version("timm")} if plan.backbone.library == "timm" else {}),
         },
     }
 
@@ -62,7 +62,10 @@ def _describe_device(device: torch.device) -> dict[str, Any]:
     return {"kind": device.type, "name": name}
 
 
-REQUESTED = ("dataset", "backbone", "weights", "transform", "image_size", "precision", "dtype", "block_rows")
+REQUESTED = (
+    *("dataset", "backbone", "maps", "weights", "transform", "image_size"),
+    *("precision", "dtype", "block_rows"),
+)
 
 
 def check_request(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGE_SIZES = (224, 448)
+from msdn.extract.backbones.entry import DEFAULT_NAME
+
+IMAGE_SIZES = (224, 448)  # that published features were made at
 PRECISIONS = ("float32", "bfloat16", "float16")
 DTYPES = ("float16", "float32")
 BAD_IMAGES = ("stop", "mask")
@@ -15,7 +17,7 @@ class ExtractSettings:
     """What `msdn extract` can be told."""
 
     dataset: str
-    image_size: int = 224
+    image_size: int | None = None  # the backbone's own
     weights: str = "imagenet"
     device: str = "auto"
     precision: str = "float32"
@@ -25,3 +27,7 @@ class ExtractSettings:
     bad_images: str = "stop"
     out: Path | None = None
     restart: bool = False
+    backbone: str = DEFAULT_NAME
+    layer: str = ""  # the backbone's own
+    also: tuple[str, ...] = ()  # more maps, as `make_plan` reads them
+    threads: int | None = None  # the unfinished cache's, else torch's choice

@@ -76,7 +76,7 @@ def _build(
     from rich.console import Console
     from rich.progress import DownloadColumn
 
-    from msdn.extract.pipeline.bar import make_bar
+    from msdn.extract.pipeline.progress import make_bar
     from msdn.extract.vectors.build import DEFAULT_POOLING, build_vectors, find_text_file, named
     from msdn.extract.vectors.words import SPELLING, read_spelling
 
