@@ -14,10 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 from toy_cache import make_annotations, write_cache
-from toy_published_weights import State, random_model, released_state, save, with_backbone
+from toy_published_weights import State, golden_annotations, random_model, released_state, save, with_backbone
 
 from msdn.cache import FeatureCache
-from msdn.cache.annotations import Annotations
 from msdn.train.errors import CheckpointError
 from msdn.train.measure.evaluate import evaluate_published, score_model
 from msdn.train.measure.evaluate import test_figures as figures_of_test
@@ -126,35 +125,12 @@ def test_alpha_and_margin_can_be_given(cache: FeatureCache, tmp_path: Path) -> N
         assert figures["alpha"] == [0.0, 2.0]
 
 
-def golden_annotations(golden: dict[str, np.ndarray]) -> Annotations:
-    """The images of a golden file as seen test images, followed by one more of every class."""
-    classes, images = len(golden["att_raw"]), len(golden["labels"])
-    extra = np.arange(classes) + images
-    trainval, no_rows = extra[golden["seen"]], np.array([], np.int64)
-    return Annotations(
-        dataset="golden",
-        image_paths=tuple(f"{row}.jpg" for row in range(images + classes)),
-        labels=np.concatenate([golden["labels"], np.arange(classes)]),
-        class_names=tuple(f"class_{c}" for c in range(classes)),
-        attributes=golden["att_raw"],
-        attribute_names=(),
-        attribute_vectors=None,
-        splits={
-            "trainval": trainval,
-            "train": trainval,
-            "val": no_rows,
-            "test_seen": np.arange(images),
-            "test_unseen": extra[golden["unseen"]],
-        },
-    )
-
-
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_scores_are_those_of_the_published_implementation(tmp_path: Path, path: Path) -> None:
     with np.load(path) as file:
         golden = dict(file)
     images = len(golden["labels"])
-    annotations = golden_annotations(golden)
+    annotations = golden_annotations(golden, "golden")
     features = np.zeros((len(annotations.labels), *golden["features_nchw"].transpose(0, 2, 3, 1).shape[1:]))
     features[:images] = golden["features_nchw"].transpose(0, 2, 3, 1)
     attributes = torch.nn.functional.normalize(torch.tensor(golden["att_raw"]).clamp_min(0))
