@@ -7,16 +7,10 @@ import torch
 from torch import Tensor
 
 from msdn.train.models.dedn.network import Dedn
+from msdn.train.models.dedn.published_weights import parameter_names
 from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
 
 LOSSES = ("ce_coarse", "cal_coarse", "ce_fine", "cal_fine", "align_coarse", "align_fine", "distill")
-PARAMETERS = {
-    "V": "word_vectors",
-    "H_1": "region_score",
-    "H_2": "region_attention",
-    "H_3": "channel_score",
-    "H_4": "channel_attention",
-}
 # CUB and AWA2 differ in what no array of the files tells.
 TRUE_CLASS_SHIFTS = {312: 3.0, 85: 2.0}
 DISTANCE_EPSILONS = {312: 0.0, 85: 1e-9}
@@ -73,7 +67,5 @@ def groups_of(golden: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
 def parameters_of(model: Dedn) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """The published name of every parameter, and the parameter."""
-    nets = {"GNet": model.coarse, **{f"Snet{number}": net for number, net in enumerate(model.fine)}}
-    for net_name, net in nets.items():
-        for theirs, ours in PARAMETERS.items():
-            yield f"{net_name}.{theirs}", net.get_parameter(ours)
+    for theirs, ours in parameter_names(len(model.fine)).items():
+        yield theirs, model.get_parameter(ours)

@@ -15,8 +15,8 @@ import torch
 from golden_dedn import replay_dedn
 from torch import Tensor
 
-from msdn.train.measure.published_weights import PARAMETERS
 from msdn.train.models.msdn.network import Msdn
+from msdn.train.models.msdn.published_weights import PARAMETERS
 from msdn.train.models.parts.classes import ClassSpace, normalize_attributes
 from msdn.train.models.registry import settings_of
 

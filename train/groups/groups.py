@@ -35,6 +35,16 @@ class AttributeGroups:
     source: str
     groups: tuple[AttributeGroup, ...]
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many attributes each group has."""
+        return [len(group.attributes) for group in self.groups]
+
+    @property
+    def order(self) -> np.ndarray:
+        """The attributes' numbers, group by group."""
+        return np.concatenate([group.attributes for group in self.groups])
+
     def as_json(self) -> dict[str, Any]:
         """The groups as JSON knows them, attributes numbered from 1 as in files of groups."""
         groups = [{"name": one.name, "attributes": (one.attributes + 1).tolist()} for one in self.groups]

@@ -12,14 +12,16 @@ from msdn.machine import choose_device
 from msdn.train.errors import RunError
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.divisions import test_stage
+from msdn.train.loop.settings import TASKS
 from msdn.train.measure.metrics import chance_levels
-from msdn.train.measure.published_weights import load_released
+from msdn.train.measure.published_weights import load_published
 from msdn.train.measure.scored import Scored, accuracies, ausuc, per_class_figures
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import describe_selection, expected_epochs, kept_tasks
 from msdn.train.models.parts.base import ZslModel, build_model
 from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.presets import preset_settings
+from msdn.train.models.registry import DEFAULT, find_model
 from msdn.train.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -85,41 +87,47 @@ def keep_results(run: Run, result: dict[str, Any]) -> None:
         log.warning("%s: not written (%s)", run.results, error.strerror)
 
 
-def evaluate_released(
+def evaluate_published(
     path: Path,
     cache: FeatureCache,
     *,
-    alpha: tuple[float, float] | None = None,
+    model: str = DEFAULT,
+    task: str = TASKS[0],
+    predict_with: dict[str, Any] | None = None,
+    groups: Path | None = None,
     margin: float | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Measure a checkpoint of the published MSDN on the test images of a cache.
+    """Measure weights that a model's authors published on the test images of a cache.
 
     Args:
         path: the file of weights.
-        cache: features of the dataset that it was trained on, which need not hold word vectors.
-        alpha: weights of both branches in the prediction instead of those published for the dataset.
+        cache: features of the dataset that they were trained on, which need not hold word vectors.
+        model: whose weights they are.
+        task: the task whose published settings predict: "czsl" matters for DEDN on CUB.
+        predict_with: settings that no weight depends on, such as alpha, instead of those published for the dataset.
+        groups: of DEDN, a file of the groups it was trained with, where those known do not fit.
         margin: the prediction's margin instead of the checkpoint's own (1 as published).
         device: where to compute.
 
     Returns:
         Figures in percent, and what they belong to; ready for JSON.
     """
-    settings = preset_settings("msdn", cache.annotations.dataset)
-    if alpha is not None:
-        settings = dataclasses.replace(settings, alpha=alpha)
-    released = load_released(path, cache, settings)
-    scored = score_model(released.model, cache, device)
+    settings = preset_settings(model, cache.annotations.dataset, task=task)
+    settings = dataclasses.replace(settings, **(predict_with or {}))
+    published = load_published(path, cache, settings, groups)
+    scored = score_model(published.model, cache, device)
     return {
-        **test_figures(scored, scored, cache, released.margin if margin is None else margin),
+        **test_figures(scored, scored, cache, published.margin if margin is None else margin),
         **other_margins(scored, None),
         **facts_of(cache),
         "model": settings.model,
         "checkpoint": str(path),
-        "sha256": released.sha256,
+        "sha256": published.sha256,
         "cache": str(cache.path),
-        "alpha": list(settings.alpha),
-        "ignored_backbone_tensors": released.backbone_tensors,
+        **find_model(model).predicting(settings.as_json()),
+        **({"groups": published.groups.as_json()} if published.groups else {}),
+        "ignored_backbone_tensors": published.backbone_tensors,
         "selection": "unknown (published checkpoints were chosen on the test set)",
     }
 

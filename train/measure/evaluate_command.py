@@ -11,8 +11,10 @@ from rich.console import Console
 from msdn.cache import Home
 from msdn.cache.home import dataset_name, home_option
 from msdn.train.errors import RunError
+from msdn.train.loop.options import check_groups
+from msdn.train.loop.settings import fields_of
 from msdn.train.measure.reporting import figures_notes, figures_table
-from msdn.train.models.registry import find_model
+from msdn.train.models.registry import DEFAULT, find_model
 
 if TYPE_CHECKING:
     from msdn.train.runs.run import Run
@@ -34,7 +36,7 @@ _DETAILS = ("class_names", "per_class", "confusion")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
-    help="Instead of a run: a file of weights that the authors of MSDN published.",
+    help="Instead of a run: a file of weights that the authors of MSDN or DEDN published.",
 )
 @click.option(
     "--dataset",
@@ -42,7 +44,9 @@ _DETAILS = ("class_names", "per_class", "confusion")
     help="The latest finished run of this dataset; with --checkpoint, the dataset whose features to use.",
 )
 @click.option(
-    "--model", metavar="NAME", help="The latest finished run of this model; a checkpoint is one of 'msdn'."
+    "--model",
+    metavar="NAME",
+    help="The latest finished run of this model; with --checkpoint, whose weights they are.  [of --checkpoint: msdn]",
 )
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="The features.  [those that the run was trained on]"
@@ -51,7 +55,12 @@ _DETAILS = ("class_names", "per_class", "confusion")
     "--alpha",
     type=float,
     nargs=2,
-    help="With --checkpoint: weights of A→V and V→A in the prediction.  [the dataset's preset]",
+    help="With --checkpoint of MSDN: weights of A→V and V→A in the prediction.  [the dataset's preset]",
+)
+@click.option(
+    "--groups",
+    type=click.Path(path_type=Path),
+    help="With --checkpoint of DEDN: the CSV of the groups it was trained with.  [those published that fit]",
 )
 @click.option(
     "--margin",
@@ -76,6 +85,7 @@ def evaluate(
     model: str | None,
     cache: Path | None,
     alpha: tuple[float, float] | None,
+    groups: Path | None,
     gzsl: bool,
     czsl: bool,
     as_json: bool,
@@ -93,10 +103,18 @@ def evaluate(
         find_model(model)
     dataset = dataset and dataset_name(dataset)
     if checkpoint is not None:
-        _check_fits_checkpoint(run_path, model)
-        result = _measure_checkpoint(home, checkpoint, dataset, cache, alpha, measuring)
-    elif alpha is not None:
-        raise click.UsageError("--alpha goes with --checkpoint: a run keeps the one it was trained with.")
+        if run_path is not None:
+            raise click.UsageError("--checkpoint and --run name two models; give one of them.")
+        model = model or DEFAULT
+        if alpha is not None and "alpha" not in fields_of(find_model(model).settings):
+            raise click.UsageError(f"--alpha is no setting of the model '{model}'; leave it out.")
+        check_groups(model, groups)
+        measuring |= {"groups": groups, "task": "czsl" if czsl and not gzsl else "gzsl"}
+        measuring["predict_with"] = {} if alpha is None else {"alpha": alpha}
+        result = _measure_checkpoint(home, checkpoint, model, dataset, cache, measuring)
+    elif alpha is not None or groups is not None:
+        option = "--groups" if alpha is None else "--alpha"
+        raise click.UsageError(f"{option} goes with --checkpoint: a run keeps what it was trained with.")
     else:
         result = _measure_run(home, run_path, dataset, model, cache, measuring)
     if out is not None:
@@ -115,26 +133,19 @@ def _write_new(path: Path, result: dict[str, Any]) -> None:
         raise RunError(f"{path}: exists already, and nothing is overwritten; choose another --out") from error
 
 
-def _check_fits_checkpoint(run_path: Path | None, model: str | None) -> None:
-    if run_path is not None:
-        raise click.UsageError("--checkpoint and --run name two models; give one of them.")
-    if model not in (None, "msdn"):
-        raise click.UsageError(f"--checkpoint takes weights of the published 'msdn', not of '{model}'.")
-
-
 def _measure_checkpoint(
     home: Home,
     checkpoint: Path,
+    model: str,
     dataset: str | None,
     cache: Path | None,
-    alpha: tuple[float, float] | None,
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
-    from msdn.train.measure.evaluate import evaluate_released
+    from msdn.train.measure.evaluate import evaluate_published
     from msdn.train.runs.locate import open_dataset_cache
 
     with open_dataset_cache(home, dataset, cache) as opened:
-        return evaluate_released(checkpoint, opened, alpha=alpha, **measuring)
+        return evaluate_published(checkpoint, opened, model=model, **measuring)
 
 
 def _measure_run(

@@ -1,7 +1,11 @@
-"""Checkpoints of the published MSDN: recognised by their keys, compared with a cache, loaded into our model."""
+"""Files of published weights: read without running code, and compared with the cache they are to be measured on.
+
+What a model's authors called its parameters stands in that model's folder, beside its network.
+"""
 
 import dataclasses
 import io
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,66 +15,160 @@ import torch
 from torch import Tensor
 
 from msdn.cache import FeatureCache
-from msdn.train.errors import CheckpointError
-from msdn.train.models.msdn import MsdnSettings
-from msdn.train.models.msdn.network import Msdn, build_msdn
+from msdn.train.errors import CheckpointError, SettingsError
+from msdn.train.groups.groups import AttributeGroups
+from msdn.train.loop.settings import RunSettings
+from msdn.train.models.parts.base import ZslModel
 from msdn.train.models.parts.classes import ClassSpace
-from msdn.train.models.parts.problem import problem_of
+from msdn.train.models.parts.problem import AttributeGroup, Problem, problem_of
+from msdn.train.models.registry import find_model
 
-# The release's names of the parameters, ours, and whether theirs is the transpose of ours.
-PARAMETERS = {
-    "V": ("word_vectors", False),
-    "W_1": ("av_score", False),
-    "W_2": ("av_attention", False),
-    "W_1_1": ("va_score", True),
-    "W_2_1": ("va_attention", False),
-}
-_READ = ("att", "mask_bias", "bias", *PARAMETERS)
-_UNUSED = ("W_3", "W_3_1", "weight_ce", "prob_prune")  # stored, but no score of the release depends on them
+_CLASS_TENSORS = ("att", "mask_bias", "bias")  # what the published classes store of the dataset's classes
 _BACKBONE = "resnet101."
 _WRAPPERS = ("state_dict", "model")
 _TOLERANCE = 1e-3  # half precision rounds numbers up to 1 by a quarter of that at most
+_NAMED = 8  # missing tensors that an error lists
 
 
 @dataclass(frozen=True)
-class Released:
-    """A published checkpoint, ready to be measured on the cache it was loaded for.
+class Published:
+    """Published weights, ready to be measured on the cache they were loaded for.
 
     Attributes:
-        model: our MSDN with its weights.
+        model: our model with the weights.
         margin: the size of its margin between unseen and seen classes; 1 as published.
         sha256: of the file.
         backbone_tensors: how many tensors of a backbone it holds; they were left out.
+        groups: the attributes in groups, for a model that takes them.
     """
 
-    model: Msdn
+    model: ZslModel
     margin: float
     sha256: str
     backbone_tensors: int
+    groups: AttributeGroups | None
 
 
-def load_released(path: Path, cache: FeatureCache, settings: MsdnSettings) -> Released:
-    """Load a published checkpoint for the classes and features of a cache; no code in the file is run.
+def load_published(
+    path: Path, cache: FeatureCache, settings: RunSettings, groups: Path | None = None
+) -> Published:
+    """Load published weights of the settings' model for the classes and features of a cache.
 
-    Raises a `CheckpointError` if it is none, or does not belong to the cache's attributes or splits.
+    No code in the file is run. `groups` is a CSV of the attributes' groups, for a model that takes them.
+    Raises a `CheckpointError` if it is none of that model, or does not belong to the cache's attributes or splits.
     """
-    content = path.read_bytes()
-    state = _read_state(path, content)
-    _check_keys(path, state)
-    tensors = {name: _as_numbers(path, name, state[name]) for name in _READ}
-    _check_shapes(path, tensors, cache)
-    model = _fill_model(tensors, cache, settings)
-    _check_attributes(path, tensors["att"], model.classes, cache)
-    return Released(
-        model,
-        _find_margin(path, tensors, model.classes, cache),
-        sha256(content).hexdigest(),
-        sum(name.startswith(_BACKBONE) for name in state),
-    )
+    record = find_model(settings.model)
+    if not record.published_weights:
+        raise SettingsError(
+            f"--checkpoint takes weights that a model's authors published, and none are known of '{record.name}'; "
+            "give a run of it with --run"
+        )
+    return record.read_published(PublishedFile(path, cache, settings.model.upper(), groups), settings)
 
 
-def _read_state(path: Path, content: bytes) -> dict[str, Any]:
-    """The state dict, out of its wrapper and without the prefix of `DataParallel`."""
+class PublishedFile:
+    """A state dict out of a file, and the cache it is to fit: what does not fit is refused with both their names.
+
+    Attributes:
+        path: the file.
+        cache: the cache.
+        state: the state dict, out of its wrapper and without the prefix of `DataParallel`.
+        groups: the user's own file of attribute groups, if given.
+    """
+
+    def __init__(self, path: Path, cache: FeatureCache, model: str, groups: Path | None = None) -> None:
+        """Read the file; `model` is what errors call the published model."""
+        content = path.read_bytes()
+        self.path, self.cache, self.groups = path, cache, groups
+        self.state = _read_state(path, content, model)
+        self._model, self._sha256 = model, sha256(content).hexdigest()
+
+    def take(self, names: Collection[str], unused: Collection[str]) -> dict[str, Tensor]:
+        """These parameters in float32, with those of the classes; `unused` are stored, but decide no score."""
+        wanted = (*_CLASS_TENSORS, *names)
+        missing = [name for name in wanted if name not in self.state]
+        if missing:
+            raise CheckpointError(
+                f"{self.path}: no checkpoint of the published {self._model}, it lacks {_list(missing, _NAMED)}; "
+                "a run of 'msdn train' is evaluated with --run, published weights of another model with --model NAME"
+            )
+        known = {*wanted, *unused}
+        strange = [name for name in self.state if name not in known and not name.startswith(_BACKBONE)]
+        if strange:
+            raise CheckpointError(
+                f"{self.path}: no checkpoint of the published {self._model}, which has no {_list(strange, 3)}; "
+                "give one with the released parameters only"
+            )
+        return {name: _as_numbers(self.path, name, self.state[name]) for name in wanted}
+
+    def check_shapes(self, tensors: Mapping[str, Tensor], own: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse parameters of other shapes than `own`, or class tensors that are not of the cache's classes."""
+        c, k = self.cache.annotations.attributes.shape
+        _, height, width, f = self.cache.shape
+        expected = {"att": (c, k), "mask_bias": (1, c), **own}
+        if tensors["bias"].numel() != 1:  # one number as published, of whatever shape
+            expected["bias"] = (1, c)
+        for name, shape in expected.items():
+            if tuple(tensors[name].shape) != shape:
+                raise CheckpointError(
+                    f"{self.path}: {name} is {list(tensors[name].shape)}, expected {list(shape)} for {self.cache.path} "
+                    f"({c} classes, {k} attributes, {f} channels, {height}×{width} regions); "
+                    "give the cache of the dataset and image size it was trained on"
+                )
+
+    def problem(self, vectors: Tensor, groups: tuple[AttributeGroup, ...] = ()) -> Problem:
+        """The cache's problem with the file's attribute vectors: the cache need not hold any."""
+        return dataclasses.replace(problem_of(self.cache, groups), attribute_vectors=vectors.numpy())
+
+    def matched(
+        self,
+        model: ZslModel,
+        tensors: Mapping[str, Tensor],
+        classes: ClassSpace,
+        groups: AttributeGroups | None = None,
+    ) -> Published:
+        """The filled model, once the file's classes are those of the cache; `att` is in the order of the groups."""
+        attributes = classes.attributes
+        if groups is not None:
+            attributes = attributes[:, groups.order]
+        self._check_attributes(tensors["att"], attributes)
+        return Published(
+            model,
+            self._find_margin(tensors, classes),
+            self._sha256,
+            sum(name.startswith(_BACKBONE) for name in self.state),
+            groups,
+        )
+
+    def _check_attributes(self, attributes: Tensor, expected: Tensor) -> None:
+        differences = (attributes - expected).abs().amax(dim=1)  # [C]
+        wrong = torch.nonzero(differences > _TOLERANCE).flatten().tolist()
+        if wrong:
+            raise CheckpointError(
+                f"{self.path}: its attributes differ from those of {self.cache.path} in {len(wrong)} of "
+                f"{len(attributes)} classes, first '{self.cache.annotations.class_names[wrong[0]]}' "
+                f"(by up to {float(differences.max()):.2g}); is the order of classes or attributes another one, "
+                "or the dataset, or are the groups others?"
+            )
+
+    def _find_margin(self, tensors: Mapping[str, Tensor], classes: ClassSpace) -> float:
+        """The margins' size: they have to be negative on the cache's seen classes and positive on all others."""
+        margins = (tensors["mask_bias"] * tensors["bias"]).flatten()  # [C]
+        size = float(margins.abs().max()) or 1.0
+        expected = torch.where(classes.seen, -size, size)
+        wrong = torch.nonzero(~torch.isclose(margins, expected)).flatten().tolist()
+        if wrong:
+            first = wrong[0]
+            raise CheckpointError(
+                f"{self.path}: its margin of class '{self.cache.annotations.class_names[first]}' is "
+                f"{float(margins[first]):+g}, expected {float(expected[first]):+g}, for in {self.cache.path} the class "
+                f"is {'seen' if classes.seen[first] else 'not seen'} ({len(wrong)} of {len(margins)} classes differ); "
+                "give a cache with the splits it was trained on"
+            )
+        return size
+
+
+def _read_state(path: Path, content: bytes, model: str) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damaged bytes lead to
@@ -82,24 +180,8 @@ def _read_state(path: Path, content: bytes) -> dict[str, Any]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected a state dict of MSDN")
+        raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected a state dict of {model}")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
-
-
-def _check_keys(path: Path, state: dict[str, Any]) -> None:
-    missing = [name for name in _READ if name not in state]
-    if missing:
-        raise CheckpointError(
-            f"{path}: no checkpoint of the published MSDN, it lacks {', '.join(missing)}; "
-            "a run of 'msdn train' is evaluated with --run"
-        )
-    strange = [name for name in state if name not in (*_READ, *_UNUSED) and not name.startswith(_BACKBONE)]
-    if strange:
-        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-        raise CheckpointError(
-            f"{path}: no checkpoint of the published MSDN, which has no {', '.join(strange[:3])}{more}; "
-            "give one with the released parameters only"
-        )
 
 
 def _as_numbers(path: Path, name: str, value: Any) -> Tensor:
@@ -118,56 +200,6 @@ def _as_numbers(path: Path, name: str, value: Any) -> Tensor:
     return numbers
 
 
-def _check_shapes(path: Path, tensors: dict[str, Tensor], cache: FeatureCache) -> None:
-    c, k = cache.annotations.attributes.shape
-    f = cache.shape[3]
-    d = tensors["V"].shape[-1] if tensors["V"].dim() else 0
-    expected = {"att": (c, k), "mask_bias": (1, c), "V": (k, d), "W_1_1": (f, d)}
-    expected |= dict.fromkeys(("W_1", "W_2", "W_2_1"), (d, f))
-    if tensors["bias"].numel() != 1:  # one number as published, of whatever shape
-        expected["bias"] = (1, c)
-    for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
-            raise CheckpointError(
-                f"{path}: {name} is {list(tensors[name].shape)}, expected {list(shape)} for {cache.path} "
-                f"({c} classes, {k} attributes, {f} channels); give the cache of the dataset it was trained on"
-            )
-
-
-def _check_attributes(path: Path, attributes: Tensor, classes: ClassSpace, cache: FeatureCache) -> None:
-    differences = (attributes - classes.attributes).abs().amax(dim=1)  # [C]
-    wrong = torch.nonzero(differences > _TOLERANCE).flatten().tolist()
-    if wrong:
-        raise CheckpointError(
-            f"{path}: its attributes differ from those of {cache.path} in {len(wrong)} of {len(attributes)} "
-            f"classes, first '{cache.annotations.class_names[wrong[0]]}' (by up to {float(differences.max()):.2g}); "
-            "is the order of classes or attributes another one, or the dataset?"
-        )
-
-
-def _find_margin(path: Path, tensors: dict[str, Tensor], classes: ClassSpace, cache: FeatureCache) -> float:
-    """The size of the margins, which have to be negative on the cache's seen classes and positive on all others."""
-    margins = (tensors["mask_bias"] * tensors["bias"]).flatten()  # [C]
-    size = float(margins.abs().max()) or 1.0
-    expected = torch.where(classes.seen, -size, size)
-    wrong = torch.nonzero(~torch.isclose(margins, expected)).flatten().tolist()
-    if wrong:
-        first = wrong[0]
-        raise CheckpointError(
-            f"{path}: its margin of class '{cache.annotations.class_names[first]}' is {float(margins[first]):+g}, "
-            f"expected {float(expected[first]):+g}, for in {cache.path} the class is "
-            f"{'seen' if classes.seen[first] else 'not seen'} ({len(wrong)} of {len(margins)} classes differ); "
-            "give a cache with the splits it was trained on"
-        )
-    return size
-
-
-def _fill_model(tensors: dict[str, Tensor], cache: FeatureCache, settings: MsdnSettings) -> Msdn:
-    problem = dataclasses.replace(problem_of(cache), attribute_vectors=tensors["V"].numpy())
-    model = build_msdn(problem, dataclasses.replace(settings, vectors="given"))
-    state = {
-        ours: tensors[theirs].T if transposed else tensors[theirs]
-        for theirs, (ours, transposed) in PARAMETERS.items()
-    }
-    model.load_state_dict(state)
-    return model
+def _list(names: Sequence[str], shown: int) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from msdn.train.measure.tables import show_value
+from msdn.train.models.registry import find_model
+
 if TYPE_CHECKING:
     from msdn.train.groups.groups import AttributeGroups
 
@@ -52,8 +55,12 @@ def provenance_notes(weights: str, masked: int) -> list[str]:
 
 def groups_line(groups: "AttributeGroups") -> str:
     """Where the groups of attributes come from, and how many attributes each has."""
-    shown = ", ".join(f"{one.name} {len(one.attributes)}" for one in groups.groups)
-    return f"attribute groups: {groups.source} ({shown})"
+    return _describe_groups(groups.as_json())
+
+
+def _describe_groups(groups: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{one['name']} {len(one['attributes'])}" for one in groups["groups"])
+    return f"attribute groups: {groups['source']} ({shown})"
 
 
 def training_notes(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -85,23 +92,26 @@ def figures_table(result: Mapping[str, Any]) -> Table:
 
 def figures_notes(result: Mapping[str, Any]) -> list[str]:
     """What the figures belong to, and how the weights were chosen."""
-    lines = _released_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
+    lines = _published_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
     lines += [f"margin: {result['margin']:.4g}", f"selection: {result['selection']}"]
     if result.get("watch_test"):
         lines.append(WATCHED)
     return lines + provenance_notes(result["weights"], result["masked_images"])
 
 
-def _released_notes(result: Mapping[str, Any]) -> list[str]:
+def _published_notes(result: Mapping[str, Any]) -> list[str]:
     left_out = result["ignored_backbone_tensors"]
-    return [
+    lines = [
         f"checkpoint: {result['checkpoint']}",
         f"sha256: {result['sha256']}",
         f"cache: {result['cache']}",
         "weights of the backbone: those of the cache"
         + (f" ({left_out} tensors of one in the checkpoint left out)" if left_out else ""),
-        f"alpha: {result['alpha'][0]:g} {result['alpha'][1]:g}",
     ]
+    if "groups" in result:
+        lines.append(_describe_groups(result["groups"]))
+    predicting = find_model(result["model"]).predicting(result)
+    return lines + [f"{name}: {show_value(value)}" for name, value in predicting.items()]
 
 
 def percent(value: float | None) -> str:

@@ -9,6 +9,7 @@ from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import RunSettings, fields_of, option_name
 
 if TYPE_CHECKING:
+    from msdn.train.measure.published_weights import Published, PublishedFile
     from msdn.train.models.parts.base import ZslModel
     from msdn.train.models.parts.problem import Problem
 
@@ -25,6 +26,8 @@ class Model:
             `module:function`, so that naming the model loads no torch.
         takes_groups: whether it takes the attributes in groups.
         reconstruction: what to say wherever its figures are shown, if its method's text is not to be had.
+        published_weights: reads weights that its authors published (see `measure/published_weights.py`): called with
+            the `PublishedFile` and the settings, returns `Published`; or where that function is.
     """
 
     name: str
@@ -33,11 +36,17 @@ class Model:
     build: "str | Callable[[Problem, Any], ZslModel]"
     takes_groups: bool = False
     reconstruction: str = ""
+    published_weights: "str | Callable[[PublishedFile, Any], Published]" = ""
 
     def select(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of settings that this model has."""
         own = fields_of(self.settings)
         return {name: value for name, value in values.items() if name in own}
+
+    def predicting(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of those of its settings that no weight depends on."""
+        own = [name for name, one in fields_of(self.settings).items() if one.metadata.get("predicts_only")]
+        return {name: values[name] for name in own if name in values}
 
     def default(self, **values: Any) -> RunSettings:
         """The model's settings at their defaults, but for `values`."""
@@ -45,11 +54,11 @@ class Model:
 
     def network(self, problem: "Problem", settings: RunSettings) -> "ZslModel":
         """Build the model, with weights drawn from torch's global generator."""
-        build = self.build
-        if isinstance(build, str):
-            module, _, function = build.partition(":")
-            build = getattr(import_module(module), function)
-        return build(problem, settings)  # type: ignore[no-any-return, operator]
+        return _find(self.build)(problem, settings)  # type: ignore[no-any-return]
+
+    def read_published(self, file: "PublishedFile", settings: RunSettings) -> "Published":
+        """Published weights of this model."""
+        return _find(self.published_weights)(file, settings)  # type: ignore[no-any-return]
 
     def check_effect(self, settings: RunSettings, given: Iterable[str]) -> None:
         """Refuse settings typed by a user that change nothing, for what the others are."""
@@ -58,3 +67,11 @@ class Model:
             if name in typed:
                 option = option_name(fields_of(self.settings)[name])
                 raise SettingsError(f"{option} changes nothing: {reason}; leave it out")
+
+
+def _find(function: str | Callable[..., Any]) -> Callable[..., Any]:
+    """A function, or the one at `module:function`."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)  # type: ignore[no-any-return]

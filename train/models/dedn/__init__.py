@@ -60,5 +60,6 @@ MODEL = Model(
     summary="dual expert distillation network (2024): region and channel attention, attributes in groups",
     settings=DednSettings,
     build="msdn.train.models.dedn.network:build_dedn",
+    published_weights="msdn.train.models.dedn.published_weights:read_published",
     takes_groups=True,
 )

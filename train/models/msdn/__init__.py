@@ -60,4 +60,5 @@ MODEL = Model(
     summary="mutually semantic distillation network (CVPR 2022)",
     settings=MsdnSettings,
     build="msdn.train.models.msdn.network:build_msdn",
+    published_weights="msdn.train.models.msdn.published_weights:read_published",
 )

@@ -1,4 +1,4 @@
-"""Checkpoints in the format of the published MSDN, made from models of ours."""
+"""Published weights for tests: MSDN's made from models of ours, and the images of golden files as a dataset."""
 
 import dataclasses
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from msdn.cache import FeatureCache
+from msdn.cache.annotations import Annotations
 from msdn.train.loop.settings import RunSettings
 from msdn.train.models.msdn.network import Msdn, build_msdn
 from msdn.train.models.parts.problem import problem_of
@@ -56,3 +57,26 @@ def save(path: Path, state: Any, **options: Any) -> Path:
 
 def with_backbone(state: State) -> State:
     return {**state, "resnet101.0.weight": torch.zeros(3), "resnet101.1.num_batches_tracked": torch.tensor(4)}
+
+
+def golden_annotations(golden: dict[str, np.ndarray], dataset: str) -> Annotations:
+    """The images of a golden file as seen test images, followed by one more of every class."""
+    classes, images = len(golden["att_raw"]), len(golden["labels"])
+    extra = np.arange(classes) + images
+    trainval, no_rows = extra[golden["seen"]], np.array([], np.int64)
+    return Annotations(
+        dataset=dataset,
+        image_paths=tuple(f"{row}.jpg" for row in range(images + classes)),
+        labels=np.concatenate([golden["labels"], np.arange(classes)]),
+        class_names=tuple(f"class_{c}" for c in range(classes)),
+        attributes=golden["att_raw"],
+        attribute_names=(),
+        attribute_vectors=None,
+        splits={
+            "trainval": trainval,
+            "train": trainval,
+            "val": no_rows,
+            "test_seen": np.arange(images),
+            "test_unseen": extra[golden["unseen"]],
+        },
+    )

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from toy_cache import make_annotations
-from toy_release import random_model, released_state, save, with_backbone
+from toy_published_weights import random_model, released_state, save, with_backbone
 
 from msdn.cache import FeatureCache
 from msdn.cli import main
-from msdn.train.measure.evaluate import evaluate_released
+from msdn.train.measure.evaluate import evaluate_published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +70,7 @@ def test_evaluate_gives_a_checkpoints_figures_as_json(
     )
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
-    whole = evaluate_released(checkpoint, cache, alpha=(1.0, 0.0))
+    whole = evaluate_published(checkpoint, cache, predict_with={"alpha": (1.0, 0.0)})
     assert figures == {name: value for name, value in whole.items() if name in figures}
     assert set(whole) - set(figures) == {"acc", "class_names", "per_class", "confusion"}
     assert {"U", "S", "H", "chance", "checkpoint", "sha256", "selection"} <= set(figures)
@@ -85,7 +85,7 @@ def test_evaluate_gives_a_checkpoints_figures_as_json(
             2,
             "--checkpoint and --run name two models",
         ),
-        (["--checkpoint", "FILE", "--dataset", "toy", "--model", "baseline"], 2, "not of 'baseline'"),
+        (["--checkpoint", "FILE", "--dataset", "toy", "--model", "baseline"], 2, "'baseline'"),
         (["--checkpoint", "FILE"], 2, "Give their file with --cache, or --dataset NAME"),
         (["--checkpoint", "FILE", "--dataset", "tyo"], 1, "no cache of 'tyo'"),
         (

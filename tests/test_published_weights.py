@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 from toy_cache import make_annotations, write_cache
-from toy_release import State, random_model, released_state, save, with_backbone
+from toy_published_weights import State, golden_annotations, random_model, released_state, save, with_backbone
 
 from msdn.cache import FeatureCache
-from msdn.cache.annotations import Annotations
 from msdn.train.errors import CheckpointError
-from msdn.train.measure.evaluate import evaluate_released, score_model
+from msdn.train.measure.evaluate import evaluate_published, score_model
 from msdn.train.measure.evaluate import test_figures as figures_of_test
-from msdn.train.measure.published_weights import PARAMETERS, load_released
+from msdn.train.measure.published_weights import load_published
 from msdn.train.models.msdn.network import Msdn
+from msdn.train.models.msdn.published_weights import PARAMETERS
 from msdn.train.models.presets import preset_settings
 from msdn.train.models.registry import settings_of
 
@@ -69,13 +69,13 @@ def test_a_released_checkpoint_scores_as_the_model_it_was_made_from(
         WAYS[way](released_state(model)),
         _use_new_zipfile_serialization=zipped,
     )
-    released = load_released(path, cache, SETTINGS)
+    released = load_published(path, cache, SETTINGS)
     expected = class_scores(model, cache)
     assert float(expected.std()) > 0.1
     assert torch.equal(class_scores(released.model, cache), expected)
     assert released.margin == 1
     assert released.backbone_tensors == (2 if way == "of DataParallel" else 0)
-    figures = evaluate_released(path, cache)
+    figures = evaluate_published(path, cache)
     own = own_figures(model, cache, 1.0)
     assert {name: figures[name] for name in own} == own
     assert figures["sha256"] == sha256(path.read_bytes()).hexdigest()
@@ -90,7 +90,7 @@ def own_figures(model: Msdn, cache: FeatureCache, margin: float) -> dict:
 def test_other_precisions_are_read(cache: FeatureCache, tmp_path: Path, precision: torch.dtype) -> None:
     model = random_model(cache).to(precision).float()  # what the file can hold
     state = {name: value.to(precision) for name, value in released_state(model).items()}
-    released = load_released(save(tmp_path / "a.pth", state), cache, SETTINGS)
+    released = load_published(save(tmp_path / "a.pth", state), cache, SETTINGS)
     expected = random_model(cache)
     expected.load_state_dict(model.state_dict())
     assert torch.equal(class_scores(released.model, cache), class_scores(expected, cache))
@@ -109,8 +109,8 @@ def test_the_settings_are_the_presets_of_the_dataset(
         assert bool((model.classes.attributes < 0).any()) == (way == "flo")
         assert model.normalize_vectors == (way == "awa2")
         path = save(tmp_path / "a.pth", released_state(model))
-        assert evaluate_released(path, cache)["alpha"] == list(model.alpha)
-        released = load_released(path, cache, preset_settings("msdn", way))
+        assert evaluate_published(path, cache)["alpha"] == list(model.alpha)
+        released = load_published(path, cache, preset_settings("msdn", way))
         assert torch.equal(class_scores(released.model, cache), class_scores(model, cache))
 
 
@@ -119,33 +119,10 @@ def test_alpha_and_margin_can_be_given(cache: FeatureCache, tmp_path: Path) -> N
     path = save(tmp_path / "a.pth", {**released_state(model), "bias": torch.tensor(0.25)})
     model.alpha = (0.0, 2.0)
     for given, used in ((None, 0.25), (30.0, 30.0), (-30.0, -30.0)):
-        figures = evaluate_released(path, cache, alpha=(0.0, 2.0), margin=given)
+        figures = evaluate_published(path, cache, predict_with={"alpha": (0.0, 2.0)}, margin=given)
         own = own_figures(model, cache, used)
         assert {name: figures[name] for name in own} == own
         assert figures["alpha"] == [0.0, 2.0]
-
-
-def golden_annotations(golden: dict[str, np.ndarray]) -> Annotations:
-    """The images of a golden file as seen test images, followed by one more of every class."""
-    classes, images = len(golden["att_raw"]), len(golden["labels"])
-    extra = np.arange(classes) + images
-    trainval, no_rows = extra[golden["seen"]], np.array([], np.int64)
-    return Annotations(
-        dataset="golden",
-        image_paths=tuple(f"{row}.jpg" for row in range(images + classes)),
-        labels=np.concatenate([golden["labels"], np.arange(classes)]),
-        class_names=tuple(f"class_{c}" for c in range(classes)),
-        attributes=golden["att_raw"],
-        attribute_names=(),
-        attribute_vectors=None,
-        splits={
-            "trainval": trainval,
-            "train": trainval,
-            "val": no_rows,
-            "test_seen": np.arange(images),
-            "test_unseen": extra[golden["unseen"]],
-        },
-    )
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
@@ -153,7 +130,7 @@ def test_scores_are_those_of_the_published_implementation(tmp_path: Path, path: 
     with np.load(path) as file:
         golden = dict(file)
     images = len(golden["labels"])
-    annotations = golden_annotations(golden)
+    annotations = golden_annotations(golden, "golden")
     features = np.zeros((len(annotations.labels), *golden["features_nchw"].transpose(0, 2, 3, 1).shape[1:]))
     features[:images] = golden["features_nchw"].transpose(0, 2, 3, 1)
     attributes = torch.nn.functional.normalize(torch.tensor(golden["att_raw"]).clamp_min(0))
@@ -166,7 +143,7 @@ def test_scores_are_those_of_the_published_implementation(tmp_path: Path, path: 
     )
     written = write_cache(tmp_path / "golden.h5", annotations, features.astype(np.float32))
     with FeatureCache(written) as cache, torch.no_grad():
-        released = load_released(save(tmp_path / "a.pth", state), cache, settings)
+        released = load_published(save(tmp_path / "a.pth", state), cache, settings)
         scores = released.model(torch.from_numpy(cache.read_rows(np.arange(images))))
     for theirs, ours in scores.items():
         expected = torch.tensor(golden[f"scores_{theirs}_with_margin"]).float()
@@ -245,7 +222,7 @@ def test_what_does_not_fit_is_named(cache: FeatureCache, tmp_path: Path, mistake
     change, message = MISTAKES[mistake]
     path = save(tmp_path / "wrong.pth", change(released_state(random_model(cache))))
     with pytest.raises(CheckpointError, match=rf"wrong\.pth: .*{message}"):
-        evaluate_released(path, cache)
+        evaluate_published(path, cache)
 
 
 class Bomb:
@@ -267,7 +244,7 @@ def test_a_pickle_that_would_run_code_does_not(cache: FeatureCache, tmp_path: Pa
     else:
         save(path, content, _use_new_zipfile_serialization=way == "torch")
     with pytest.raises(CheckpointError, match="not a readable file of weights"):
-        load_released(path, cache, SETTINGS)
+        load_published(path, cache, SETTINGS)
     assert not proof.exists()
     pickle.loads(pickle.dumps(Bomb(proof)))
     assert proof.exists()  # so it would have
@@ -280,4 +257,4 @@ def test_a_damaged_file_is_named(cache: FeatureCache, tmp_path: Path) -> None:
         path = tmp_path / "cut.pth"
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"cut\.pth: not a readable file of weights"):
-            load_released(path, cache, SETTINGS)
+            load_published(path, cache, SETTINGS)
