@@ -6,22 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torchvision import transforms
 from toy_cache import make_annotations
 from toy_dataset import TOY
-from toy_extraction import CACHE, SETTINGS, make_home
+from toy_extraction import CACHE, SETTINGS, StoppedError, interrupt_after, make_home, notes_of
 
 from msdn.cache import FeatureCache
 from msdn.cache.home import Home
-from msdn.extract.backbones.calibration import restore_statistics
-from msdn.extract.backbones.resnet import MEAN, STD, build_trunk
-from msdn.extract.backbones.weights import load_weights
+from msdn.extract.backbones.network import restore_statistics
+from msdn.extract.backbones.registry import find_backbone
+from msdn.extract.backbones.weights import load_network
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError, ExtractError
-from msdn.extract.pipeline import filling as runner
+from msdn.extract.pipeline import extraction, writing
 from msdn.extract.pipeline.extraction import describe_annotations, extract
-from msdn.extract.pipeline.images import read_image
+from msdn.extract.pipeline.reading import read_image
 
 
 @pytest.fixture
@@ -33,13 +34,16 @@ def test_features_are_those_of_a_naive_loop(home: Home) -> None:
     done = extract(SETTINGS, home)
     assert done.path == home.features / CACHE and done.weights_kind == "random"
     with FeatureCache(done.path) as cache:
-        network = build_trunk(load_weights("random", Home(Path("unused"))))
+        entry = find_backbone("resnet101")
+        network, _ = load_network(entry, "random", 224, Home(Path("unused")))
         restore_statistics(network, cache.backbone_state)
-        prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+        trunk = torch.nn.Sequential(*list(network.children())[:-2])
+        usual = entry.preparation
+        prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(usual.mean, usual.std)])
         for row in (0, 13, 29):
-            image = read_image(home.data / TOY.images / cache.annotations.image_paths[row], 224)
+            image = read_image(home.data / TOY.images / cache.annotations.image_paths[row], usual)
             with torch.no_grad():
-                expected = network(prepare(image.copy())[None])[0].permute(1, 2, 0).reshape(49, 2048)
+                expected = trunk(prepare(image.copy())[None])[0].permute(1, 2, 0).reshape(49, 2048)
             np.testing.assert_allclose(cache.read_rows([row])[0], expected, rtol=2e-3, atol=2e-3)
         assert cache.annotations.attribute_names[0] == "part 0 color: red"
         assert cache.provenance["weights"]["seed"] == 0
@@ -79,7 +83,7 @@ def test_bad_images_stop_after_all_others_are_done_and_are_listed(home: Home) ->
 
 def test_mended_images_fit_in_bit_by_bit(home: Home) -> None:
     """With calibration out of the way (a file's weights), mending leaves no trace."""
-    torch.save(load_weights("random:3", Home(Path("unused"))).state, home.root / "w.pth")
+    torch.save(torchvision.models.resnet101(zero_init_residual=True).state_dict(), home.root / "w.pth")
     settings = replace(SETTINGS, weights=str(home.root / "w.pth"))
     whole = extract(replace(settings, out=home.root / "whole.h5"), home).path
     before = break_images(home)
@@ -113,9 +117,9 @@ def test_a_value_too_large_for_float16_names_image_and_remedy(home: Home) -> Non
     for value in (70000.0, -70000.0, np.nan, np.inf):
         features[1, 0, 1, 2] = value
         with pytest.raises(ExtractError, match=r"b.jpg: its features hold .* '--dtype float32 --restart'"):
-            runner.store_as(features, np.dtype(np.float16), paths)
+            writing.store_as(features, np.dtype(np.float16), paths)
     features[1, 0, 1, 2] = 70000.0
-    assert runner.store_as(features, np.dtype(np.float32), paths)[1, 0, 1, 2] == 70000.0
+    assert writing.store_as(features, np.dtype(np.float32), paths)[1, 0, 1, 2] == 70000.0
 
 
 def test_missing_images_are_counted_before_anything_is_computed(home: Home) -> None:
@@ -156,3 +160,104 @@ def test_the_lists_date_is_told_where_there_is_one(created: str, told: bool, tmp
     assert line.startswith("toy: 30 images of 4 seen and 2 unseen classes")
     assert line.endswith(", by the splits of 2017-03-14") is told
     assert ("splits" in line) is told
+
+
+def test_several_maps_come_from_one_pass(home: Home) -> None:
+    also = ("global", "early=layer3,pool=2x2")
+    settings = replace(SETTINGS, backbone="resnet18", image_size=64, dtype="float32")
+    done = extract(replace(settings, also=also), home)
+    assert done.path.name == "toy-64-resnet18+early@layer3_2x2+global_random.h5"
+    alone = extract(settings, home).path
+    assert alone.name == "toy-64-resnet18_random.h5"
+    early = extract(replace(settings, layer="layer3"), home).path
+    with FeatureCache(done.path) as cache, FeatureCache(alone) as main, FeatureCache(early) as layer3:
+        rows = np.arange(30)
+        regions = cache.read_rows(rows)
+        np.testing.assert_array_equal(regions, main.read_rows(rows))
+        np.testing.assert_allclose(
+            cache.read_rows(rows, map="global")[:, 0], regions.mean(axis=1), rtol=1e-5, atol=1e-6
+        )
+        pooled = layer3.read_rows(rows).reshape(30, 2, 2, 2, 2, 256).mean(axis=(2, 4))
+        np.testing.assert_allclose(
+            cache.read_rows(rows, map="early"), pooled.reshape(30, 4, 256), rtol=1e-4, atol=1e-5
+        )
+        assert [spec.signed for spec in cache.maps.values()] == [False, False, False]
+        assert cache.provenance["maps"]["early"] == {"layer": "layer3", "pool": "2x2"}
+        assert cache.provenance["backbone"]["name"] == "resnet18"
+
+
+def test_a_value_too_large_names_its_map() -> None:
+    with pytest.raises(ExtractError, match=r"a.jpg: its features in map 'global'"):
+        writing.store_as(np.full((1, 1, 1, 2), 7e4), np.dtype(np.float16), [Path("a.jpg")], "global")
+
+
+def test_flags_are_set_before_anything_computes_and_come_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cudnn, seen = torch.backends.cudnn, []
+    before = torch.get_num_threads(), cudnn.deterministic, cudnn.allow_tf32
+
+    def see(*arguments: object) -> dict:
+        seen.append((torch.get_num_threads(), cudnn.deterministic, cudnn.allow_tf32))
+        return calibrate(*arguments)
+
+    calibrate = extraction.calibrate
+    monkeypatch.setattr(extraction, "calibrate", see)
+    done = extract(replace(SETTINGS, backbone="resnet18", image_size=32, threads=before[0] + 1), home)
+    assert seen == [(before[0] + 1, True, False)]
+    assert before == (torch.get_num_threads(), cudnn.deterministic, cudnn.allow_tf32)
+    with FeatureCache(done.path) as cache:
+        assert cache.provenance["device"]["threads"] == before[0] + 1
+
+
+def test_a_resume_takes_the_caches_threads_and_gives_the_callers_back(home: Home) -> None:
+    settings = replace(SETTINGS, backbone="resnet18", image_size=32)
+    before = torch.get_num_threads()
+    with pytest.raises(StoppedError):
+        extract(replace(settings, threads=before + 1), home, interrupt_after(1))
+    assert extract(settings, home).progress.computed < 30
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_memory_that_runs_out_names_what_can_be_followed(
+    home: Home, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    settings = replace(SETTINGS, backbone="resnet18", image_size=32)
+    with monkeypatch.context() as patched:
+        patched.setattr(writing.RowWriter, "put", fail)
+        with pytest.raises(ExtractError, match=r"out of memory with 4 .*'--restart --batch-size 2'"):
+            extract(settings, home)
+    assert extract(replace(settings, restart=True, batch_size=2), home).progress.computed == 30
+
+
+def test_random_weights_of_no_use_are_said_to_be(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "dull.py"
+    file.write_text(DULL)
+    _, notes = notes_of(replace(SETTINGS, backbone=str(file), image_size=32), home)
+    assert "random weights are of no use with dull" in notes
+    _, notes = notes_of(replace(SETTINGS, backbone="resnet18", image_size=32), home)
+    assert "of no use" not in notes
+
+
+DULL = """
+import torch
+from msdn.extract.backbones import Backbone
+
+class Dull(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = torch.nn.Conv2d(3, 4, 16, 16)
+        self.map.weight.data *= 1e-6
+        self.map.bias.data = torch.arange(4.0)
+
+    def forward(self, pixels):
+        return self.map(pixels)
+
+BACKBONE = Backbone(build=Dull, layer="map")
+"""

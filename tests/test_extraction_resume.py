@@ -9,23 +9,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+import torchvision
 from toy_cache import make_annotations
 from toy_dataset import PROGRAM, run_msdn, toy_environment, write_toy_annotations, write_toy_dataset
 from toy_extraction import CACHE, SETTINGS, StoppedError, count_done, interrupt_after, make_home, notes_of
 
 from msdn.cache import CacheError
+from msdn.cache.files import FileLock, LockError
 from msdn.cache.header import read_header
 from msdn.cache.home import Home
-from msdn.cache.lock import FileLock, LockError
 from msdn.cache.partial import partial_path
-from msdn.extract.backbones.weights import load_weights
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline import extraction
 from msdn.extract.pipeline.extraction import Extraction, extract
-from msdn.extract.pipeline.row_writer import RowWriter
+from msdn.extract.pipeline.writing import RowWriter
 
 
 @pytest.fixture
@@ -63,6 +62,10 @@ def test_a_complete_cache_is_left_alone(home: Home) -> None:
         ({"batch_size": 8}, "block_rows was 4, now 8"),
         ({"dtype": "float32"}, "dtype was float16, now float32"),
         ({"image_size": 448}, "image_size was 224, now 448"),
+        ({"backbone": "resnet50"}, "backbone name was resnet101, now resnet50"),
+        ({"layer": "layer3"}, "maps regions layer was layer4, now layer3"),
+        ({"also": ("global",)}, "maps global was None, now"),
+        ({"threads": 3}, "device threads was [12], now 3"),
     ],
 )
 def test_a_resume_that_differs_is_refused_by_name(home: Home, change: dict, named: str) -> None:
@@ -158,9 +161,9 @@ def test_an_unfinished_file_under_the_final_name_is_not_complete(home: Home) -> 
 
 
 def test_the_same_weights_from_another_file_go_on(home: Home) -> None:
-    weights = load_weights("random:3", Home(Path("unused")))
+    state = torchvision.models.resnet101(zero_init_residual=True).state_dict()
     for name in ("w.pth", "moved.pth"):
-        torch.save(weights.state, home.root / name)
+        torch.save(state, home.root / name)
     settings = replace(SETTINGS, weights=str(home.root / "w.pth"))
     with pytest.raises(StoppedError):
         extract(settings, home, interrupt_after(2))
@@ -174,7 +177,7 @@ def test_killed_during_calibration_nothing_is_left_behind(
         raise StoppedError
 
     with monkeypatch.context() as patched, pytest.raises(StoppedError):
-        patched.setattr(extraction, "read_statistics", stop)
+        patched.setattr(extraction, "calibrate", stop)
         extract(SETTINGS, home)
     assert list(home.features.iterdir()) == []
     assert extract(SETTINGS, home).progress.computed == 30
@@ -194,8 +197,8 @@ def test_the_writer_outlives_any_number_of_interrupts() -> None:
     with pytest.raises(KeyboardInterrupt), RowWriter(SlowCache()) as writer:
         for timer in interrupts:
             timer.start()
-        writer.put([1], np.zeros(1))
-        writer.put([2], np.zeros(1))
+        writer.put([1], {})
+        writer.put([2], {})
         while True:
             time.sleep(0.01)
     for timer in interrupts:

@@ -4,13 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
+from torchvision.models import get_model_weights
 
+from msdn.extract.backbones import Preparation
+from msdn.extract.backbones.network import normalise
+from msdn.extract.backbones.registry import find_backbone
 from msdn.extract.errors import BadImageError
-from msdn.extract.pipeline.reading import crop_centre, read_image, resize_shorter_side
+from msdn.extract.pipeline.reading import prepare, read_image
 
 EXIF_ORIENTATION = 0x0112
 
@@ -24,8 +30,28 @@ def make_image(width: int, height: int, seed: int = 0) -> Image.Image:
 def test_preprocessing_is_the_published_one(width: int, height: int, size: int) -> None:
     image = make_image(width, height)
     published = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
-    ours = crop_centre(resize_shorter_side(image, size), size)
+    ours = prepare(image, Preparation(size))
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(published(image)))
+
+
+@pytest.mark.parametrize("name", ["swin_t", "efficientnet_b0", "timm:vit_tiny_patch16_224"])
+@pytest.mark.parametrize(("width", "height"), [(301, 200), (150, 260), (224, 224)])
+def test_each_network_gets_what_its_own_evaluation_gives_it(name: str, width: int, height: int) -> None:
+    image, preparation = make_image(width, height), find_backbone(name).preparation
+    if name.startswith("timm:"):
+        config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name[5:]).to_dict())
+        theirs = timm.data.create_transform(**config)(image)
+    else:
+        theirs = get_model_weights(name).IMAGENET1K_V1.transforms()(image)
+    pixels = torch.from_numpy(np.array(prepare(image, preparation)))[None]
+    torch.testing.assert_close(normalise(pixels, preparation)[0], theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_squashing_keeps_no_aspect() -> None:
+    image = make_image(90, 40)
+    ours = prepare(image, Preparation(32, squash=True, interpolation="bicubic"))
+    theirs = transforms.Resize((32, 32), transforms.InterpolationMode.BICUBIC)(image)
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
@@ -37,21 +63,21 @@ def test_any_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
         Image.fromarray(grey).save(path)
     else:
         image.convert(mode).save(path)
-    pixels = read_image(path, 32)
+    pixels = read_image(path, Preparation(32))
     assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8 and pixels.std() > 5
 
 
 def test_sixteen_bit_grey_does_not_clip_to_white(tmp_path: Path) -> None:
     grey = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
     Image.fromarray(grey).save(tmp_path / "a.png")
-    pixels = read_image(tmp_path / "a.png", 64)
+    pixels = read_image(tmp_path / "a.png", Preparation(64))
     np.testing.assert_array_equal(pixels[0, :, 0], grey[0] >> 8)
 
 
 def test_a_picture_far_too_narrow_is_refused_before_it_takes_gigabytes(tmp_path: Path) -> None:
     make_image(1, 20000).save(tmp_path / "a.png")
     with pytest.raises(BadImageError, match="1x20000 pixels are too long and narrow"):
-        read_image(tmp_path / "a.png", 224)
+        read_image(tmp_path / "a.png", Preparation(224))
 
 
 def test_exif_rotation_is_ignored_as_published(tmp_path: Path) -> None:
@@ -60,7 +86,8 @@ def test_exif_rotation_is_ignored_as_published(tmp_path: Path) -> None:
     image.save(tmp_path / "turned.png", exif=exif)
     image.save(tmp_path / "plain.png")
     np.testing.assert_array_equal(
-        read_image(tmp_path / "turned.png", 32), read_image(tmp_path / "plain.png", 32)
+        read_image(tmp_path / "turned.png", Preparation(32)),
+        read_image(tmp_path / "plain.png", Preparation(32)),
     )
 
 
@@ -80,7 +107,7 @@ def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
     }
     for name, reason in reasons.items():
         with pytest.raises(BadImageError, match=reason):
-            read_image(tmp_path / name, 32)
+            read_image(tmp_path / name, Preparation(32))
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,6 +119,6 @@ def test_a_damaged_file_is_read_or_refused_never_worse(tmp_path_factory, where: 
     data[where % len(data) : where % len(data) + len(value)] = value
     path.write_bytes(data)
     try:
-        assert read_image(path, 32).shape == (32, 32, 3)
+        assert read_image(path, Preparation(32)).shape == (32, 32, 3)
     except BadImageError as error:
         assert str(error)

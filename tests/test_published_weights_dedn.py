@@ -20,8 +20,7 @@ from msdn.cache import FeatureCache
 from msdn.cache.annotations import Annotations
 from msdn.cli import main
 from msdn.train.errors import CheckpointError, SettingsError
-from msdn.train.groups.file import write_groups
-from msdn.train.groups.groups import collect_groups, is_partition
+from msdn.train.groups.groups import collect_groups, is_partition, write_groups
 from msdn.train.groups.tables import published_groups, scripted_groups
 from msdn.train.measure.evaluate import evaluate_published
 from msdn.train.measure.published_weights import load_published

@@ -4,22 +4,35 @@ import functools
 import hashlib
 import http.server
 import pickle
+import re
+import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
-from torchvision.models import resnet101
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import DenseNet, VisionTransformer, resnet18
 
 from msdn.cache.home import Home
-from msdn.extract.backbones.weights import load_weights
-from msdn.extract.downloads.sources import SOURCES
-from msdn.extract.errors import WeightsError
+from msdn.extract.backbones import Backbone, weights
+from msdn.extract.backbones.registry import find_backbone
+from msdn.extract.backbones.weights import Weights, load_network
+from msdn.extract.downloads.sources import PLANS, SOURCES, Source
+from msdn.extract.errors import DownloadError, ExtractError, WeightsError
 
 HOME = Home(Path("unused"))
+RESNET = find_backbone("resnet18")
+SOURCE = "weights-resnet18"
+FILE = RESNET.weights_url.rpartition("/")[2]
+
+
+def load_weights(choice: str, home: Home, backbone: Backbone = RESNET) -> Weights:
+    return load_network(backbone, choice, 64, home)[1]
 
 
 class Bomb:
@@ -29,7 +42,7 @@ class Bomb:
 
 @pytest.fixture(scope="module")
 def state() -> dict:
-    return {k: v for k, v in resnet101().state_dict().items() if not k.startswith("fc.")}
+    return {k: v for k, v in resnet18().state_dict().items() if not k.startswith("fc.")}
 
 
 def save(path: Path, value: object) -> str:
@@ -46,16 +59,16 @@ def test_a_file_in_any_usual_wrapping_is_the_same_weights(tmp_path: Path, state:
     assert plain.description["sha256"] == wrapped.description["sha256"]
 
 
-def test_files_that_are_no_resnet101_are_refused(tmp_path: Path, state: dict) -> None:
+def test_files_of_another_network_are_refused(tmp_path: Path, state: dict) -> None:
     def refuse(value: object, message: str) -> None:
         with pytest.raises(WeightsError, match=message):
             load_weights(save(tmp_path / "x.pth", value), HOME)
 
     refuse([1, 2], "holds no state dict")
-    refuse({"a": torch.zeros(1)}, "not a ResNet101, 'conv1.weight' and 519 more are missing")
+    refuse({"a": torch.zeros(1)}, "not a resnet18, 'conv1.weight' and 99 more are missing")
     refuse(
         state | {"conv1.weight": torch.zeros(2)},
-        r"'conv1.weight' has shape \(2,\), a ResNet101 has \(64, 3, 7, 7\)",
+        r"'conv1.weight' has shape \(2,\), a resnet18 has \(64, 3, 7, 7\)",
     )
     refuse(state | {"bn1.bias": torch.full((64,), torch.nan)}, "'bn1.bias' holds values that are not finite")
     with pytest.raises(WeightsError, match="no such file; choose '--weights imagenet'"):
@@ -114,8 +127,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def serve_as_imagenet(monkeypatch: pytest.MonkeyPatch, url: str, digest: str) -> None:
-    source = replace(SOURCES["weights"], mirrors=(url,), checksum=("sha256", digest))
-    monkeypatch.setitem(SOURCES, "weights", source)
+    source = Source(FILE, (url,), (f"weights/{FILE}",), checksum=("sha256", digest))
+    monkeypatch.setitem(SOURCES, SOURCE, source)
+    monkeypatch.setitem(PLANS, SOURCE, (SOURCE,))
 
 
 def test_imagenet_weights_are_fetched_checked_and_kept(server, state: dict, home: Home, monkeypatch) -> None:
@@ -125,13 +139,13 @@ def test_imagenet_weights_are_fetched_checked_and_kept(server, state: dict, home
     serve_as_imagenet(monkeypatch, f"{server.url}/{served.name}", digest)
     fetched = load_weights("imagenet", home)
     assert fetched.kind == fetched.tag == "imagenet"
-    assert (home.data / SOURCES["weights"].proof[0]).is_file()
+    assert (home.data / f"weights/{FILE}").is_file()
     served.unlink()
     assert load_weights("imagenet", home).description == fetched.description
 
 
 def test_imagenet_weights_that_torchvision_has_are_used(state: dict, home: Home, tmp_path: Path) -> None:
-    kept = tmp_path / "torch/hub/checkpoints" / SOURCES["weights"].file
+    kept = tmp_path / "torch/hub/checkpoints" / FILE
     kept.parent.mkdir(parents=True)
     save(kept, state)
     assert load_weights("imagenet", home).kind == "imagenet"
@@ -144,6 +158,84 @@ def test_wrong_or_missing_imagenet_weights_name_the_choices(
 ) -> None:
     (server.folder / "tampered").write_bytes(b"tampered")
     serve_as_imagenet(monkeypatch, f"{server.url}/{file}", "00000000")
-    with pytest.raises(WeightsError, match=r"(?s)no ImageNet weights in .*'--weights random'"):
+    with pytest.raises(WeightsError, match=r"(?s)no weights of resnet18 in .*'--weights random'"):
         load_weights("imagenet", home)
-    assert not (home.data / SOURCES["weights"].proof[0]).exists()
+    assert not (home.data / f"weights/{FILE}").exists()
+
+
+def test_the_file_of_any_torchvision_network_is_known_by_its_address(home: Home, monkeypatch) -> None:
+    monkeypatch.setattr(weights, "SOURCES", known := dict(SOURCES))
+    monkeypatch.setattr(weights, "PLANS", {})
+    asked = []
+
+    def fetch(name: str, _home: Home) -> Path:
+        asked.append(known[name])
+        raise DownloadError("no network here")
+
+    monkeypatch.setattr(weights, "fetch_source", fetch)
+    monkeypatch.setattr(weights, "find_kept", lambda *_: None)
+    for name in ("resnet101", "convnext_tiny"):
+        with pytest.raises(WeightsError, match=rf"(?s){name}.*no network here.*--weights FILE"):
+            load_weights("imagenet", home, find_backbone(name))
+    assert asked[0] == SOURCES["weights"]
+    assert asked[1].file == "convnext_tiny-983f1562.pth" and asked[1].checksum == ("sha256", "983f1562")
+    assert asked[1].proof == ("weights/convnext_tiny-983f1562.pth",)
+
+
+def test_old_densenet_files_fit() -> None:
+    network = DenseNet(4, (2, 1), 8)
+    state = network.state_dict()
+    old = {
+        re.sub(r"(layer\d+\.(?:norm|conv))(\d)\.", r"\1.\2.", name): value for name, value in state.items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    assert find_backbone("densenet121").adapt(network, old).keys() == state.keys()
+
+
+def test_a_vits_positions_are_resampled_for_another_size() -> None:
+    def build(image_size: int) -> VisionTransformer:
+        return VisionTransformer(image_size, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
+
+    state = build(16).state_dict()
+    adapted = find_backbone("vit_b_32").adapt(build(32), state)
+    assert adapted["encoder.pos_embedding"].shape == (1, 1 + 16, 8)
+    torch.testing.assert_close(adapted["encoder.pos_embedding"][:, 0], state["encoder.pos_embedding"][:, 0])
+
+
+def test_timm_networks_take_files_of_both_kinds_at_another_size(tmp_path: Path) -> None:
+    entry = find_backbone("timm:test_vit")
+    whole = timm.create_model("test_vit")
+    state = whole.state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    for path in (save(tmp_path / "w.pth", state), str(tmp_path / "w.safetensors")):
+        network, found = load_network(entry, path, 64, HOME)
+        assert found.kind == "file"
+        torch.testing.assert_close(network.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"])
+        assert network.pos_embed.shape[1] == 1 + 16
+    del state["norm.weight"]
+    with pytest.raises(WeightsError, match=r"cut.pth.*timm:test_vit, 'norm.weight'"):
+        load_network(entry, save(tmp_path / "cut.pth", state), 160, HOME)
+    state = whole.state_dict() | {"norm.weight": torch.zeros(3)}
+    with pytest.raises(WeightsError, match=r"(?s)bent.pth.*norm.weight"):
+        load_network(entry, save(tmp_path / "bent.pth", state), 160, HOME)
+
+
+def test_timms_own_weights_without_a_network_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("cannot reach\nthe hub")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    with pytest.raises(WeightsError, match=r"^timm:test_vit: .*cannot reach the hub.*--weights FILE"):
+        load_weights("imagenet", HOME, find_backbone("timm:test_vit"))
+
+
+def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ExtractError, match=r"pip install msdn\[timm\]"):
+        find_backbone("timm:test_vit")
+
+
+def test_a_network_without_weights_of_its_own_says_so() -> None:
+    entry = Backbone(build=lambda: nn.Conv2d(3, 4, 8), name="mine")
+    with pytest.raises(WeightsError, match=r"mine .*weights_url.*--weights FILE"):
+        load_weights("imagenet", HOME, entry)

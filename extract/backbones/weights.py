@@ -107,7 +107,8 @@ def _fetch_own(backbone: Backbone, home: Home) -> Path:
         return fetch_source(source, home)
     except MsdnError as error:
         raise WeightsError(
-            f"no ImageNet weights of {backbone.name} in {home.data}: {error}; {_choices(backbone)}"
+            f"no weights of {backbone.name} in {home.data}: {error}; put {SOURCES[source].file} into "
+            f"{home.data / 'weights'}, or {_choices(backbone)}"
         ) from error
 
 
