@@ -38,8 +38,8 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
         {
             "info": "msdn.cache.command:info",
             "verify": "msdn.cache.command:verify",
-            "annotate": "msdn.extract.exchange.annotate_command:annotate",
-            "import": "msdn.extract.exchange.import_command:import_",
+            "annotate": "msdn.extract.exchange.command:annotate",
+            "import": "msdn.extract.exchange.command:import_",
             "export": "msdn.cache.command:export",
         },
     ),

@@ -4,8 +4,7 @@ from typing import Any
 
 import click
 
-from msdn.cache.home import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, home_option
 
 FIGURES = ("acc", "U", "S", "H")
 

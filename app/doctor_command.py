@@ -2,8 +2,7 @@
 
 import click
 
-from msdn.cache.home import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, home_option
 
 
 @click.command()

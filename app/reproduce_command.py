@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from msdn.cache import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import home_option
 from msdn.extract.pipeline.settings import IMAGE_SIZES, ExtractSettings
 from msdn.train.loop.options import cache_option, jobs_option, seeds_option
 from msdn.train.loop.settings import SELECTIONS, RunSettings

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msdn.cache.home import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, home_option
 
 if TYPE_CHECKING:
     from msdn.app.status import Entry

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from msdn.cache import FeatureCache, Home
-from msdn.cache.find import choose_cache
+from msdn.cache.home import choose_cache
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.divisions import Stage, validation_stage
 from msdn.train.loop.settings import RunSettings

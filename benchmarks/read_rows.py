@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from msdn.cache import Annotations, FeatureCache
+from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
 
@@ -61,9 +62,11 @@ def write_cache(path: Path, features: np.ndarray) -> FeatureCache:
         None,
         splits,
     )
-    create_structure(partial_path(path), annotations, SHAPE, features.dtype, {}, {})
+    create_structure(
+        partial_path(path), annotations, [MapSpec(MAIN, *SHAPE, features.dtype, signed=False)], {}, {}
+    )
     with PartialCache(path) as partial:
-        partial.write_rows(rows.tolist(), features)
+        partial.write_rows(rows.tolist(), {MAIN: features})
         partial.finish()
     return FeatureCache(path)
 

@@ -14,10 +14,10 @@ import numpy as np
 from msdn.cache import layout
 from msdn.cache.annotations import Annotations, name_differences, settle_types
 from msdn.cache.errors import CacheError
+from msdn.cache.files import FileLock, flush_folder
 from msdn.cache.header import Header, read_header
-from msdn.cache.lock import FileLock
 from msdn.cache.reader import check_complete
-from msdn.cache.structure import create_structure, flush_folder
+from msdn.cache.structure import create_structure
 
 COPY_BYTES = 2**26
 
@@ -64,8 +64,7 @@ def _rewrite(header: Header, annotations: Annotations, sources: Mapping[str, Any
     provenance[layout.ANNOTATIONS] = {**provenance.get(layout.ANNOTATIONS, {}), **sources}
     if annotations.image_paths != header.annotations.image_paths:
         del provenance[layout.UNNAMED_IMAGES]
-    features = header.places[layout.FEATURES]
-    create_structure(making, annotations, header.shape[1:], features.dtype, provenance, header.backbone_state)
+    create_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
     try:
         _copy_rows(header, making)
         making.replace(header.path)
@@ -78,7 +77,7 @@ def _copy_rows(header: Header, target: Path) -> None:
     """Copy everything that belongs to rows into the places that `target` has for it."""
     places = read_header(target).places
     with header.path.open("rb") as source, target.open("rb+") as sink:
-        for name in layout.FIXED:
+        for name in (*layout.ROW_TABLES, *(spec.dataset for spec in header.maps.values())):
             before, after = header.places[name], places[name]
             _copy_bytes(
                 source.fileno(), before.offset, sink.fileno(), after.offset, before.end - before.offset

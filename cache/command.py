@@ -1,12 +1,21 @@
 """`msdn cache info`, `verify` and `export`: look into a cache, prove it whole, write it in the published layout."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 
+from msdn.cache import layout
 from msdn.cache.errors import CacheError
+from msdn.cache.header import Header, read_header
+from msdn.cache.layout import MAIN, MapSpec
+from msdn.cache.published import write_published
+from msdn.cache.reader import FeatureCache, find_damaged_rows
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+RANDOM_NOTE = " (no knowledge of the world: results say nothing about published figures)"
 
 
 @click.command()
@@ -14,8 +23,6 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def info(file: Path) -> None:
     """Summarise a cache, finished or not."""
     from rich.console import Console
-
-    from msdn.cache.summary import summarise
 
     console = Console(soft_wrap=True, highlight=False)
     for name, value in summarise(file):
@@ -27,37 +34,34 @@ def info(file: Path) -> None:
 @click.argument("file", type=FILE)
 def verify(file: Path) -> None:
     """Check every row's checksum; the exit code is 0 only if all is well."""
-    from msdn.cache.reader import FeatureCache
-    from msdn.cache.verify import find_damaged_rows
-
+    damaged = set()
     with FeatureCache(file) as opened:
-        damaged = find_damaged_rows(opened)
         paths = opened.annotations.image_paths
-        n, masked = opened.shape[0], len(opened.masked_rows)
-    for row in damaged:
-        click.echo(f"row {row} ({paths[row]}): features do not match their checksum")
+        n, masked, maps = opened.shape[0], len(opened.masked_rows), len(opened.maps)
+        for name, row in find_damaged_rows(opened):
+            damaged.add(row)
+            click.echo(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
     if damaged:
         raise CacheError(
             f"{file}: {len(damaged)} of {n} rows are damaged; make it anew: 'msdn extract' with --restart"
         )
     left_out = f"; {masked} images are masked" if masked else ""
-    click.echo(f"{file}: {n - masked} rows and all annotations are as they were written{left_out}")
+    of_maps = f" of {maps} maps" if maps > 1 else ""
+    click.echo(f"{file}: {n - masked} rows{of_maps} and all annotations are as they were written{left_out}")
 
 
 @click.command()
 @click.argument("cache", type=FILE)
 @click.argument("out", type=FILE)
+@click.option("--map", "map_name", default=MAIN, show_default=True, help="Which of the cache's maps.")
 @click.option("--compress", is_flag=True, help="Compress with gzip: smaller, and much slower to read.")
 @click.option("--force", is_flag=True, help="Replace OUT where it exists.")
-def export(cache: Path, out: Path, compress: bool, force: bool) -> None:
+def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool) -> None:
     """Write CACHE to OUT in the layout that the published scripts read (feature_map, labels, att, …).
 
     The features are stored as float32 there: twice the disk of a float16 cache.
     """
-    from msdn.cache.published import write_published
-    from msdn.cache.reader import FeatureCache
-
-    with FeatureCache(cache) as opened:
+    with FeatureCache(cache, map_name) as opened:
         if out.exists() and out.samefile(cache):
             raise CacheError(f"{out}: is the cache itself; choose another name for its export")
         if out.exists() and not force:
@@ -69,3 +73,60 @@ def export(cache: Path, out: Path, compress: bool, force: bool) -> None:
     if kind == "random":
         click.echo("backbone: random weights; results say nothing about published figures", err=True)
     click.echo(out)
+
+
+def summarise(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield names and values for display."""
+    header = read_header(path)
+    yield "file", f"{path} ({path.stat().st_size / 1e9:.2f} GB)"
+    yield "dataset", header.annotations.dataset
+    for spec in header.maps.values():
+        yield f"map {spec.name}", _describe_map(spec, len(header.states))
+    yield "state", _describe_state(header)
+    yield from _describe_annotations(header)
+    yield from _describe_provenance(header)
+    if not (header.states == layout.TODO).any():
+        yield "fingerprint", header.fingerprint
+
+
+def _describe_map(spec: MapSpec, n: int) -> str:
+    signs = {None: "", False: ", never negative", True: ", signed"}
+    size = f"{n} images x {spec.height}x{spec.width} regions x {spec.channels} channels"
+    return f"{size}, {spec.dtype}{signs[spec.signed]}"
+
+
+def _describe_state(header: Header) -> str:
+    todo = int((header.states == layout.TODO).sum())
+    if todo:
+        return f"unfinished: {todo} of {len(header.states)} images to go; repeat the command that began it"
+    masked = len(header.masked_rows)
+    return f"complete, {masked} images masked" if masked else "complete"
+
+
+def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
+    a = header.annotations
+    yield "classes", f"{len(a.class_names)}: {len(a.seen_classes)} seen, {len(a.unseen_classes)} unseen"
+    vectors = "none" if a.attribute_vectors is None else f"{a.attribute_vectors.shape[1]}-d vectors"
+    named = "named" if a.attribute_names else "unnamed"
+    yield "attributes", f"{a.attributes.shape[1]}, {named}, {vectors}"
+    for name, rows in a.splits.items():
+        masked = len(np.intersect1d(rows, header.masked_rows))
+        yield f"split {name}", f"{len(rows)} images" + (f", {masked} masked" if masked else "")
+    for row, reason in header.mask_reasons.items():
+        yield "masked", f"{a.image_paths[row]}: {reason}"
+
+
+def _describe_provenance(header: Header) -> Iterator[tuple[str, str]]:
+    for key, value in header.provenance.items():
+        text = _flatten(value)
+        if key == "weights" and isinstance(value, dict) and value.get("kind") == "random":
+            text += RANDOM_NOTE
+        yield key.replace("_", " "), text
+
+
+def _flatten(value: Any) -> str:
+    """Write nested facts in one line."""
+    if not isinstance(value, dict):
+        return str(value)
+    inner = {k: f"({_flatten(v)})" if isinstance(v, dict) else v for k, v in value.items()}
+    return ", ".join(f"{k} {v}" for k, v in inner.items())

@@ -1,9 +1,15 @@
-"""Files that are whole or not there: written beside their place, then renamed into it."""
+"""Files that are whole or not there, room on the disk, and one writer at a time."""
 
+import errno
+import fcntl
 import os
+import shutil
+import socket
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
-from msdn.cache.structure import flush_folder
+from msdn.cache.errors import CacheError, MsdnError
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -15,3 +21,84 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     beside.replace(path)
     flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def check_free_space(path: Path, needed: int) -> None:
+    """Raise unless `needed` bytes are free where `path` is to be written."""
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise CacheError(
+            f"{path.parent}: the features need {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; "
+            "make room or choose another place"
+        )
+
+
+class LockError(MsdnError):
+    """Somebody else holds the lock, or the file system has none to give."""
+
+
+class FileLock:
+    """Hold an OS lock on the sidecar file `path` for the length of a `with` block.
+
+    The sidecar is removed at its end; when the holder dies, the kernel frees the lock.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        """`what` names, for the error message, what the holder of the lock is doing."""
+        self._path = path
+        self._what = what
+        self._fd = -1
+
+    def __enter__(self) -> "FileLock":
+        while self._fd < 0:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self._take(fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            if self._is_current(fd):
+                self._fd = fd
+            else:  # the last holder removed the file between our open and our lock
+                os.close(fd)
+        with suppress(OSError):  # only a hint for others, and the disk may be full
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _take(self, fd: int) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(fd, 200, 0).decode(errors="replace") or "another process"
+            raise LockError(f"{holder} is {self._what} already; wait for it or stop it") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise
+            raise LockError(
+                f"{self._path}: this file system offers no locks; use a folder on a local disk"
+            ) from error
+
+    def _is_current(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self._path.stat())
+        except FileNotFoundError:
+            return False

@@ -1,7 +1,16 @@
-"""The one folder that holds everything made: data, features, runs and studies."""
+"""The one folder that holds everything made, what `--dataset` names, and which cache a command means."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import click
+
+from msdn.cache.errors import CacheError
+
+DEFAULT_HOME = "msdn-home"
 
 
 @dataclass(frozen=True)
@@ -29,3 +38,50 @@ class Home:
     def studies(self) -> Path:
         """Ablations and sweeps: their files, and the runs below `runs` that they share."""
         return self.root / "studies"
+
+
+def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--home`, passed on as a `Home`."""
+    return click.option(
+        "--home",
+        envvar="MSDN_HOME",
+        default=DEFAULT_HOME,
+        show_default=f"$MSDN_HOME, else ./{DEFAULT_HOME}",
+        type=click.Path(file_okay=False, path_type=Path),
+        callback=lambda _context, _parameter, root: Home(root),
+        help="Folder that holds data/, features/, runs/ and studies/.",
+    )(command)
+
+
+def dataset_name(text: str) -> str:
+    """Return the dataset's name: a path stands for the folder it leads to, anything else for itself."""
+    if text in (".", "..") or os.sep in text:
+        return Path(text).expanduser().resolve().name
+    return text
+
+
+def name_cache(dataset: str, size: int | str, weights_tag: str) -> str:
+    """Return a cache's file name: dataset, image size and weights, so that different ones never collide."""
+    return f"{dataset}-{size}-{weights_tag}.h5"
+
+
+def find_caches(home: Home, dataset: str) -> list[Path]:
+    """List the finished caches of a dataset, by name."""
+    caches = sorted(home.features.glob("*.h5"))
+    return [path for path in caches if path.name.rsplit("-", 2)[0] == dataset and path.is_file()]
+
+
+def choose_cache(home: Home, dataset: str, given: Path | None) -> Path:
+    """Return the given cache, or the only one of the dataset; several fitting ones are listed."""
+    if given is not None:
+        return given
+    found = find_caches(home, dataset)
+    if not found:
+        raise CacheError(
+            f"no cache of '{dataset}' in {home.features}; run 'msdn extract --dataset {dataset}' first "
+            "(with the folder's path, where the data are your own)"
+        )
+    if len(found) > 1:
+        names = ", ".join(str(path) for path in found)
+        raise CacheError(f"several caches of '{dataset}' fit: {names}; choose one with --cache FILE")
+    return found[0]

@@ -1,25 +1,90 @@
 """Names, types and fixed places inside a cache file: what writer and reader agree on."""
 
+import re
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from math import prod
+from typing import Any
 
-import h5py
 import numpy as np
 
+from msdn.cache.annotations import Annotations
+from msdn.cache.errors import CacheError
+
 FORMAT = "msdn-cache"
-SCHEMA = 1
+SCHEMA = 2
+LIBVER = "v108"  # HDF5 1.8 and later read it; every piece of its structure carries a checksum
 ALIGNMENT = 4096  # a page: features can be mapped, and reads never straddle one page more than they must
 REASON_BYTES = 240
+GROUPS = ("splits", "backbone")
 
-FEATURES = "features"
+MAIN = "regions"  # the map that every cache has, in the dataset `features`
+MAP_NAME = re.compile(r"[a-z0-9_]{1,64}")
+STORED_TYPES = (np.dtype(np.float16), np.dtype(np.float32))
+
+MAP_NAMES = "map_names"  # in the order of the checksums' columns
+MAP_SIGNS = "map_signs"  # may values be negative: 1 yes, 0 no, -1 not known
 CHECKSUMS = "row_checksums"
+CRC32 = "row_crc32"
 STATES = "row_states"
 REASONS = "mask_reasons"
-FIXED = (FEATURES, CHECKSUMS, STATES, REASONS)  # filled in place, never through the HDF5 library
+ROW_TABLES = (CHECKSUMS, CRC32, STATES, REASONS)  # filled in place, never through the HDF5 library
 
 ANNOTATIONS = "annotations"  # the key of provenance that says where labels, splits and vectors come from
 UNNAMED_IMAGES = "images_without_names"  # the key that marks an imported cache whose image paths are made up
+COUNTS = "counts"  # the key that marks an import whose splits are not as large as the known dataset's
+EXPORTED_MAP = "exported_map"  # the key that says which map an imported one was, where not the main one
 
 TODO, DONE, MASKED = 0, 1, 2  # values of row_states
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """One map of features: `height` x `width` regions of `channels` values for every image.
+
+    Attributes:
+        name: `MAIN`, or lower-case letters, digits and underscores.
+        signed: whether values may be negative; None where that is not known, as of an import.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+    signed: bool | None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the HDF5 dataset that holds it."""
+        return "features" if self.name == MAIN else f"features_{self.name}"
+
+    @property
+    def row_shape(self) -> tuple[int, int, int]:
+        """(h, w, C) of one image."""
+        return self.height, self.width, self.channels
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one image."""
+        return prod(self.row_shape) * self.dtype.itemsize
+
+
+def check_maps(maps: Iterable[MapSpec]) -> None:
+    """Refuse maps that a cache cannot hold."""
+    names = [spec.name for spec in maps]
+    if names[:1] != [MAIN] or len(set(names)) != len(names):
+        raise CacheError(f"maps are {', '.join(names) or 'none'}, expected '{MAIN}' first and no name twice")
+    for spec in maps:
+        if not MAP_NAME.fullmatch(spec.name):
+            raise CacheError(f"a map is called '{spec.name}', expected lower-case letters, digits and _")
+        if min(spec.row_shape) < 1 or spec.dtype not in STORED_TYPES:
+            raise CacheError(
+                f"map '{spec.name}' is {spec.dtype} of shape {spec.row_shape} an image, expected float16 or "
+                "float32 (h, w, C)"
+            )
 
 
 @dataclass(frozen=True)
@@ -33,21 +98,65 @@ class Place:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def end(self) -> int:
         """First byte behind the dataset."""
-        return self.offset + self.shape[0] * self.row_bytes
+        return self.offset + prod(self.shape) * self.dtype.itemsize
 
     def start_of(self, row: int) -> int:
         """File offset of a row."""
         return self.offset + row * self.row_bytes
 
 
-def find_place(dataset: h5py.Dataset) -> Place | None:
-    """Return the dataset's place, or None where it does not lie in one plain piece (chunked, compressed)."""
-    offset = dataset.id.get_offset()
-    if offset is None or not dataset.dtype.isnative:
-        return None
-    return Place(int(offset), dataset.shape, dataset.dtype)
+def checksum_row(row: np.ndarray) -> int:
+    """Return the strong checksum of the row's bytes, 64 bits; never 0, which stands for a row without features."""
+    digest = blake2b(np.ascontiguousarray(row).data.cast("B"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def crc_row(row: np.ndarray) -> int:
+    """Return the fast checksum of the row's bytes, CRC-32."""
+    return zlib.crc32(np.ascontiguousarray(row).data.cast("B"))
+
+
+def fingerprint(annotations: Annotations, maps: Iterable[MapSpec], checksums: np.ndarray) -> str:
+    """Hash what training depends on: all maps' rows, labels, splits, attributes, vectors; no times, no versions."""
+    digest = sha256()
+    for spec in maps:
+        digest.update(f"map {spec.name} {spec.dtype.str} {spec.row_shape};".encode())
+    arrays = {"checksums": checksums, "labels": annotations.labels, "attributes": annotations.attributes}
+    if annotations.attribute_vectors is not None:
+        arrays["vectors"] = annotations.attribute_vectors
+    arrays |= {f"split {name}": rows for name, rows in annotations.splits.items()}
+    _update(digest, arrays)
+    return digest.hexdigest()[:32]
+
+
+def digest_metadata(
+    metadata: Mapping[str, np.ndarray], maps: Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+) -> str:
+    """Hash everything but the rows: all other datasets byte by byte, and type and shape of each map's dataset."""
+    digest = sha256(f"{FORMAT} {SCHEMA};".encode())
+    for name, (dtype, shape) in sorted(maps.items()):
+        digest.update(f"{name} {dtype.str} {shape};".encode())
+    _update(digest, metadata)
+    return digest.hexdigest()
+
+
+def _update(digest: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(array.tobytes())
+
+
+def encode_text(text: str) -> bytes:
+    """Return the text as a cache stores it: UTF-8 without zero bytes, which would end it early."""
+    if "\0" in text:
+        raise CacheError(f"{text!a} holds a zero byte; a cache stores no such text")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise CacheError(f"{text!a} is no UTF-8; a cache stores no such text, so rename it") from error

@@ -11,10 +11,9 @@ from types import TracebackType
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.checksum import checksum_row
 from msdn.cache.errors import CacheError
+from msdn.cache.files import flush_folder
 from msdn.cache.header import Header, read_header
-from msdn.cache.structure import flush_folder
 
 SUFFIX = ".partial"
 
@@ -47,22 +46,35 @@ class PartialCache:
         """Rows without features: those never reached, and those masked by an earlier pass."""
         return np.flatnonzero(self.states != layout.DONE)
 
-    def write_rows(self, rows: Sequence[int], features: np.ndarray) -> None:
-        """Store the features [n, h, w, F] of `rows`: data first, flushed, then their marks."""
-        for row, values in zip(rows, features, strict=True):
-            self._write(layout.FEATURES, row, values)
-            self._write(layout.CHECKSUMS, row, np.uint64(checksum_row(values)))
-            if self.states[row] == layout.MASKED:
-                self._write(layout.REASONS, row, np.bytes_(b""))
+    def write_rows(self, rows: Sequence[int], features: Mapping[str, np.ndarray]) -> None:
+        """Store the features of `rows`, [n, h, w, C] for every map: data first, flushed, then their marks."""
+        maps = self.header.maps
+        if features.keys() != maps.keys():
+            raise ValueError(f"features of maps {', '.join(features)}; the cache has {', '.join(maps)}")
+        for name, spec in maps.items():
+            expected = len(rows), *spec.row_shape
+            if features[name].shape != expected:
+                raise ValueError(f"features of map '{name}' are {features[name].shape}, expected {expected}")
+        for position, row in enumerate(rows):
+            self._write_row(row, {name: features[name][position] for name in maps})
         self._mark(rows, layout.DONE)
+
+    def _write_row(self, row: int, features: Mapping[str, np.ndarray]) -> None:
+        stored = [np.ascontiguousarray(features[name], spec.dtype) for name, spec in self.header.maps.items()]
+        for spec, values in zip(self.header.maps.values(), stored, strict=True):
+            self._write(spec.dataset, row, values)
+        self._write(layout.CHECKSUMS, row, np.array([layout.checksum_row(v) for v in stored], np.uint64))
+        self._write(layout.CRC32, row, np.array([layout.crc_row(v) for v in stored], np.uint32))
+        if self.states[row] == layout.MASKED:
+            self._write(layout.REASONS, row, np.bytes_(b""))
 
     def mask_rows(self, reasons: Mapping[int, str]) -> None:
         """Record rows whose image cannot be used, with the reason for each."""
         for row, reason in reasons.items():
-            self._write(
-                layout.REASONS, row, np.bytes_(reason.encode(errors="replace")[: layout.REASON_BYTES])
-            )
-            self._write(layout.CHECKSUMS, row, np.uint64(0))
+            text = layout.encode_text(reason)[: layout.REASON_BYTES].decode(errors="ignore")
+            self._write(layout.REASONS, row, np.bytes_(text.encode()))
+            for table in (layout.CHECKSUMS, layout.CRC32):
+                self._write(table, row, np.zeros(len(self.header.maps), self.header.places[table].dtype))
         self._mark(list(reasons), layout.MASKED)
 
     def finish(self) -> None:

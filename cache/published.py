@@ -5,7 +5,7 @@ of its own, which those scripts pass over.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,15 +14,20 @@ from typing import Any
 import h5py
 import numpy as np
 
-from msdn.cache.annotations import SPLIT_NAMES, Annotations
+from msdn.cache.annotations import SPLIT_NAMES, Annotations, name_differences
 from msdn.cache.errors import CacheError, MsdnError
+from msdn.cache.files import FileLock, check_free_space
+from msdn.cache.header import read_header, refuse_foreign_file
+from msdn.cache.layout import EXPORTED_MAP, MAIN, MapSpec
+from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import FeatureCache
-from msdn.cache.structure import check_free_space
+from msdn.cache.structure import create_structure
 
 MAPS = "feature_map"
 LOCATIONS = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 EXTRA = "msdn"
 BLOCK_BYTES = 2**28  # of float32 maps in memory at once
+ZERO_REASON = "all zero in the file it was imported from"
 LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unpacked more than once
 
 
@@ -89,7 +94,10 @@ def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:
     if a.attribute_vectors is not None:
         file["w2v_att"] = a.attribute_vectors
     extra = file.create_group(EXTRA)
-    extra.attrs["provenance"] = json.dumps(cache.provenance, sort_keys=True)
+    provenance = (
+        cache.provenance if cache.map.name == MAIN else cache.provenance | {EXPORTED_MAP: cache.map.name}
+    )
+    extra.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
     extra.attrs["masked"] = json.dumps(cache.mask_reasons)
     for name in ("image_paths", "class_names", "attribute_names"):
         texts = getattr(a, name)
@@ -148,7 +156,7 @@ def _read_lists(file: h5py.File) -> PublishedFile:
     shape = file[MAPS].shape
     if len(shape) != 4 or file[MAPS].dtype.kind != "f" or 0 in shape:
         raise CacheError(
-            f"{path}: '{MAPS}' is {file[MAPS].dtype} of shape {shape}, expected float (N, 2048, h, w)"
+            f"{path}: '{MAPS}' is {file[MAPS].dtype} of shape {shape}, expected float (N, F, h, w)"
         )
     splits = {name: _whole_numbers(file, key) for name, key in LOCATIONS.items()}
     attributes = file["original_att" if "original_att" in file else "att"][()]
@@ -215,3 +223,69 @@ def read_blocks(file: h5py.File, rows: np.ndarray) -> Iterator[tuple[np.ndarray,
             with _explain_damage(file.filename):
                 block = maps[start : min(n, start + step)]
             yield wanted, block[wanted - start].transpose(0, 2, 3, 1)
+
+
+def import_rows(
+    file: h5py.File,
+    final: Path,
+    annotations: Annotations,
+    spec: MapSpec,
+    provenance: Mapping[str, Any],
+    masked: Mapping[int, str],
+    restart: bool = False,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[int, str]:
+    """Write the cache `final` and return its masked rows: those given, and rows that are all zero."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(final.with_name(final.name + ".lock"), f"writing {final}"):
+        partial = partial_path(final)
+        for path in (partial, final):
+            refuse_foreign_file(path)
+        if final.exists() and not restart:
+            raise CacheError(f"{final}: exists already; --restart replaces it, --out names another place")
+        if restart or not _can_go_on(partial, annotations, provenance):
+            create_structure(partial, annotations, [spec], provenance, {})
+        with PartialCache(final) as cache:
+            reasons = dict(masked) | _fill(cache, file, masked, on_progress)
+            cache.mask_rows(reasons)
+            cache.finish()
+    return reasons
+
+
+def _can_go_on(partial: Path, annotations: Annotations, provenance: Mapping[str, Any]) -> bool:
+    if not partial.exists():
+        return False
+    header = read_header(partial)
+    same = header.provenance == provenance and header.annotations.image_paths == annotations.image_paths
+    if not same or name_differences(header.annotations, annotations):
+        raise CacheError(f"{partial}: was begun otherwise; --restart replaces it, --out names another place")
+    return True
+
+
+def _fill(
+    cache: PartialCache, file: h5py.File, masked: Mapping[int, str], on_progress: Callable[[int, int], None]
+) -> dict[int, str]:
+    dtype = cache.header.maps[MAIN].dtype
+    total = len(cache.states)
+    rows = np.setdiff1d(cache.unfinished_rows, list(masked))
+    done = total - len(rows)
+    zero: dict[int, str] = {}
+    for chosen, block in read_blocks(file, rows):
+        with np.errstate(over="ignore"):
+            features = block.astype(dtype)
+        _check_finite(chosen, block, features)
+        filled = features.any(axis=(1, 2, 3))
+        zero |= {int(row): ZERO_REASON for row in chosen[~filled]}
+        cache.write_rows(chosen[filled].tolist(), {MAIN: features[filled]})
+        done += len(chosen)
+        on_progress(done, total)
+    return zero
+
+
+def _check_finite(rows: np.ndarray, block: np.ndarray, features: np.ndarray) -> None:
+    bad = rows[~np.isfinite(features).all(axis=(1, 2, 3))]
+    if not len(bad):
+        return
+    if np.isfinite(block).all():
+        raise CacheError(f"row {bad[0]} holds features beyond float16; repeat with '--dtype float32'")
+    raise CacheError(f"row {bad[0]} of the feature maps holds values that are not finite; get the file again")

@@ -1,6 +1,8 @@
 """A finished cache, open for reading: annotations in memory, features by random row access."""
 
 import mmap
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,34 +11,45 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.annotations import Annotations
-from msdn.cache.checksum import fingerprint
-from msdn.cache.errors import CacheError
+from msdn.cache.errors import CacheError, UnknownNameError
 from msdn.cache.header import AGAIN, Header, read_header
+from msdn.cache.layout import MAIN, MapSpec
+
+VERIFIED_AT_ONCE = 64  # rows
 
 
 class FeatureCache:
-    """Random rows of a cache at memory speed, without the HDF5 library.
+    """Random rows of one of a cache's maps at memory speed, without the HDF5 library.
 
     Features are copied from a memory map of the place HDF5 says they lie at. A file cut short under
     a map would end the process, so its size is checked before every batch.
+
+    Attributes:
+        map: the map that was chosen; `shape` (N, h, w, C), `dtype` and `signed` are its own.
+        maps: all maps by name, the main one first; columns of `checksums` and `crc32` [N, M] are in this order.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, map: str = MAIN) -> None:
         self.path = Path(path)
         header = read_header(self.path)
         check_complete(header)
         self.annotations: Annotations = header.annotations
         self.provenance: dict[str, Any] = header.provenance
         self.backbone_state = header.backbone_state
-        self.shape = header.shape
-        self.dtype = header.places[layout.FEATURES].dtype
         self.masked_rows = header.masked_rows
         self.mask_reasons = header.mask_reasons
         self.checksums = header.checksums
-        self.fingerprint = fingerprint(header.annotations, header.checksums)
-        self._place = header.places[layout.FEATURES]
-        self._mapped = map_file(self.path, self._place)
-        self._rows = view_rows(self._mapped, self._place)
+        self.crc32 = header.crc32
+        self.fingerprint = header.fingerprint
+        self.maps = header.maps
+        self.map = self._find(map)
+        self.shape = (len(header.states), *self.map.row_shape)
+        self.dtype = self.map.dtype
+        self.signed = self.map.signed
+        self._mapped: mmap.mmap | None = map_file(self.path)
+        self._rows = {
+            name: view_rows(self._mapped, header.places[spec.dataset]) for name, spec in self.maps.items()
+        }
 
     def __enter__(self) -> "FeatureCache":
         return self
@@ -47,29 +60,41 @@ class FeatureCache:
         self.close()
 
     def close(self) -> None:
-        """Give the file back; rows can no longer be read."""
-        del self._rows, self._mapped  # the map goes with the last view of it
+        """Give the file back; rows can no longer be read. A second time does nothing."""
+        self._rows, self._mapped = {}, None  # the file's map goes with the last view of it
 
     def rows(self, split: str) -> np.ndarray:
         """Return the usable rows of a split: masked ones are left out."""
         return np.setdiff1d(self.annotations.splits[split], self.masked_rows)
 
-    def read_rows(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the features [n, R, F] of `rows`, in their stored type; into `out` where given."""
+    def read_rows(
+        self, rows: np.ndarray, out: np.ndarray | None = None, map: str | None = None
+    ) -> np.ndarray:
+        """Return the features [n, R, C] of `rows`, in their stored type; into `out` where given.
+
+        They are of the chosen map, or of another one that `map` names.
+        """
+        spec = self.map if map is None else self._find(map)
         rows = np.asarray(rows, np.int64)
-        _, h, w, f = self.shape
+        wanted = (len(rows), spec.height * spec.width, spec.channels)
+        if self._mapped is None:
+            raise CacheError(f"{self.path}: was closed; open the cache again to read from it")
         if out is None:
-            out = np.empty((len(rows), h * w, f), self.dtype)
-        if out.shape != (len(rows), h * w, f) or out.dtype != self.dtype or not out.flags.c_contiguous:
-            raise ValueError(f"out must be a contiguous {self.dtype} array of shape {(len(rows), h * w, f)}")
+            out = np.empty(wanted, spec.dtype)
+        if out.shape != wanted or out.dtype != spec.dtype or not out.flags.c_contiguous:
+            raise ValueError(f"out must be a contiguous {spec.dtype} array of shape {wanted}")
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.shape[0]:
             raise IndexError(f"rows run from {rows.min()} to {rows.max()}, the cache has {self.shape[0]}")
-        if self._mapped.size() < self._place.end:
+        if self._mapped.size() < len(self._mapped):
             raise CacheError(f"{self.path}: cut short while it was in use; {AGAIN}")
-        np.take(
-            self._rows, rows, axis=0, out=out, mode="clip"
-        )  # checked above; "clip" copies without a buffer
+        # rows are checked above; "clip" copies without a buffer
+        np.take(self._rows[spec.name], rows, axis=0, out=out, mode="clip")
         return out
+
+    def _find(self, name: str) -> MapSpec:
+        if name not in self.maps:
+            raise UnknownNameError("map", name, self.maps, f" in {self.path}")
+        return self.maps[name]
 
 
 def check_complete(header: Header) -> None:
@@ -80,20 +105,33 @@ def check_complete(header: Header) -> None:
             f"{header.path}: incomplete, {todo} of {len(header.states)} images not extracted yet; repeat the command "
             f"that began it, or {AGAIN}"
         )
-    wrong = np.flatnonzero((header.states == layout.DONE) != (header.checksums != 0))
+    is_done = header.states == layout.DONE
+    wrong = np.flatnonzero((is_done[:, None] != (header.checksums != 0)).any(axis=1))
     if len(wrong) or header.states.max() > layout.MASKED:
         raise CacheError(
             f"{header.path}: damaged, the marks of {max(1, len(wrong))} rows contradict them; {AGAIN}"
         )
 
 
-def map_file(path: Path, place: layout.Place) -> mmap.mmap:
-    """Map the file read-only up to the end of `place`."""
+def map_file(path: Path) -> mmap.mmap:
+    """Map the whole file read-only."""
     with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), place.end, access=mmap.ACCESS_READ)
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def view_rows(mapped: mmap.mmap, place: layout.Place) -> np.ndarray:
-    """View the mapped features as [N, R, F]."""
-    n, h, w, f = place.shape
-    return np.frombuffer(mapped, place.dtype, n * h * w * f, place.offset).reshape(n, h * w, f)
+    """View a map's features as [N, R, C]."""
+    n, h, w, c = place.shape
+    return np.frombuffer(mapped, place.dtype, prod(place.shape), place.offset).reshape(n, h * w, c)
+
+
+def find_damaged_rows(cache: FeatureCache) -> Iterator[tuple[str, int]]:
+    """Yield map and row wherever features differ from what was written; masked rows have none."""
+    rows = np.setdiff1d(np.arange(cache.shape[0]), cache.masked_rows)
+    for column, name in enumerate(cache.maps):
+        for start in range(0, len(rows), VERIFIED_AT_ONCE):
+            chosen = rows[start : start + VERIFIED_AT_ONCE]
+            for row, values in zip(chosen, cache.read_rows(chosen, map=name), strict=True):
+                sums = layout.checksum_row(values), layout.crc_row(values)
+                if sums != (cache.checksums[row, column], cache.crc32[row, column]):
+                    yield name, int(row)

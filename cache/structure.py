@@ -1,9 +1,8 @@
-"""Makes an empty cache file: annotations and provenance written, room for the rows set aside."""
+"""Makes an empty cache file: annotations and provenance written, room for the rows of every map set aside."""
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,77 +11,93 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.annotations import Annotations, check_annotations, settle_types
-from msdn.cache.checksum import digest_header
-from msdn.cache.errors import CacheError
+from msdn.cache.files import check_free_space, flush_folder
+from msdn.cache.layout import MapSpec
 
-TEXT = h5py.string_dtype()
+SIGNS = {None: -1, False: 0, True: 1}
 
 
 def create_structure(
     path: Path,
     annotations: Annotations,
-    row_shape: tuple[int, int, int],
-    dtype: np.dtype,
+    maps: Sequence[MapSpec],
     provenance: Mapping[str, Any],
     backbone_state: Mapping[str, np.ndarray],
 ) -> None:
     """Write the file at `path` under another name, flush it, and rename it into place.
 
-    The default (oldest) library version bounds are kept on purpose: a file of newer bounds that
-    loses its writer cannot be opened again.
+    Args:
+        path: where the unfinished cache is to lie.
+        annotations: what is known of its images.
+        maps: the main map first.
+        provenance: plain JSON values: what decides the features' bits, and where they come from.
+        backbone_state: statistics of the backbone that belong to these features.
     """
     annotations = settle_types(annotations)
     check_annotations(annotations)
-    check_free_space(path, _estimate_size(annotations, int(np.prod(row_shape)) * dtype.itemsize))
+    layout.check_maps(maps)
+    n = len(annotations.image_paths)
+    metadata = _collect_metadata(annotations, maps, provenance, backbone_state)
+    check_free_space(path, _estimate_size(metadata, maps, n))
+    shapes = {spec.dataset: (spec.dtype, (n, *spec.row_shape)) for spec in maps}
     making = path.with_name(path.name + ".creating")
     with h5py.File(
         making,
         "w",
+        libver=(layout.LIBVER, layout.LIBVER),
         locking=False,
         alignment_threshold=layout.ALIGNMENT,
         alignment_interval=layout.ALIGNMENT,
     ) as file:
-        file.attrs["format"] = layout.FORMAT
+        file.attrs["format"] = np.bytes_(layout.FORMAT)
         file.attrs["schema"] = layout.SCHEMA
-        file.attrs["provenance"] = text = json.dumps(provenance, sort_keys=True)
-        file.attrs["header_digest"] = digest_header(annotations, backbone_state, text)
-        _write_annotations(file, annotations)
-        for name, array in backbone_state.items():
-            file[f"backbone/{name}"] = array
-        _set_aside_rows(file, (len(annotations.image_paths), *row_shape), dtype)
+        file.attrs["digest"] = np.bytes_(layout.digest_metadata(metadata, shapes))
+        for name in layout.GROUPS:  # here, for HDF5 dates those it makes on its own
+            file.create_group(name)
+        for name, array in metadata.items():
+            file[name] = array
+        _set_aside_rows(file, n, maps)
     _flush(making)
     making.replace(path)
     flush_folder(path.parent)
 
 
-def flush_folder(folder: Path) -> None:
-    """Make a rename inside the folder survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _write_annotations(file: h5py.File, a: Annotations) -> None:
-    file.attrs["dataset"] = a.dataset
-    file["labels"] = a.labels
-    file["attributes"] = a.attributes
+def _collect_metadata(
+    a: Annotations, maps: Sequence[MapSpec], provenance: Mapping[str, Any], state: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return everything but rows, by the dataset's name."""
+    metadata = {
+        "dataset": _pack_texts([a.dataset]),
+        "provenance": np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), np.uint8),
+        layout.MAP_NAMES: _pack_texts(spec.name for spec in maps),
+        layout.MAP_SIGNS: np.array([SIGNS[spec.signed] for spec in maps], np.int8),
+        "labels": a.labels,
+        "attributes": a.attributes,
+    }
     if a.attribute_vectors is not None:
-        file["attribute_vectors"] = a.attribute_vectors
+        metadata["attribute_vectors"] = a.attribute_vectors
     for name in ("image_paths", "class_names", "attribute_names"):
-        file.create_dataset(name, data=list(getattr(a, name)), dtype=TEXT, shape=(len(getattr(a, name)),))
-    for name, rows in a.splits.items():
-        file[f"splits/{name}"] = rows
+        metadata[name] = _pack_texts(getattr(a, name))
+    metadata |= {f"splits/{name}": rows for name, rows in a.splits.items()}
+    return metadata | {f"backbone/{name}": array for name, array in state.items()}
 
 
-def _set_aside_rows(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    n = shape[0]
-    _set_aside(file, layout.CHECKSUMS, (n,), np.dtype(np.uint64), h5py.h5d.FILL_TIME_ALLOC)
-    _set_aside(file, layout.STATES, (n,), np.dtype(np.uint8), h5py.h5d.FILL_TIME_ALLOC)
-    _set_aside(file, layout.REASONS, (n,), np.dtype(f"S{layout.REASON_BYTES}"), h5py.h5d.FILL_TIME_ALLOC)
-    # last, and never filled: the file is sparse until rows come
-    _set_aside(file, layout.FEATURES, shape, dtype, h5py.h5d.FILL_TIME_NEVER)
+def _pack_texts(texts: Iterable[str]) -> np.ndarray:
+    encoded = [layout.encode_text(text) for text in texts]
+    return np.array(encoded, h5py.string_dtype(length=max([1, *map(len, encoded)])))
+
+
+def _set_aside_rows(file: h5py.File, n: int, maps: Sequence[MapSpec]) -> None:
+    tables = {
+        layout.CHECKSUMS: ((n, len(maps)), np.dtype(np.uint64)),
+        layout.CRC32: ((n, len(maps)), np.dtype(np.uint32)),
+        layout.STATES: ((n,), np.dtype(np.uint8)),
+        layout.REASONS: ((n,), h5py.string_dtype(length=layout.REASON_BYTES)),
+    }
+    for name, (shape, dtype) in tables.items():
+        _set_aside(file, name, shape, dtype, h5py.h5d.FILL_TIME_ALLOC)
+    for spec in maps:  # last, and never filled: the file is sparse until rows come
+        _set_aside(file, spec.dataset, (n, *spec.row_shape), spec.dtype, h5py.h5d.FILL_TIME_NEVER)
 
 
 def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype, fill_time: int) -> None:
@@ -95,21 +110,10 @@ def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dty
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, plan)
 
 
-def _estimate_size(annotations: Annotations, row_bytes: int) -> int:
+def _estimate_size(metadata: Mapping[str, np.ndarray], maps: Sequence[MapSpec], n: int) -> int:
     """Bytes that the complete file takes, rather too many than too few."""
-    vectors = annotations.attribute_vectors
-    tables = annotations.attributes.nbytes + (0 if vectors is None else vectors.nbytes) + 2**20
-    return tables + len(annotations.image_paths) * (row_bytes + layout.REASON_BYTES + 256)
-
-
-def check_free_space(path: Path, needed: int) -> None:
-    """Raise unless `needed` bytes are free where `path` is to be written."""
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise CacheError(
-            f"{path.parent}: the features need {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; "
-            "make room or choose another place"
-        )
+    row = layout.REASON_BYTES + 1 + sum(spec.row_bytes + 12 for spec in maps)
+    return sum(array.nbytes for array in metadata.values()) + n * row + len(maps) * layout.ALIGNMENT + 2**20
 
 
 def _flush(path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from toy_cache import make_annotations, write_cache
 
 from msdn.cache.annotations import Annotations
+from msdn.cache.layout import MAIN
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,7 +20,7 @@ def listen_to_interrupts() -> None:
 
 @pytest.fixture
 def make_cache(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a small cache of random features and gives its path."""
+    """Return a function that writes a small cache of random features and gives its path; `more` maps by (h, w, C)."""
 
     def make(
         path: Path | None = None,
@@ -30,6 +31,8 @@ def make_cache(tmp_path: Path) -> Callable[..., Path]:
         masked: dict[int, str] | None = None,
         provenance: dict | None = None,
         annotations: Annotations | None = None,
+        more: dict[str, tuple[int, int, int]] | None = None,
+        signed: bool | None = False,
         **shape: int,
     ) -> Path:
         annotations = annotations or make_annotations(seed=seed, **shape)
@@ -38,7 +41,10 @@ def make_cache(tmp_path: Path) -> Callable[..., Path]:
         noise = rng.uniform(0, 1, (len(annotations.labels), grid, grid, channels))
         features = (centres[annotations.labels] + noise).astype(dtype)
         path = path or tmp_path / "home" / "features" / "toy-224-random.h5"
-        return write_cache(path, annotations, features, masked, provenance)
+        maps = {MAIN: features}
+        for name, size in (more or {}).items():
+            maps[name] = rng.standard_normal((len(features), *size)).astype(dtype)
+        return write_cache(path, annotations, maps, masked, provenance, signed)
 
     return make
 

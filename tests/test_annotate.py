@@ -14,7 +14,7 @@ from msdn.cache import FeatureCache, Home
 from msdn.cache.annotate import replace_annotations
 from msdn.cache.errors import CacheError
 from msdn.cache.header import read_header
-from msdn.cache.verify import find_damaged_rows
+from msdn.cache.reader import find_damaged_rows
 from msdn.cli import main
 from msdn.train.errors import RunError
 from msdn.train.loop.training import train_model
@@ -48,7 +48,7 @@ def test_other_vectors_leave_features_and_change_the_fingerprint(
         assert cache.fingerprint != old
         assert cache.annotations.attribute_vectors.shape == (7, 5)
         assert cache.provenance["annotations"]["vectors"]["file"] == "v.npz"
-        assert cache.mask_reasons == {3: "missing"} and find_damaged_rows(cache) == []
+        assert cache.mask_reasons == {3: "missing"} and not list(find_damaged_rows(cache))
         with pytest.raises(RunError, match=r"not the features that .* was trained on"):
             evaluate_run(trained, cache)
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name]

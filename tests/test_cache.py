@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_cache import PROVENANCE, make_annotations, write_cache
+from toy_cache import PROVENANCE, begin_cache, make_annotations, write_cache
 
 from msdn.cache import CacheError, FeatureCache, layout
 from msdn.cache.annotations import AnnotationError, check_annotations
-from msdn.cache.find import choose_cache, find_caches
 from msdn.cache.header import read_header
-from msdn.cache.home import Home
+from msdn.cache.home import Home, choose_cache, find_caches
+from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
+from msdn.cache.reader import find_damaged_rows
 from msdn.cache.structure import create_structure
-from msdn.cache.verify import find_damaged_rows
 
 
 def make_features(n: int, dtype: type = np.float16) -> np.ndarray:
@@ -92,21 +92,21 @@ def test_fingerprint_follows_content_alone(make_cache, tmp_path: Path) -> None:
 def test_row_written_is_row_read_whatever_the_order(tmp_path: Path) -> None:
     annotations, features = make_annotations(), make_features(30)
     final = tmp_path / "a.h5"
-    create_structure(partial_path(final), annotations, (2, 2, 8), np.dtype(np.float16), PROVENANCE, {})
+    begin_cache(final, annotations, {MAIN: features})
     for rows in ([5, 3], [0, 1, 2, 4], list(range(6, 30))):
         with PartialCache(final) as cache:
             assert set(rows) <= set(cache.unfinished_rows.tolist())
-            cache.write_rows(rows, features[rows])
+            cache.write_rows(rows, {MAIN: features[rows]})
     with PartialCache(final) as cache:
         cache.finish()
     with FeatureCache(final) as cache:
         np.testing.assert_array_equal(cache.read_rows(np.arange(30)), features.reshape(30, 4, 8))
-        assert find_damaged_rows(cache) == []
+        assert not list(find_damaged_rows(cache))
 
 
 def test_an_unfinished_cache_is_never_finished_nor_read(tmp_path: Path) -> None:
     final = tmp_path / "a.h5"
-    create_structure(partial_path(final), make_annotations(), (2, 2, 8), np.dtype(np.float16), PROVENANCE, {})
+    begin_cache(final, make_annotations(), {MAIN: make_features(30)})
     with PartialCache(final) as cache, pytest.raises(CacheError, match="30 rows are not extracted yet"):
         cache.finish()
     with pytest.raises(
@@ -117,12 +117,14 @@ def test_an_unfinished_cache_is_never_finished_nor_read(tmp_path: Path) -> None:
 
 def test_masked_rows_are_tried_again_in_an_unfinished_cache(tmp_path: Path) -> None:
     final = tmp_path / "a.h5"
-    create_structure(partial_path(final), make_annotations(), (2, 2, 8), np.dtype(np.float16), PROVENANCE, {})
+    begin_cache(final, make_annotations(), {MAIN: make_features(30)})
     with PartialCache(final) as cache:
         cache.mask_rows({4: "missing"})
         assert 4 in cache.unfinished_rows
-        with pytest.raises(ValueError, match="has 64 bytes, got 16"):
-            cache.write_rows([4], np.zeros((1, 8), np.float16))
+        with pytest.raises(ValueError, match=r"'regions' are \(1, 8\), expected \(1, 2, 2, 8\)"):
+            cache.write_rows([4], {MAIN: np.zeros((1, 8), np.float16)})
+        with pytest.raises(ValueError, match="features of maps global; the cache has regions"):
+            cache.write_rows([4], {"global": np.zeros((1, 2, 2, 8), np.float16)})
 
 
 def test_a_flipped_byte_is_found(make_cache) -> None:
@@ -134,7 +136,7 @@ def test_a_flipped_byte_is_found(make_cache) -> None:
         file.seek(-1, 1)
         file.write(bytes([byte ^ 4]))
     with FeatureCache(path) as cache:
-        assert find_damaged_rows(cache) == [11]
+        assert list(find_damaged_rows(cache)) == [(MAIN, 11)]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -163,7 +165,7 @@ def test_a_damaged_header_gives_a_sentence_or_changes_nothing(
     try:
         with FeatureCache(path) as cache:
             np.testing.assert_array_equal(cache.read_rows(np.arange(cache.shape[0])), rows)
-            assert cache.fingerprint == fingerprint or find_damaged_rows(cache)
+            assert cache.fingerprint == fingerprint or list(find_damaged_rows(cache))
     except (CacheError, AnnotationError):
         pass
     path.unlink()
@@ -188,7 +190,7 @@ def test_foreign_and_older_files_are_refused(make_cache, tmp_path: Path) -> None
     alter(older, schema=0)
     with pytest.raises(
         CacheError,
-        match=r"older.h5: schema version 0, expected 1; make it anew: 'msdn extract' with --restart",
+        match=r"older.h5: schema version 0, expected 2; make it anew: 'msdn extract' with --restart",
     ):
         FeatureCache(older)
     foreign = tmp_path / "foreign.h5"
@@ -234,8 +236,7 @@ def test_a_disk_too_small_is_noticed_before_anything_is_written(tmp_path: Path) 
         create_structure(
             tmp_path / "a.h5.partial",
             make_annotations(),
-            (7, 7, 10**12),
-            np.dtype(np.float16),
+            [MapSpec(MAIN, 7, 7, 10**12, np.dtype(np.float16), signed=False)],
             PROVENANCE,
             {},
         )

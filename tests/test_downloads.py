@@ -22,8 +22,8 @@ from toy_source import (
     use,
 )
 
+from msdn.cache.files import FileLock, LockError
 from msdn.cache.home import Home
-from msdn.cache.lock import FileLock, LockError
 from msdn.extract.downloads import download as steps
 from msdn.extract.downloads.errors import ArchiveError, DownloadError
 from msdn.extract.downloads.receipts import read_receipt

@@ -17,9 +17,9 @@ from toy_dataset import PROGRAM, run_msdn, toy_environment, write_toy_annotation
 from toy_extraction import CACHE, SETTINGS, StoppedError, count_done, interrupt_after, make_home, notes_of
 
 from msdn.cache import CacheError
+from msdn.cache.files import FileLock, LockError
 from msdn.cache.header import read_header
 from msdn.cache.home import Home
-from msdn.cache.lock import FileLock, LockError
 from msdn.cache.partial import partial_path
 from msdn.extract.backbones.weights import load_weights
 from msdn.extract.errors import ExtractError

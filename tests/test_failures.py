@@ -14,8 +14,8 @@ from toy_dataset import PROGRAM, TOY, toy_environment, write_toy_dataset
 from toy_extraction import CACHE, count_done
 
 from msdn.cache import FeatureCache
+from msdn.cache.files import FileLock
 from msdn.cache.home import Home
-from msdn.cache.lock import FileLock
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cli import main
 from msdn.extract.datasets import registry

@@ -9,13 +9,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from toy_cache import PROVENANCE, make_annotations
+from toy_cache import begin_cache, make_annotations
 from toy_dataset import TOY
 from toy_published import run, write_foreign
 
 from msdn.cache.annotations import Annotations
+from msdn.cache.files import FileLock
 from msdn.cache.header import read_header
-from msdn.cache.lock import FileLock
+from msdn.cache.layout import MAIN
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
 from msdn.extract.datasets import registry
@@ -39,7 +40,7 @@ def begun(source: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patched:
         patched.setattr(PartialCache, "write_rows", interrupt)
         assert run("cache", "import", source, "--dataset", "toy").exit_code == 130
-    return partial_path(home / "features/toy-96-imported.h5")
+    return partial_path(home / "features/toy-3x3-imported.h5")
 
 
 def interrupt(*_: object) -> None:
@@ -61,10 +62,8 @@ def test_an_unfinished_file_begun_otherwise_is_refused(
     begun: Path, source: Path, change: Callable[[Annotations], Annotations], provenance: dict
 ) -> None:
     header = read_header(begun)
-    dtype = np.dtype(np.float16)
-    create_structure(
-        begun, change(header.annotations), header.shape[1:], dtype, header.provenance | provenance, {}
-    )
+    maps = [*header.maps.values()]
+    create_structure(begun, change(header.annotations), maps, header.provenance | provenance, {})
     before = begun.read_bytes()
     result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 1, result.output
@@ -75,7 +74,7 @@ def test_an_unfinished_file_begun_otherwise_is_refused(
 
 def test_an_unfinished_extraction_is_refused(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.h5"
-    create_structure(partial_path(out), make_annotations(), (3, 3, 16), np.dtype(np.float16), PROVENANCE, {})
+    begin_cache(out, make_annotations(), {MAIN: np.empty((30, 3, 3, 16), np.float16)})
     before = partial_path(out).read_bytes()
     result = run("cache", "import", source, "--dataset", "toy", "--out", out)
     assert result.exit_code == 1 and "a.h5.partial: was begun otherwise" in result.stderr, result.output
@@ -99,7 +98,7 @@ def test_an_unfinished_import_goes_on(begun: Path, source: Path) -> None:
 
 def test_a_second_import_at_the_same_time_is_refused(source: Path, home: Path) -> None:
     (home / "features").mkdir(parents=True)
-    with FileLock(home / "features/toy-96-imported.h5.lock", "writing"):
+    with FileLock(home / "features/toy-3x3-imported.h5.lock", "writing"):
         result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 1
     assert f"process {os.getpid()} on" in result.stderr and "is writing" in result.stderr
@@ -118,7 +117,7 @@ def test_a_disk_that_fills_up_keeps_its_own_sentence(
         result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 1
     assert result.stderr.strip() == "Error: the disk is full; make room and repeat the command"
-    assert [path.name for path in (home / "features").iterdir()] == ["toy-96-imported.h5.partial"]
+    assert [path.name for path in (home / "features").iterdir()] == ["toy-3x3-imported.h5.partial"]
     assert run("cache", "import", source, "--dataset", "toy").exit_code == 0
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from msdn.cache.names import dataset_name
+from msdn.cache.home import dataset_name
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ HUGE[3, 2, 1, 1], BROKEN[5, 2, 1, 1] = 1e5, np.nan
         ({"labels": None}, "'labels' is missing"),
         ({"test_seen_loc": None}, "'test_seen_loc' is missing"),
         ({"att": None, "original_att": None}, "neither 'original_att' nor 'att' is there"),
-        ({"feature_map": np.ones((30, 16))}, "expected float (N, 2048, h, w)"),
+        ({"feature_map": np.ones((30, 16))}, "expected float (N, F, h, w)"),
         ({"labels": np.zeros(29, int)}, "29 labels for 30 feature maps"),
         ({"labels": np.full(30, 0.5)}, "'labels' holds something else than whole numbers"),
         ({"labels": np.full(30, 77)}, "labels run from 77 to 77"),

@@ -14,6 +14,7 @@ from toy_cache import PROVENANCE, make_annotations
 
 from msdn.app.status import Entry, collect_status
 from msdn.cache.home import Home
+from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.structure import create_structure
 from msdn.cli import main
 from msdn.extract.downloads.receipts import Receipt, measure_proof, write_receipt
@@ -120,7 +121,13 @@ def test_vectors_are_compared_with_the_names(home: Home) -> None:
 def test_caches_are_listed_whole_begun_and_damaged(home: Home, make_cache: Callable[..., Path]) -> None:
     make_cache(home.features / "toy-224-a.h5", masked={3: "no image"})
     begun = home.features / "toy-224-b.h5.partial"
-    create_structure(begun, make_annotations(), (3, 3, 4), np.dtype(np.float16), PROVENANCE, {})
+    create_structure(
+        begun,
+        make_annotations(),
+        [MapSpec(MAIN, 3, 3, 4, np.dtype(np.float16), signed=False)],
+        PROVENANCE,
+        {},
+    )
     whole = make_cache(home.features / "toy-224-c.h5")
     whole.write_bytes(whole.read_bytes()[:-5000])
     put(home.features / "toy-224-d.h5")

@@ -18,7 +18,7 @@ from toy_cache import make_annotations
 from toy_runs import changed
 
 from msdn.cache import FeatureCache
-from msdn.cache.lock import LockError
+from msdn.cache.files import LockError
 from msdn.train.errors import RunError, TrainError
 from msdn.train.loop import epochs
 from msdn.train.loop.checkpoints import load_checkpoint

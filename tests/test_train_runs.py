@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from msdn.cache.lock import LockError
+from msdn.cache.files import LockError
 from msdn.train.errors import RunError
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run, create_run, find_runs, latest_run

@@ -1,10 +1,12 @@
 """Small caches for tests, made by the real writer."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from msdn.cache.annotations import Annotations
+from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
 
@@ -42,19 +44,37 @@ def make_annotations(
 def write_cache(
     path: Path,
     annotations: Annotations,
-    features: np.ndarray,
+    features: np.ndarray | Mapping[str, np.ndarray],
     masked: dict[int, str] | None = None,
     provenance: dict | None = None,
+    signed: bool | None = False,
 ) -> Path:
-    """Write `features` [N, h, w, F] through the real writer."""
+    """Write `features` [N, h, w, C], of the main map or of each one named, through the real writer."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    create_structure(
-        partial_path(path), annotations, features.shape[1:], features.dtype, provenance or PROVENANCE, {}
-    )
+    maps = {MAIN: features} if isinstance(features, np.ndarray) else features
+    begin_cache(path, annotations, maps, provenance, signed)
     with PartialCache(path) as cache:
-        good = [row for row in range(len(features)) if row not in (masked or {})]
-        cache.write_rows(good, features[good])
+        good = [row for row in range(len(annotations.labels)) if row not in (masked or {})]
+        cache.write_rows(good, {name: values[good] for name, values in maps.items()})
         if masked:
             cache.mask_rows(masked)
         cache.finish()
     return path
+
+
+def begin_cache(
+    path: Path,
+    annotations: Annotations,
+    maps: Mapping[str, np.ndarray],
+    provenance: dict | None = None,
+    signed: bool | None = False,
+) -> Path:
+    """Make the unfinished file of the cache `path`, whose maps are as large as these."""
+    specs = [spec_of(name, values, signed) for name, values in maps.items()]
+    create_structure(partial_path(path), annotations, specs, provenance or PROVENANCE, {})
+    return partial_path(path)
+
+
+def spec_of(name: str, values: np.ndarray, signed: bool | None = False) -> MapSpec:
+    """Describe a map by its features [N, h, w, C]."""
+    return MapSpec(name, *values.shape[1:], values.dtype, signed)

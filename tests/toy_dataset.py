@@ -45,7 +45,8 @@ def run_msdn(*arguments: str | Path, cwd: Path, **options: object) -> subprocess
 
 def toy_environment() -> dict[str, str]:
     """An environment in which the toy dataset can be imported and output is plain."""
-    return os.environ | {"PYTHONPATH": str(Path(__file__).parent), "COLUMNS": "200", "TERM": "dumb"}
+    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(places), "COLUMNS": "200", "TERM": "dumb"}
 
 
 def write_toy_dataset(data: Path, size: int = 64, **shape: int) -> None:

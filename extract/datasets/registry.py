@@ -5,8 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from msdn.cache.errors import UnknownNameError
-from msdn.cache.home import Home
-from msdn.cache.names import dataset_name
+from msdn.cache.home import Home, dataset_name
 from msdn.extract.datasets.awa2 import AWA2
 from msdn.extract.datasets.cub import CUB
 from msdn.extract.datasets.flo import FLO

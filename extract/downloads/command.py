@@ -5,8 +5,7 @@ from typing import Any
 import click
 
 from msdn.cache.errors import WrongUsageError
-from msdn.cache.home import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, home_option
 from msdn.extract.downloads.sources import SOURCES, plan_sources
 
 

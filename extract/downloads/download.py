@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msdn.cache.files import FileLock, flush_folder
 from msdn.cache.home import Home
-from msdn.cache.lock import FileLock
-from msdn.cache.structure import flush_folder
 from msdn.extract.downloads.errors import ArchiveError, DownloadError
 from msdn.extract.downloads.fetch import ChecksumError, Fetch, FetchSettings
 from msdn.extract.downloads.files import Report, hash_file, ignore_report

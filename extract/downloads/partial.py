@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from msdn.cache.structure import flush_folder
+from msdn.cache.files import flush_folder
 from msdn.extract.downloads.files import read_record, write_record
 
 

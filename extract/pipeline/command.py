@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from msdn.cache.home import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, home_option
 from msdn.extract.pipeline.settings import (
     BAD_IMAGES,
     DEFAULT_BLOCK_ROWS,

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from msdn.cache.annotations import name_differences
-from msdn.cache.find import name_cache
+from msdn.cache.files import FileLock
 from msdn.cache.header import Header, read_header, refuse_foreign_file
-from msdn.cache.home import Home
-from msdn.cache.layout import DONE
-from msdn.cache.lock import FileLock
+from msdn.cache.home import Home, name_cache
+from msdn.cache.layout import DONE, MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import check_complete
 from msdn.cache.structure import create_structure
@@ -160,8 +159,7 @@ class _Job:
         create_structure(
             partial,
             self._dataset.annotations,
-            (grid, grid, CHANNELS),
-            np.dtype(self._settings.dtype),
+            [MapSpec(MAIN, grid, grid, CHANNELS, np.dtype(self._settings.dtype), signed=False)],
             self._recipe(self._settings.batch_size or DEFAULT_BLOCK_ROWS),
             statistics,
         )

@@ -61,7 +61,7 @@ def fill_cache(
     progress = Progress(len(cache.states), len(cache.states) - len(rows))
     bad: dict[int, str] = {}
     paths = [dataset.image_path(row) for row in range(len(cache.states))]
-    dtype = cache.header.places[layout.FEATURES].dtype
+    dtype = cache.header.maps[layout.MAIN].dtype
     start = perf_counter()
     with (
         BlockReader(paths, rows, block_rows, image_size, workers) as reader,

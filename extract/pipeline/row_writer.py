@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
+from msdn.cache.layout import MAIN
 from msdn.cache.partial import PartialCache
 
 BEHIND = 2  # blocks that may wait for the disk
@@ -62,7 +63,7 @@ class RowWriter:
     def _write(self, rows: list[int], features: np.ndarray) -> None:
         start = perf_counter()
         try:
-            self._cache.write_rows(rows, features)
+            self._cache.write_rows(rows, {MAIN: features})
         except Exception as error:  # handed to the main thread
             self._error = error
         self.busy += perf_counter() - start

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msdn.cache.errors import MsdnError, WrongUsageError
-from msdn.cache.home import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, home_option
 
 if TYPE_CHECKING:
     from msdn.extract.vectors.file import AttributeVectors
@@ -105,8 +104,8 @@ def _next_commands(dataset: str, target: "Target", found: "AttributeVectors", ho
     """Annotate the caches that have other vectors; where there is no cache, extract; else train."""
     import numpy as np
 
-    from msdn.cache.find import find_caches
     from msdn.cache.header import read_header
+    from msdn.cache.home import find_caches
 
     caches, stale = find_caches(home, target.dataset), []
     for path in caches:

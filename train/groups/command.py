@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msdn.cache.home import Home
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, home_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,7 +37,7 @@ def groups(
 
     They are those of a file, else of the published table, else of the attributes' names, else of a clustering.
     """
-    from msdn.cache.names import dataset_name
+    from msdn.cache.home import dataset_name
     from msdn.train.groups.choose import choose_groups
     from msdn.train.groups.file import write_groups
     from msdn.train.measure.tables import print_table

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msdn.cache import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import home_option
+from msdn.cache.home import dataset_name, home_option
 from msdn.train.errors import RunError
 from msdn.train.loop.options import (
     OUTPUT,

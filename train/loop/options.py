@@ -13,8 +13,7 @@ from typing import Any, ClassVar, cast
 
 import click
 
-from msdn.cache.home import Home
-from msdn.cache.options import DEFAULT_HOME
+from msdn.cache.home import DEFAULT_HOME, Home
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, TrainingSettings, fields_of, option_name
 from msdn.train.measure.summary import parse_seeds

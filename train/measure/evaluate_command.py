@@ -9,8 +9,7 @@ import click
 from rich.console import Console
 
 from msdn.cache import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import home_option
+from msdn.cache.home import dataset_name, home_option
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import figures_notes, figures_table
 from msdn.train.models.registry import find_model

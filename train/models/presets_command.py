@@ -9,8 +9,7 @@ import click
 
 from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.home import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import home_option
+from msdn.cache.home import dataset_name, home_option
 from msdn.train.loop.settings import TASKS, fields_of
 from msdn.train.measure.tables import plain_table, result_console, show_value
 from msdn.train.models import presets as stored

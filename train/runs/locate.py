@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msdn.cache import CacheError, FeatureCache, Home
 from msdn.cache.errors import WrongUsageError
-from msdn.cache.find import choose_cache, find_caches
+from msdn.cache.home import choose_cache, find_caches
 from msdn.train.errors import RunError
 from msdn.train.runs.run import Run
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from msdn.cache import FeatureCache
 from msdn.cache.errors import WrongUsageError
-from msdn.cache.files import replace_file
-from msdn.cache.lock import FileLock
+from msdn.cache.files import FileLock, replace_file
 from msdn.train.errors import RunError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import click
 
 from msdn.cache import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import home_option
+from msdn.cache.home import dataset_name, home_option
 from msdn.train.loop.options import SettingsCommand
 from msdn.train.studies.ablation import SET_BY_ROWS, ablation_rows
 from msdn.train.studies.claims import check_claims, claim_lines

@@ -6,9 +6,7 @@ from pathlib import Path
 import click
 
 from msdn.cache.files import replace_file
-from msdn.cache.home import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import home_option
+from msdn.cache.home import Home, dataset_name, home_option
 from msdn.train.errors import RunError
 from msdn.train.measure.tables import result_console
 from msdn.train.models.registry import find_model

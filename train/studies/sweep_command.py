@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import click
 
 from msdn.cache import Home
-from msdn.cache.names import dataset_name
-from msdn.cache.options import DEFAULT_HOME, home_option
+from msdn.cache.home import DEFAULT_HOME, dataset_name, home_option
 from msdn.train.errors import SettingsError
 from msdn.train.loop.options import (
     WHAT,

@@ -1,0 +1,131 @@
+"""`msdn cache import` and `annotate`: features from a published file, other annotations for features one has."""
+
+from pathlib import Path
+
+import click
+
+from msdn.cache.home import Home, home_option
+from msdn.extract.pipeline.settings import DTYPES
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("import")
+@click.argument("file", type=FILE)
+@click.option("--dataset", required=True, metavar="NAME|FOLDER", help="What the features are of.")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default=DTYPES[0],
+    show_default=True,
+    help="How features are stored.",
+)
+@click.option(
+    "--out", type=FILE, show_default="HOME/features/DATASET-SIZE-imported.h5", help="The cache to write."
+)
+@click.option(
+    "--allow-other-counts",
+    is_flag=True,
+    help="Take a file whose splits are not as large as the dataset's; results are then not those of the dataset.",
+)
+@click.option("--restart", is_flag=True, help="Begin anew, and replace a cache that is there.")
+@home_option
+def import_(
+    home: Home,
+    file: Path,
+    dataset: str,
+    dtype: str,
+    out: Path | None,
+    allow_other_counts: bool,
+    restart: bool,
+) -> None:
+    """Turn a published feature file (feature_map, labels, …) into a cache to train from.
+
+    Maps of any size are taken: feature_map is (N, F, h, w).
+
+    Names of images, classes and attributes come from the dataset's lists where these are in the home, and are checked
+    against the file. Interrupted, the same command goes on.
+    """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn
+
+    from msdn.extract.exchange.importing import import_features
+    from msdn.extract.pipeline.bar import make_bar
+
+    with make_bar(Console(stderr=True), MofNCompleteColumn()) as bar:
+        task = bar.add_task("importing")
+        done = import_features(
+            file,
+            dataset,
+            home,
+            out,
+            dtype,
+            allow_other_counts,
+            restart,
+            lambda n, total: bar.update(task, completed=n, total=total),
+        )
+    for row, reason in done.masked.items():
+        click.echo(f"row {row} is masked, never trained or tested on: {reason}", err=True)
+    if done.has_other_counts:
+        click.echo(
+            f"its splits are not as large as those of '{dataset}': no published figure compares", err=True
+        )
+    if not done.named:
+        click.echo(
+            "classes and images are numbered: with the dataset's lists in the home, 'msdn cache annotate "
+            f"{done.path} --dataset {dataset}' names them",
+            err=True,
+        )
+    click.echo(done.path)
+
+
+@click.command()
+@click.argument("cache", type=FILE)
+@click.option("--vectors", type=FILE, help="Word vectors of the attributes: .npz, or a published .pkl.")
+@click.option("--splits", type=FILE, help="Splits: .csv (as in docs/own-data.md), or an att_splits.mat.")
+@click.option("--attributes", type=FILE, help="Class attributes: .csv, or an att_splits.mat.")
+@click.option(
+    "--dataset", metavar="NAME|FOLDER", help="Take everything from the dataset's files as they are now."
+)
+@home_option
+def annotate(
+    home: Home,
+    cache: Path,
+    vectors: Path | None,
+    splits: Path | None,
+    attributes: Path | None,
+    dataset: str | None,
+) -> None:
+    """Replace a cache's annotations; its features stay as they are, byte for byte.
+
+    The fingerprint changes with them, so runs trained before refuse the cache. For the time of the copy it takes the
+    cache's size on disk once more, where the file system cannot share blocks.
+    """
+    from msdn.cache.annotate import replace_annotations
+    from msdn.cache.reader import FeatureCache
+    from msdn.extract.datasets.registry import open_dataset
+    from msdn.extract.exchange.annotating import apply_files
+
+    files = (vectors, splits, attributes)
+    if dataset is None and files == (None, None, None):
+        raise click.UsageError("what to replace? Give --vectors, --splits, --attributes, or --dataset.")
+    if dataset is not None and files != (None, None, None):
+        raise click.UsageError("--dataset takes everything from the dataset: give it alone.")
+    with FeatureCache(cache) as opened:
+        before, old = opened.annotations, opened.fingerprint
+    if dataset is not None:
+        found = open_dataset(dataset, home)
+        annotations, sources = found.annotations, found.sources
+    else:
+        annotations, sources = apply_files(before, *files)
+    changed = replace_annotations(cache, annotations, sources)
+    if not changed:
+        click.echo(f"{cache}: has these annotations already; nothing changed")
+        return
+    with FeatureCache(cache) as opened:
+        click.echo(
+            f"{cache}: replaced {', '.join(changed)}; fingerprint {old[:12]} is now {opened.fingerprint[:12]}"
+        )
+        if before.attribute_vectors is not None and opened.annotations.attribute_vectors is None:
+            click.echo("its word vectors belonged to other attributes and are gone: give --vectors", err=True)
+    click.echo("runs trained before refuse this cache: train again", err=True)
