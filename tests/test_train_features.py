@@ -9,8 +9,7 @@ import torch
 
 from msdn.cache import FeatureCache
 from msdn.train.errors import TrainError
-from msdn.train.loop import features
-from msdn.train.loop.features import FeatureSource, free_memory
+from msdn.train.loop.batches import FeatureSource, free_memory
 
 CPU = torch.device("cpu")
 
@@ -31,7 +30,7 @@ def test_memory_and_map_give_the_same_bits(make_cache: Callable[..., Path], dtyp
 def test_loading_in_parts_gives_every_row(
     make_cache: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "_ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(batches, "_ROWS_AT_ONCE", 5)
     with FeatureCache(make_cache()) as cache:
         rows = cache.rows("trainval")
         assert len(rows) % 5
@@ -45,11 +44,11 @@ def test_auto_takes_memory_only_where_half_of_it_suffices(
     with FeatureCache(make_cache()) as cache:
         rows = cache.rows("trainval")
         size = cache.read_rows(rows).nbytes
-        monkeypatch.setattr(features, "free_memory", lambda: 2 * size)
+        monkeypatch.setattr(batches, "free_memory", lambda: 2 * size)
         assert FeatureSource(cache, rows, CPU).place == "memory"
-        monkeypatch.setattr(features, "free_memory", lambda: 2 * size - 1)
+        monkeypatch.setattr(batches, "free_memory", lambda: 2 * size - 1)
         assert FeatureSource(cache, rows, CPU).place == "map"
-        monkeypatch.setattr(features, "free_memory", lambda: size - 1)
+        monkeypatch.setattr(batches, "free_memory", lambda: size - 1)
         with pytest.raises(TrainError, match="use --features map"):
             FeatureSource(cache, rows, CPU, "memory")
 

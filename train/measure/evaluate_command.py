@@ -10,9 +10,11 @@ from rich.console import Console
 
 from msdn.cache import Home
 from msdn.cache.home import dataset_name, home_option
+from msdn.machine import keep_threads
 from msdn.train.errors import RunError
+from msdn.train.loop.options import threads_option
 from msdn.train.measure.reporting import figures_notes, figures_table
-from msdn.train.models.registry import find_model
+from msdn.train.models import registry
 
 if TYPE_CHECKING:
     from msdn.train.runs.run import Run
@@ -42,7 +44,9 @@ _DETAILS = ("class_names", "per_class", "confusion")
     help="The latest finished run of this dataset; with --checkpoint, the dataset whose features to use.",
 )
 @click.option(
-    "--model", metavar="NAME", help="The latest finished run of this model; a checkpoint is one of 'msdn'."
+    "--model",
+    metavar="NAME|FILE",
+    help="The latest finished run of this model; one of your own by its file. A checkpoint is one of 'msdn'.",
 )
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="The features.  [those that the run was trained on]"
@@ -60,6 +64,7 @@ _DETAILS = ("class_names", "per_class", "confusion")
     "one chosen]",
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option(
     "--out",
@@ -80,6 +85,7 @@ def evaluate(
     czsl: bool,
     as_json: bool,
     out: Path | None,
+    threads: int | None,
     **measuring: Any,
 ) -> None:
     """Measure a trained run, or a published checkpoint, on the test images: per-class mean accuracies, in percent.
@@ -89,16 +95,17 @@ def evaluate(
     margin = measuring["margin"]
     if margin is not None and not math.isfinite(margin):
         raise click.BadParameter(f"{margin} is not a finite number", param_hint="--margin")
-    if model is not None:
-        find_model(model)
+    registry.use_home(home)
+    model = model and registry.choose_model(model).name
     dataset = dataset and dataset_name(dataset)
-    if checkpoint is not None:
-        _check_fits_checkpoint(run_path, model)
-        result = _measure_checkpoint(home, checkpoint, dataset, cache, alpha, measuring)
-    elif alpha is not None:
+    if checkpoint is None and alpha is not None:
         raise click.UsageError("--alpha goes with --checkpoint: a run keeps the one it was trained with.")
-    else:
-        result = _measure_run(home, run_path, dataset, model, cache, measuring)
+    with keep_threads(threads):
+        if checkpoint is not None:
+            _check_fits_checkpoint(run_path, model)
+            result = _measure_checkpoint(home, checkpoint, dataset, cache, alpha, measuring)
+        else:
+            result = _measure_run(home, run_path, dataset, model, cache, measuring)
     if out is not None:
         _write_new(out, result)
     hidden = set(_DETAILS)
@@ -131,7 +138,7 @@ def _measure_checkpoint(
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
     from msdn.train.measure.evaluate import evaluate_released
-    from msdn.train.runs.locate import open_dataset_cache
+    from msdn.train.runs.run import open_dataset_cache
 
     with open_dataset_cache(home, dataset, cache) as opened:
         return evaluate_released(checkpoint, opened, alpha=alpha, **measuring)
@@ -146,8 +153,7 @@ def _measure_run(
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
     from msdn.train.measure.evaluate import evaluate_run, keep_results
-    from msdn.train.runs.locate import open_run_cache
-    from msdn.train.runs.run import latest_run, open_run
+    from msdn.train.runs.run import latest_run, open_run, open_run_cache
 
     if run_path is None:
         run = latest_run(home.runs, finished=True, dataset=dataset, model=model)

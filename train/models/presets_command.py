@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from msdn.cache.errors import UnknownNameError, WrongUsageError
-from msdn.cache.home import Home
-from msdn.cache.home import dataset_name, home_option
+from msdn.cache.home import Home, dataset_name, home_option
 from msdn.train.loop.settings import TASKS, fields_of
 from msdn.train.measure.tables import plain_table, result_console, show_value
 from msdn.train.models import presets as stored
