@@ -12,6 +12,7 @@ import click
 
 from msdn import __version__
 from msdn.cache.errors import MsdnError, UnknownNameError, WrongUsageError
+from msdn.machine import let_waiting_threads_sleep
 
 COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one sentence and its own table
     "demo": "msdn.app.demo_command:demo",
@@ -54,6 +55,12 @@ DISK_ERRORS = {
     errno.EPERM: "operation not permitted; choose a place you may write to",
     errno.EROFS: "the file system is read-only; choose a place you may write to",
 }
+MEMORY_ADVICE = {  # by the option that it needs
+    "--batch-size": "a smaller --batch-size needs less",
+    "--jobs": "fewer --jobs at once need less",
+    "--device": "end other programs, or compute elsewhere with --device",
+}
+_COMMAND = "msdn.command"  # what was called, in the context's `meta`
 
 
 class LazyGroup(click.Group):
@@ -84,7 +91,9 @@ class LazyGroup(click.Group):
         """Answer an unknown command with the known ones."""
         if args and not args[0].startswith("-") and args[0] not in self._table:
             raise click.UsageError(str(UnknownNameError("command", args[0], self._table)), ctx)
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        ctx.meta[_COMMAND] = found[1]  # that of a group's command takes the group's place
+        return found
 
 
 class ErrorTranslator(LazyGroup):
@@ -103,18 +112,19 @@ class ErrorTranslator(LazyGroup):
         except OSError as error:
             raise click.ClickException(explain_os_error(error)) from error
         except MemoryError as error:
-            raise click.ClickException(f"out of memory; {self._advise_on_memory(ctx)}") from error
+            raise click.ClickException(f"out of memory; {advise_on_memory(ctx)}") from error
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported here
                 raise
-            raise click.ClickException(f"the GPU is out of memory; {self._advise_on_memory(ctx)}") from error
+            raise click.ClickException(f"the GPU is out of memory; {advise_on_memory(ctx)}") from error
 
-    def _advise_on_memory(self, ctx: click.Context) -> str:
-        """Name the option that needs less, where the command has it; 'extract' gives its own advice."""
-        command = self.get_command(ctx, ctx.invoked_subcommand or "")
-        if command is not None and any("--batch-size" in option.opts for option in command.params):
-            return "a smaller --batch-size needs less"
-        return "end other programs that use it, or take a machine with more"
+
+def advise_on_memory(ctx: click.Context) -> str:
+    """What to do where memory runs out: what the command has an option for."""
+    command = ctx.meta.get(_COMMAND)
+    options = {name for one in command.get_params(ctx) for name in one.opts} if command else set()
+    words = [advice for option, advice in MEMORY_ADVICE.items() if option in options]
+    return words[0] if words else "end other programs and repeat the command"
 
 
 def explain_os_error(error: OSError) -> str:
@@ -143,3 +153,4 @@ def main() -> None:
     """
     if sys.platform == "win32":
         stop("msdn runs on Linux and macOS; on Windows, use it inside WSL.", 1)
+    let_waiting_threads_sleep()

@@ -4,6 +4,8 @@ Loads no torch until a device is asked for.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msdn.cache.errors import MsdnError
@@ -35,6 +37,28 @@ def choose_device(name: str) -> "torch.device":
             "for what there is"
         ) from error
     return device
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, where its system tells; `taskset` and batch systems allot them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def keep_threads(count: int | None = None) -> Iterator[None]:
+    """Compute with so many threads, and give the caller's number back.
+
+    None means as many as torch takes by itself (the number of cores, or `OMP_NUM_THREADS`), but no more than the cores
+    that this process may use.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or min(before, usable_cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def let_waiting_threads_sleep() -> None:

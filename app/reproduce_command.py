@@ -102,7 +102,7 @@ def reproduce(
     from rich.console import Console
 
     from msdn.extract.pipeline.progress import ProgressView
-    from msdn.train.runs.locate import open_dataset_cache
+    from msdn.train.runs.run import open_dataset_cache
 
     path = features_for(wanted, home, lambda: ProgressView(Console(stderr=True)))
     with open_dataset_cache(home, dataset, path) as opened:

@@ -17,8 +17,8 @@ import torch
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.home import choose_cache
+from msdn.train.loop.batches import Division, validation_division
 from msdn.train.loop.checkpoints import load_checkpoint
-from msdn.train.loop.divisions import Stage, validation_stage
 from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.metrics import ScoredImages, czsl_accuracy
 from msdn.train.measure.scoring import Scorer
@@ -44,7 +44,7 @@ def main() -> None:
 
 def report(label: str, settings: RunSettings, cache: FeatureCache, home: Home) -> None:
     """One seed's accuracies and offsets."""
-    stage = validation_stage(cache)
+    stage = validation_division(cache)
     torch.manual_seed(settings.seed)
     model = build_model(stage.problem, settings)
     unseen = stage.problem.unseen
@@ -62,7 +62,7 @@ def report(label: str, settings: RunSettings, cache: FeatureCache, home: Home) -
     )
 
 
-def class_means(model: ZslModel, cache: FeatureCache, stage: Stage) -> np.ndarray:
+def class_means(model: ZslModel, cache: FeatureCache, stage: Division) -> np.ndarray:
     """The mean score of each class over the training images, [C]."""
     training = replace(stage, unseen_rows=stage.rows, seen_rows=stage.rows[:0])
     scored = Scorer(cache, training, torch.device("cpu")).score(model)

@@ -11,8 +11,7 @@ from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
 
 from msdn.cache import FeatureCache, Home
 from msdn.train.errors import TrainError
-from msdn.train.loop.trainer import Trainer
-from msdn.train.loop.training import train_model
+from msdn.train.loop.training import Trainer, train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.measure.tables import result_console
 from msdn.train.models.presets import preset_settings

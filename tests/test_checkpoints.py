@@ -10,7 +10,7 @@ from msdn.train.errors import RunError
 from msdn.train.loop.checkpoints import load_checkpoint, save_checkpoint
 
 RECORD = {"epoch": 1, "epochs": 2, "loss": 0.5, "H": None, "seconds": 0.1}
-VALIDATED = {"stage": "validation", "epoch": 1, "seconds": 1, "val_margin": 0.5} | dict.fromkeys(
+VALIDATED = {"phase": "validation", "epoch": 1, "seconds": 1, "val_margin": 0.5} | dict.fromkeys(
     ("val_acc", "val_U", "val_S", "val_H", "val_AUSUC"), 20.0
 )
 KEPT = {"epoch": 1, "U": 1.0, "S": 2.0, "H": None, "acc": 3.0, "weights": {"a": torch.ones(2)}}
@@ -76,7 +76,7 @@ def test_a_missing_part_is_named(path: Path, part: str) -> None:
         *(RECORD | {"seconds": seconds} for seconds in ("1", None, -1, float("nan"), 10**400, torch.ones(1))),
         *(RECORD | {"epoch": epoch} for epoch in (0, 1.0, "1")),
         *(RECORD | {"loss": loss} for loss in (torch.ones(1), [0.5])),
-        RECORD | {"stage": torch.ones(2)},
+        RECORD | {"phase": torch.ones(2)},
         RECORD | {3: 0.5},
         without(VALIDATED, "val_H"),
         without(VALIDATED, "val_margin"),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msdn.train.measure.curve import Curve, seen_unseen_curve
 from msdn.train.measure.metrics import (
+    Curve,
     ScoredImages,
     chance_levels,
     confusion_counts,
@@ -18,6 +18,7 @@ from msdn.train.measure.metrics import (
     mean_class_accuracy,
     per_class_accuracies,
     predict_classes,
+    seen_unseen_curve,
 )
 
 shares = st.floats(1e-9, 1) | st.just(0.0)

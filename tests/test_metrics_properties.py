@@ -19,8 +19,8 @@ from naive_metrics import (
     naive_per_class,
 )
 
-from msdn.train.measure.curve import Curve, seen_unseen_curve
 from msdn.train.measure.metrics import (
+    Curve,
     ScoredImages,
     confusion_counts,
     czsl_accuracy,
@@ -28,6 +28,7 @@ from msdn.train.measure.metrics import (
     harmonic_mean,
     mean_class_accuracy,
     per_class_accuracies,
+    seen_unseen_curve,
 )
 
 CLASSES = 6

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msdn.train.loop.samplers import SAMPLERS, BalancedSampler, RandomSampler
+from msdn.train.loop.batches import SAMPLERS, BalancedSampler, RandomSampler
 
 
 def make_rows(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:

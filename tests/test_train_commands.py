@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from msdn.cli import main
 from msdn.train.loop.settings import fields_of, option_name
-from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import Trainer
 from msdn.train.measure.reporting import epoch_line, percent
 from msdn.train.models.registry import find_model, model_names, settings_of
 from msdn.train.runs.run import Run, find_runs
@@ -214,7 +214,7 @@ def test_masked_images_are_counted(make_cache: Callable[..., Path]) -> None:
 def test_epoch_line_has_a_fixed_order() -> None:
     record = {"epoch": 2, "epochs": 30, "loss": 0.41234, "ce": 0.4, "U": 12.34, "S": None, "seconds": 3.14}
     assert epoch_line(record) == "epoch  2/30  loss 0.4123  ce 0.4  test U 12.3  test S –  3.1 s"
-    validated = {"stage": "validation", **record, "val_H": 51.27, "val_acc": 60, "val_margin": 1.0}
+    validated = {"phase": "validation", **record, "val_H": 51.27, "val_acc": 60, "val_margin": 1.0}
     assert epoch_line(validated).startswith(
         "validation epoch  2/30  loss 0.4123  ce 0.4  val H 51.3  val acc 60.0"
     )

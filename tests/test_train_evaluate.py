@@ -15,8 +15,7 @@ from msdn.train.loop.training import train_model
 from msdn.train.measure import scoring
 from msdn.train.measure.evaluate import evaluate_run, load_model
 from msdn.train.models.registry import settings_of
-from msdn.train.runs.locate import open_run_cache
-from msdn.train.runs.run import Run
+from msdn.train.runs.run import Run, open_run_cache
 
 SETTINGS = settings_of(epochs=5, batch_size=8, learning_rate=1e-3)
 

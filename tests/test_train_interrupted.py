@@ -9,11 +9,9 @@ import pytest
 from toy_runs import assert_same_bits, assert_same_run, changed, final_state, read_records, write_split_cache
 
 from msdn.cache import FeatureCache
-from msdn.train.loop import epochs
-from msdn.train.loop import training as runner
+from msdn.train.loop import training
 from msdn.train.loop.settings import RunSettings
-from msdn.train.loop.trainer import Trainer
-from msdn.train.loop.training import continue_run, train_model
+from msdn.train.loop.training import Trainer, continue_run, train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import VALIDATED, Run
@@ -34,8 +32,8 @@ PLACES: dict[str, tuple[Any, str]] = {
     "epoch": (Trainer, "train_epoch"),
     "step": (Trainer, "_step"),
     "record": (Run, "append_metrics"),
-    "checkpoint": (epochs.EpochLoop, "_save"),
-    "choice": (runner, "choose_on_validation"),
+    "checkpoint": (training._Training, "_save"),
+    "choice": (training, "choose_on_validation"),
 }
 
 
@@ -98,7 +96,7 @@ def test_interrupted_in_every_epoch(
 def test_interrupted_once_at_any_place_of_any_epoch(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, settings: RunSettings
 ) -> None:
-    monkeypatch.setattr(epochs._SavingTimes, "due", lambda self: True)
+    monkeypatch.setattr(training._SavingTimes, "due", lambda self: True)
     settings = changed(settings, epochs=2, **MODELS["msdn++ random"])
     whole = train_model(cache, settings, tmp_path)
     for number in range(1, len(read_records(whole)) + 1):
@@ -129,7 +127,7 @@ def test_interrupted_where_only_a_stages_end_was_saved(
 ) -> None:
     settings = dataclasses.replace(settings, epochs=2)
     whole = train_model(cache, settings, tmp_path)
-    monkeypatch.setattr(epochs._SavingTimes, "due", lambda self: False)
+    monkeypatch.setattr(training._SavingTimes, "due", lambda self: False)
     for number in range(1, len(read_records(whole)) + 1):
         broken = interrupted(cache, tmp_path, settings, "epoch", number)
         assert broken.checkpoint.exists() == (settings.select == "val" and number > settings.epochs)
@@ -143,7 +141,7 @@ def test_validated_first_and_trained_later(cache: FeatureCache, tmp_path: Path, 
     validated = train_model(cache, settings, tmp_path, validate_only=True)
     assert validated.manifest["status"] == VALIDATED and not validated.finished and not validated.waiting
     assert validated.chosen == whole.chosen
-    assert [record.get("stage") for record in read_records(validated)] == ["validation"] * 3
+    assert [record.get("phase") for record in read_records(validated)] == ["validation"] * 3
     again = continue_run(validated, cache, validate_only=True)
     assert read_records(again) == read_records(validated)
     finished = continue_run(again, cache)
@@ -164,7 +162,7 @@ def test_a_continued_run_keeps_no_trace_of_how_it_stopped(cache: FeatureCache, t
     whole = train_model(cache, BY_VAL, tmp_path)
     started: list[Run] = []
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr(epochs, "save_checkpoint", _disk_full)
+        patch.setattr(training, "save_checkpoint", _disk_full)
         train_model(cache, BY_VAL, tmp_path, on_start=started.append)
     assert Run(started[0].path).manifest["reason"] == "disk full"
     continued = continue_run(started[0], cache)

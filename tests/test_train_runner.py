@@ -20,7 +20,7 @@ from toy_runs import changed
 from msdn.cache import FeatureCache
 from msdn.cache.files import LockError
 from msdn.train.errors import RunError, TrainError
-from msdn.train.loop import epochs
+from msdn.train.loop import training
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.training import continue_run, train_model
@@ -136,7 +136,7 @@ def test_epochs_after_the_checkpoint_are_trained_again(
 ) -> None:
     whole = train_model(cache, SETTINGS, tmp_path)
     numbers = iter(range(1, 20))
-    monkeypatch.setattr(epochs._SavingTimes, "due", lambda self: next(numbers) in epochs_saved)
+    monkeypatch.setattr(training._SavingTimes, "due", lambda self: next(numbers) in epochs_saved)
     broken = interrupted_run(cache, tmp_path, SETTINGS, 4)
     assert len(metrics(broken)) == 4
     assert broken.checkpoint.exists() == bool(epochs_saved)

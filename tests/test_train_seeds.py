@@ -20,8 +20,8 @@ from toy_runs import assert_same_run, write_split_cache
 
 from msdn.cli import main
 from msdn.train.errors import TrainError
-from msdn.train.loop import epochs
-from msdn.train.loop.trainer import Trainer
+from msdn.train.loop import training
+from msdn.train.loop.training import Trainer
 from msdn.train.runs.run import Run, find_runs
 
 Msdn = Callable[..., Result]
@@ -152,7 +152,7 @@ def test_runs_trained_alone_count(msdn: Msdn, home: Path, trained: list[int]) ->
 def test_interrupted_and_repeated_it_trains_the_missing_epochs(
     msdn: Msdn, home: Path, tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr(epochs._SavingTimes, "due", lambda self: True)
+    monkeypatch.setattr(training._SavingTimes, "due", lambda self: True)
     whole_home = tmp_path / "whole"
     write_split_cache(whole_home / "features" / "toy-224-random.h5")
     command = ("train", *SHORT, "--seeds", "0-2", "--jobs", "1")

@@ -22,11 +22,9 @@ from toy_runs import (
 
 from msdn.cache import FeatureCache
 from msdn.cli import main
-from msdn.train.loop.divisions import Stage, validation_stage
-from msdn.train.loop.features import FeatureSource
+from msdn.train.loop.batches import Division, FeatureSource, validation_division
 from msdn.train.loop.settings import RunSettings
-from msdn.train.loop.trainer import Trainer
-from msdn.train.loop.training import train_model
+from msdn.train.loop.training import Trainer, train_model
 from msdn.train.measure.evaluate import evaluate_run, load_model
 from msdn.train.measure.selection import choose_on_validation
 from msdn.train.models.parts.base import ZslModel, build_model
@@ -65,13 +63,13 @@ def first_best(records: list[dict[str, Any]], figure: str) -> dict[str, Any]:
 
 
 def validation_records(run: Run) -> list[dict[str, Any]]:
-    return [record for record in read_records(run) if record.get("stage") == "validation"]
+    return [record for record in read_records(run) if record.get("phase") == "validation"]
 
 
 # --- val: the choice
 
 
-def models_of_each_epoch(cache: FeatureCache, settings: RunSettings, stage: Stage) -> list[ZslModel]:
+def models_of_each_epoch(cache: FeatureCache, settings: RunSettings, stage: Division) -> list[ZslModel]:
     """The model as it was after each epoch of a stage, trained without runs or stages' machinery."""
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -88,7 +86,7 @@ def models_of_each_epoch(cache: FeatureCache, settings: RunSettings, stage: Stag
     return models
 
 
-def naive_case(cache: FeatureCache, stage: Stage, model: ZslModel) -> Case:
+def naive_case(cache: FeatureCache, stage: Division, model: ZslModel) -> Case:
     """Scores of the validation images."""
     model.eval()
     parts: list[Any] = []
@@ -107,7 +105,7 @@ def test_epochs_and_margin_are_those_of_a_naive_search(
 ) -> None:
     settings = changed(BY_VAL, task=task, **MODELS[model])
     run = train_model(cache, settings, tmp_path)
-    stage, records = validation_stage(cache), validation_records(run)
+    stage, records = validation_division(cache), validation_records(run)
     cases = [naive_case(cache, stage, one) for one in models_of_each_epoch(cache, settings, stage)]
     for record, case in zip(records, cases, strict=True):
         margin, h = naive_best(case)
@@ -136,7 +134,7 @@ def test_the_choice_of_the_toy_is_neither_the_first_nor_the_last_epoch(
 
 def test_of_equal_epochs_the_first_is_chosen_whatever_the_rounding() -> None:
     def record(epoch: int, h: float | None) -> dict[str, Any]:
-        return {"stage": "validation", "epoch": epoch, "val_H": h, "val_margin": epoch / 10}
+        return {"phase": "validation", "epoch": epoch, "val_H": h, "val_margin": epoch / 10}
 
     third = 100 / 3
     records = [record(1, 20.0), record(2, third), record(3, float(np.nextafter(third, 100))), record(4, None)]

@@ -10,7 +10,7 @@ from toy_runs import write_split_cache
 
 from msdn.cache import Home
 from msdn.cli import main
-from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import Trainer
 
 SHORT = ("--epochs", "2", "--batch-size", "8", "--jobs", "1", "--device", "cpu")
 

@@ -17,3 +17,12 @@ class CheckpointError(MsdnError):
 
 class RunError(MsdnError):
     """A run folder is missing, unfinished, damaged, in use, or belongs to other features."""
+
+
+class ForeignModelError(RunError):
+    """A run of a user's own model, which is not to be had now."""
+
+    def __init__(self, message: str, model: str) -> None:
+        """Name the model too, so that several runs of it are mentioned once."""
+        super().__init__(message)
+        self.model = model

@@ -41,7 +41,7 @@ def groups(
     from msdn.train.groups.choose import choose_groups
     from msdn.train.groups.groups import write_groups
     from msdn.train.measure.tables import print_table
-    from msdn.train.runs.locate import open_dataset_cache
+    from msdn.train.runs.run import open_dataset_cache
 
     with open_dataset_cache(home, dataset_name(dataset), cache) as opened:
         annotations = opened.annotations

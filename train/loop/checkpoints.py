@@ -8,22 +8,48 @@ from typing import Any
 import torch
 
 from msdn.cache.files import replace_file
+from msdn.cache.records import (
+    Kind,
+    find_misfit,
+    fits,
+    is_duration,
+    is_figure,
+    is_nothing,
+    is_plain,
+    is_table,
+    is_text,
+    whole,
+)
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import TASKS
-from msdn.train.measure.selection import VALIDATION
-from msdn.train.runs.stored import has_figures, has_validation_figures, is_number, is_whole
+from msdn.train.measure.selection import KEPT, VALIDATION
+from msdn.train.runs.run import VALIDATION_FIGURES
 
-_VERSION = 2
-_PARTS = {
-    "epoch": int,
-    "settings": dict,
-    "fingerprint": str,
-    "metrics": list,
-    "trainer": dict,
-    "kept": dict,
-    "parameters": int,
+_VERSION = 3
+_RECORD: dict[str, Kind] = {"epoch": whole(1), "seconds": is_duration, "*": is_plain}
+_BEST: dict[str, Kind] = {
+    "epoch": whole(1),
+    **dict.fromkeys(KEPT, is_figure),
+    "weights": is_table,
+    "*": is_nothing,
 }
-_KEPT_FIGURES = ("U", "S", "H", "acc")
+
+
+def _is_record(value: Any) -> bool:
+    """What an epoch gave: plain values, and figures where it was to validate."""
+    validates = isinstance(value, dict) and value.get("phase") == VALIDATION
+    return fits(value, _RECORD | VALIDATION_FIGURES if validates else _RECORD)
+
+
+_CHECKPOINT: dict[str, Kind] = {
+    "epoch": whole(0),
+    "settings": is_table,
+    "fingerprint": is_text,
+    "metrics": [_is_record],
+    "trainer": is_table,
+    "kept": {**{f"{task}?": _BEST for task in TASKS}, "*": is_nothing},
+    "parameters": whole(0),
+}
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -46,45 +72,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{path}: checkpoint version {shorten(version)}, expected {_VERSION}; train the model again"
         )
-    damaged = _find_damage(content)
+    damaged = find_misfit(content, _CHECKPOINT)
+    if damaged is None and content["epoch"] != len(content["metrics"]):
+        damaged = "epoch"
     if damaged:
         raise RunError(f"{path}: damaged, its '{damaged}' cannot be read; train the model again")
     return dict(content)
-
-
-def _find_damage(content: dict[str, Any]) -> str | None:
-    """The first part that is missing, or not as `save_checkpoint` was given it."""
-    for part, kind in _PARTS.items():
-        if not isinstance(content.get(part), kind):
-            return part
-    if content["epoch"] != len(content["metrics"]):
-        return "epoch"
-    if not all(_is_record(record) for record in content["metrics"]):
-        return "metrics"
-    kept = content["kept"]
-    return None if all(task in TASKS and _is_kept(kept[task]) for task in kept) else "kept"
-
-
-def _is_record(record: Any) -> bool:
-    """Whether it is what an epoch gave: plain values, its number and its time among them."""
-    if not isinstance(record, dict) or not all(_is_plain(*item) for item in record.items()):
-        return False
-    if record.get("stage") == VALIDATION and not has_validation_figures(record):
-        return False
-    in_time = is_number(record.get("seconds")) and record["seconds"] >= 0
-    return in_time and is_whole(record.get("epoch"), 1)
-
-
-def _is_plain(name: Any, value: Any) -> bool:
-    return isinstance(name, str) and (value is None or isinstance(value, (str, int, float)))
-
-
-def _is_kept(best: Any) -> bool:
-    """Whether it is the best epoch of a task: its number, its figures and its weights."""
-    return (
-        isinstance(best, dict)
-        and best.keys() == {"epoch", *_KEPT_FIGURES, "weights"}
-        and is_whole(best["epoch"], 1)
-        and has_figures(best, _KEPT_FIGURES)
-        and isinstance(best["weights"], dict)
-    )

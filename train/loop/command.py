@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from msdn.cache import Home
 from msdn.cache.home import dataset_name, home_option
+from msdn.machine import keep_threads
 from msdn.train.errors import RunError
 from msdn.train.loop.options import (
     OUTPUT,
@@ -21,10 +23,12 @@ from msdn.train.loop.options import (
     dataset_option,
     groups_option,
     jobs_option,
+    map_option,
     option,
     preset_label,
     preset_option,
     seeds_option,
+    threads_option,
 )
 from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.measure.reporting import epoch_line, groups_line, provenance_notes
@@ -35,6 +39,7 @@ from msdn.train.studies.progress import say
 if TYPE_CHECKING:
     from msdn.cache import FeatureCache
     from msdn.train.groups.groups import AttributeGroups
+    from msdn.train.loop.settings import RunSettings
     from msdn.train.runs.run import Run
 
 _LATEST = "latest"
@@ -43,6 +48,7 @@ _LATEST = "latest"
 @click.command(cls=SettingsCommand)
 @dataset_option()
 @cache_option
+@map_option
 @preset_option
 @seeds_option(
     help="Train with several seeds, such as 0-4, and show mean and deviation; repeated, it goes on."
@@ -54,6 +60,7 @@ _LATEST = "latest"
     "--device",
     help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU where there is one]",
 )
+@threads_option
 @option(
     RUNNING,
     "--features",
@@ -77,11 +84,13 @@ def train(
     home: Home,
     dataset: str | None,
     cache: Path | None,
+    map: str | None,
     preset: str | None,
     seeds: tuple[int, ...] | None,
     jobs: int | None,
     groups: Path | None,
     device: str | None,
+    threads: int | None,
     features: str | None,
     watch_test: bool,
     resume: str | None,
@@ -93,42 +102,103 @@ def train(
     The preset's number of epochs is trained and the last epoch's weights are kept, unless --select says otherwise:
     nothing is chosen on test images.
     """
+    from msdn.train.loop.training import continue_run, train_model
+    from msdn.train.runs.run import open_dataset_cache, open_run_cache
+
     overrides = {name: value for name, value in settings.items() if value is not None}
     dataset = dataset and dataset_name(dataset)
     if seeds is None and jobs is not None:
         raise click.UsageError("--jobs goes with --seeds.")
     if resume is not None:
         _refuse_with("--resume", seeds=seeds, groups=groups)
-        given: dict[str, Any] = {"dataset": dataset, "watch_test": watch_test or None}
-        if preset:
-            given["preset"] = preset_label(preset, overrides)
-        _report(_resume(home, resume, cache, overrides, given, device, features), as_json)
+        given = {"dataset": dataset, "watch_test": watch_test or None, "map": map}
+        given["preset"] = preset_label(preset, overrides) if preset else None
+        run = _find_unfinished(home, resume, dataset, overrides)
+        _check_unchanged(run, given, overrides)
+        with open_run_cache(home, run, cache) as opened, _hint() as on_start:
+            _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
+            device = None if device == "auto" else device
+            if device not in (None, run.manifest["device"]):
+                say(
+                    f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly"
+                )
+            on_start(run)
+            run = continue_run(
+                run,
+                opened,
+                device=device,
+                features=features,
+                threads=threads,
+                on_epoch=_say_epoch,
+                on_note=say,
+            )
+        _report(run, as_json)
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset'.")
-    from msdn.train.runs.locate import open_dataset_cache
-
     chosen = choose_settings(dataset, preset, overrides)
     find_model(chosen.model).check_effect(chosen, overrides)
     remember(home, chosen.model)
     if watch_test and chosen.select == "val":
         raise click.UsageError("--watch-test does not go with --select val, which uses the test images once.")
     facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
-    with open_dataset_cache(home, dataset, cache) as opened:
+    with open_dataset_cache(home, dataset, cache, map) as opened:
         _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
         facts["groups"] = _read_groups(opened, chosen.model, groups)
-        if seeds is None:
-            run = _start(home, opened, chosen, facts, device, features, watch_test)
-            _report(run, as_json)
+        if seeds is not None:
+            _refuse_with(
+                "--seeds", seed=overrides.get("seed"), watch_test=watch_test or None, features=features
+            )
+            _train_series(home, opened, chosen, seeds, facts, jobs, device, threads, as_json)
             return
-        _refuse_with("--seeds", seed=overrides.get("seed"), watch_test=watch_test or None, features=features)
-        from msdn.train.studies.series import Job
-        from msdn.train.studies.series_view import run_and_show
+        with keep_threads(threads), _hint() as on_start:
+            run = train_model(
+                opened,
+                chosen,
+                home.runs,
+                **facts,
+                device=device or "auto",
+                features=features or "auto",
+                watch_test=watch_test,
+                on_start=on_start,
+                on_epoch=_say_epoch,
+                on_note=say,
+            )
+    _report(run, as_json)
 
-        jobs_of_seeds = [
-            Job(dataclasses.replace(chosen, seed=seed), as_typed=True, **facts) for seed in seeds
-        ]
-        run_and_show(opened, jobs_of_seeds, home.runs, workers=jobs, device=device or "auto", as_json=as_json)
+
+def _train_series(
+    home: Home,
+    cache: "FeatureCache",
+    settings: "RunSettings",
+    seeds: tuple[int, ...],
+    facts: dict[str, Any],
+    jobs: int | None,
+    device: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    from msdn.train.studies.series import Job
+    from msdn.train.studies.series_view import run_and_show
+
+    of_seeds = [Job(dataclasses.replace(settings, seed=seed), as_typed=True, **facts) for seed in seeds]
+    run_and_show(
+        cache,
+        of_seeds,
+        home.runs,
+        workers=jobs,
+        device=device or "auto",
+        threads=threads or 1,
+        as_json=as_json,
+    )
+
+
+def _find_unfinished(home: Home, resume: str, dataset: str | None, overrides: dict[str, Any]) -> "Run":
+    from msdn.train.runs.run import latest_run, open_run
+
+    if resume != _LATEST:
+        return open_run(home.runs, Path(resume))
+    return latest_run(home.runs, finished=False, dataset=dataset, model=overrides.get("model"))
 
 
 def _refuse_with(option: str, **given: Any) -> None:
@@ -148,67 +218,10 @@ def _read_groups(cache: "FeatureCache", model: str, file: Path | None) -> "Attri
     return groups
 
 
-def _start(
-    home: Home,
-    cache: "FeatureCache",
-    settings: Any,
-    facts: dict[str, Any],
-    device: str | None,
-    features: str | None,
-    watch_test: bool,
-) -> "Run":
-    from msdn.train.loop.training import train_model
-
-    return _with_hint(
-        lambda on_start: train_model(
-            cache,
-            settings,
-            home.runs,
-            **facts,
-            device=device or "auto",
-            features=features or "auto",
-            watch_test=watch_test,
-            on_start=on_start,
-            on_epoch=_say_epoch,
-        )
-    )
-
-
-def _resume(
-    home: Home,
-    resume: str,
-    cache: Path | None,
-    overrides: dict[str, Any],
-    given: dict[str, Any],
-    device: str | None,
-    features: str | None,
-) -> "Run":
-    from msdn.train.loop.training import continue_run
-    from msdn.train.runs.locate import open_run_cache
-    from msdn.train.runs.run import latest_run, open_run
-
-    if resume == _LATEST:
-        run = latest_run(home.runs, finished=False, dataset=given["dataset"], model=overrides.get("model"))
-    else:
-        run = open_run(home.runs, Path(resume))
-    _check_unchanged(run, given, overrides)
-    with open_run_cache(home, run, cache) as opened:
-        _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
-        device = None if device == "auto" else device
-        if device not in (None, run.manifest["device"]):
-            say(f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly")
-
-        def work(on_start: Callable[["Run"], None]) -> "Run":
-            on_start(run)
-            return continue_run(run, opened, device=device, features=features, on_epoch=_say_epoch)
-
-        return _with_hint(work)
-
-
 def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any]) -> None:
     """Refuse options that contradict what the run was started with; repeating them is fine."""
     own = fields_of(type(run.settings))
-    stored = {**run.manifest, **dataclasses.asdict(run.settings)}
+    stored = {**run.manifest, "map": run.map, **dataclasses.asdict(run.settings)}
     for name, value in {**given, **overrides}.items():
         if value is not None and value != stored.get(name):
             option = option_name(own[name]) if name in overrides else "--" + name.replace("_", "-")
@@ -218,19 +231,20 @@ def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any
             )
 
 
-def _with_hint(work: Callable[[Callable[["Run"], None]], "Run"]) -> "Run":
-    """Train, and when interrupted say how to go on."""
-    started: list[Run] = []
+@contextmanager
+def _hint() -> Iterator[Callable[["Run"], None]]:
+    """What to call with the run that begins: when it is interrupted, how to go on is said."""
+    begun: list[Run] = []
 
     def on_start(run: "Run") -> None:
-        started.append(run)
+        begun.append(run)
         say(f"run: {run.path}")
 
     try:
-        return work(on_start)
+        yield on_start
     except KeyboardInterrupt:
-        if started:
-            say(f"interrupted; continue with: msdn train --resume {started[0].path}")
+        if begun:
+            say(f"interrupted; continue with: msdn train --resume {begun[0].path}")
         raise
 
 
@@ -246,7 +260,7 @@ def _report(run: "Run", as_json: bool) -> None:
         facts |= {name: run.manifest.get(name) for name in ("weights", "masked_images", "watch_test")}
         last = json.loads(run.metrics.read_text(encoding="utf-8").splitlines()[-1])
         click.echo(
-            json.dumps(facts | {"epochs": run.settings.epochs, "seed": run.settings.seed, "last": last})
+            json.dumps(facts | {"epochs": run.settings.passes, "seed": run.settings.seed, "last": last})
         )
         return
     click.echo(f"trained {facts['model']} on {facts['dataset']}: {run.path}")

@@ -184,6 +184,9 @@ cache_option = option(
     type=click.Path(path_type=Path),
     help="The features, where the dataset has several caches.",
 )
+map_option = option(
+    WHAT, "--map", help="The map of the features to train on, where they have several.  [the main one]"
+)
 groups_option = option(
     WHAT,
     "--groups",
@@ -196,6 +199,13 @@ jobs_option = option(
     type=click.IntRange(min=1),
     help="Trainings at once. On a CPU each takes one thread, so that figures do not depend on this; GPUs are taken as "
     "they become free.  [default: one a GPU, or one a core up to 8]",
+)
+threads_option = option(
+    RUNNING,
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads on a CPU; of several trainings, each.  [as many as torch takes, but no more than the cores that this "
+    "process may use; a series: 1; a resumed run: as it began with]",
 )
 
 

@@ -1,8 +1,10 @@
-"""Trains a run from its start or from where it stopped: combines run folder, stages and the epochs' loop."""
+"""Trains a run, from its start or from where it stopped: its phases, their epochs, the steps of each."""
 
 import logging
+import math
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,27 +14,133 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from torch import Tensor
 
 import msdn
 from msdn.cache import FeatureCache
-from msdn.machine import choose_device
+from msdn.machine import choose_device, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.loop.divisions import Stage, test_stage, validation_stage
-from msdn.train.loop.epochs import EpochLoop, Record
-from msdn.train.loop.features import FeatureSource
+from msdn.train.loop.batches import SAMPLERS, Division, FeatureSource, test_division, validation_division
+from msdn.train.loop.checkpoints import load_checkpoint, save_checkpoint
 from msdn.train.loop.settings import RunSettings
-from msdn.train.loop.trainer import Trainer
-from msdn.train.measure.evaluate import check_cache
+from msdn.train.measure.metrics import accuracies, validation_figures
 from msdn.train.measure.scoring import Scorer
-from msdn.train.measure.selection import VALIDATION, choose_on_validation, kept_tasks
-from msdn.train.models.parts.base import build_model, check_buildable
+from msdn.train.measure.selection import (
+    FINAL,
+    KEPT,
+    VALIDATION,
+    Record,
+    choose_on_validation,
+    figure_of,
+    kept_tasks,
+)
+from msdn.train.models.parts.base import SolvedModel, ZslModel, build_model, check_buildable
+from msdn.train.models.parts.problem import AttributeGroup
 from msdn.train.models.registry import find_model
 from msdn.train.runs.run import VALIDATED, Run, create_run
 
 log = logging.getLogger(__name__)
 _MOST_THREADS = 1024
+_SOLVED_AT_ONCE = 64  # images of a batch for a model that is solved
+_SAVING_SHARE = 0.1  # at most this share of the time goes into checkpoints; a short run has one per epoch
+_ALWAYS_SAVE_AFTER = 30.0  # seconds
+
+
+class Trainer:
+    """One model, its optimiser and its sampler: an epoch at a time, with a state that continues exactly.
+
+    Attributes:
+        model: the module in training.
+    """
+
+    def __init__(
+        self,
+        model: ZslModel,
+        settings: Any,
+        features: FeatureSource,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        device: torch.device,
+    ) -> None:
+        """Take the training `rows` and the `labels` of all images of the cache."""
+        self.model = model.to(device)
+        self._features = features
+        self._rows = rows
+        self._labels = torch.from_numpy(labels).to(device)
+        self._device = device
+        if not isinstance(model, SolvedModel):
+            self._sampler = SAMPLERS[settings.sampler](rows, labels[rows], settings.batch_size, settings.seed)
+            self._optimizer = torch.optim.RMSprop(
+                self.model.parameters(),
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                momentum=settings.momentum,
+            )
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Take the steps of an epoch, counted from 1, or solve; return the mean of each loss term over them."""
+        self.model.train()
+        if isinstance(self.model, SolvedModel):
+            means, mend = self._solve(self.model), "extract the features again if they are not finite"
+        else:
+            means, mend = self._take_steps(epoch), "train again with a lower --lr or --lambda-cal"
+        if not all(math.isfinite(value) for value in means.values()):
+            raise TrainError(f"the loss is no longer finite; {mend}")
+        if not all(torch.isfinite(value).all() for value in self.model.state_dict().values()):
+            raise TrainError(f"the weights are no longer finite; {mend}")
+        return means
+
+    def _take_steps(self, epoch: int) -> dict[str, float]:
+        steps = self._sampler.steps_in(epoch)
+        sums: dict[str, Tensor] = {}
+        for _ in range(steps):
+            for name, value in self._step(self._sampler.draw()).items():
+                sums[name] = sums[name] + value if name in sums else value
+        return {name: float(value) / steps for name, value in sums.items()}
+
+    def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
+        labels = self._labels[torch.from_numpy(rows).to(self._device)]
+        losses = self.model.losses(self.model(self._features.read(rows)), labels)
+        self._optimizer.zero_grad()
+        losses["loss"].backward()
+        self._optimizer.step()
+        return {name: value.detach() for name, value in losses.items()}
+
+    @torch.no_grad()
+    def _solve(self, model: SolvedModel) -> dict[str, float]:
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for start in range(0, len(self._rows), _SOLVED_AT_ONCE):
+                rows = self._rows[start : start + _SOLVED_AT_ONCE]
+                yield self._features.read(rows), self._labels[torch.from_numpy(rows).to(self._device)]
+
+        return {name: float(value) for name, value in model.solve(batches).items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        on_gpu = self._device.type == "cuda"
+        state = {
+            "model": self.model.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self._device) if on_gpu else None,
+        }
+        if not isinstance(self.model, SolvedModel):
+            state |= {"optimizer": self._optimizer.state_dict(), "sampler": self._sampler.state}
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state` gave."""
+        try:
+            self.model.load_state_dict(state["model"])
+            if not isinstance(self.model, SolvedModel):
+                self._optimizer.load_state_dict(state["optimizer"])
+                self._sampler.state = state["sampler"]
+            torch.set_rng_state(state["torch_rng"])
+            if self._device.type == "cuda" and state["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(state["cuda_rng"], self._device)
+        except (LookupError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError) as error:
+            raise RunError("the checkpoint does not fit the run's model; train it again") from error
 
 
 def train_model(
@@ -49,11 +157,12 @@ def train_model(
     validate_only: bool = False,
     on_start: Callable[[Run], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Run:
     """Train in a new folder below `runs`; return the finished run.
 
     Args:
-        cache: the features.
+        cache: the features, open on the map to train on.
         settings: what to train, and how.
         runs: the folder of all runs.
         groups: the attributes in groups, for a model that takes them; None means as `choose_groups` finds them.
@@ -65,31 +174,36 @@ def train_model(
         validate_only: with `select="val"`, stop when the choice is made; `continue_run` trains the rest.
         on_start: called with the run before the first epoch.
         on_epoch: called with each epoch's record.
+        on_note: called with a line on where the features of each phase are.
     """
-    check_buildable(cache, settings)
-    test_stage(cache)  # raises what would stop the training later
-    if settings.select == "val":
-        validation_stage(cache)
-    elif settings.select == "test":
-        _check_test_images(cache, settings)
+    groups = _groups_of(cache, settings, groups)
+    divisions = _divide(cache, settings, groups.groups if groups else ())
+    target = choose_device(device)
     facts = {
         "preset": preset,
         "overrides": overrides or {},
-        "groups": groups_as_json(cache, settings, groups),
-        "cache": {"path": str(cache.path.resolve()), "fingerprint": cache.fingerprint},
+        "groups": groups.as_json() if groups else None,
+        "cache": {
+            "path": str(cache.path.resolve()),
+            "fingerprint": cache.fingerprint,
+            "map": cache.map.name,
+        },
         "weights": cache.provenance["weights"]["kind"],
         "image_size": cache.provenance.get("image_size"),
         "masked_images": len(cache.masked_rows),
-        "device": str(choose_device(device)),
+        "device": str(target),
         "features": features,
+        "features_in": {},
         "watch_test": watch_test,
         "chosen": None,
         "environment": _environment(),
     }
     run = create_run(runs, cache.annotations.dataset, settings, facts)
-    if on_start:
-        on_start(run)
-    return continue_run(run, cache, validate_only=validate_only, on_epoch=on_epoch)
+    with run.lock(), _undisturbed(run, target, None):
+        if on_start:
+            on_start(run)
+        _Training(run, cache, divisions, target, features, on_epoch, on_note).train(validate_only)
+    return run
 
 
 def continue_run(
@@ -98,8 +212,10 @@ def continue_run(
     *,
     device: str | None = None,
     features: str | None = None,
+    threads: int | None = None,
     validate_only: bool = False,
     on_epoch: Callable[[Record], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Run:
     """Train a run's missing epochs, exactly as if it had never stopped.
 
@@ -108,128 +224,210 @@ def continue_run(
         cache: the features it was started on; others are refused.
         device: where to compute; another device than the run's own gives slightly different weights.
         features: "auto", "memory" or "map"; None means as before. The weights do not depend on it.
+        threads: on a CPU; None means as many as it began with: their number changes the last digits of sums.
         validate_only: see `train_model`.
         on_epoch: called with each epoch's record.
+        on_note: see `train_model`.
     """
     with run.lock():
         run = Run(run.path)  # what another process may have written before we had the lock
         if run.finished:
             raise RunError(f"{run.path}: finished already; see it with 'msdn evaluate --run {run.path}'")
-        check_cache(run, cache)
+        run.check_features(cache)
+        run.check_model()
         target = choose_device(device or run.manifest["device"])
-        with _same_threads(run), _own_generators(target), _status_kept(run):
+        divisions = _divide(cache, run.settings, run.groups(cache))
+        with _undisturbed(run, target, threads):
             _warn_of_changes(run)
-            work = _Training(run, cache, target, features or run.manifest["features"], on_epoch)
-            work.train(validate_only)
+            features = features or run.manifest["features"]
+            _Training(run, cache, divisions, target, features, on_epoch, on_note).train(validate_only)
     return run
 
 
 class _Training:
-    """The stages of one run, on one device."""
+    """The phases of one run on one device, with records, checkpoint, best weights and manifest in step.
+
+    Attributes:
+        records: what every epoch so far gave, of all phases.
+        kept: where the epoch is chosen on the test classes, the best epoch's weights of each task.
+    """
 
     def __init__(
         self,
         run: Run,
         cache: FeatureCache,
+        divisions: dict[str, Division],
         device: torch.device,
         features: str,
         on_epoch: Callable[[Record], None] | None,
+        on_note: Callable[[str], None] | None,
     ) -> None:
-        self._run, self._cache, self._device, self._features = run, cache, device, features
-        self._groups = run.groups(cache)
-        self._loop = EpochLoop(run, on_epoch)
+        """Read the run's checkpoint, if there is one, and drop the records of later epochs."""
+        self._run, self._cache, self._divisions, self._device = run, cache, divisions, device
+        self._features, self._on_epoch, self._on_note = features, on_epoch, on_note
+        self._saving = _SavingTimes()
+        self._state: dict[str, Any] | None = None
+        self.records: list[Record] = []
+        self.kept: dict[str, dict[str, Any]] = {}
+        if run.checkpoint.exists():
+            content = load_checkpoint(run.checkpoint)
+            if content["fingerprint"] != run.manifest["cache"]["fingerprint"]:
+                raise RunError(f"{run.checkpoint}: belongs to another run; train the model again")
+            self.records, self.kept, self._state = content["metrics"], content["kept"], content["trainer"]
+        run.write_metrics(self.records)  # epochs after the checkpoint are trained, and recorded, again
         run.update(status="running", reason=None, finished=None)
 
     def train(self, validate_only: bool) -> None:
-        """All stages; with `validate_only` the first of two."""
+        """All phases; with `validate_only` the first of two."""
         run, settings = self._run, self._run.settings
         epochs = settings.passes
         if settings.select == "val":
-            if self._loop.missing(VALIDATION, epochs):
-                stage = validation_stage(self._cache, self._groups)
-                self._loop.train(VALIDATION, epochs, self._trainer(stage), self._scorer(stage))
-            chosen = choose_on_validation(self._loop.records, settings.task)
+            self._train_phase(VALIDATION, epochs, measures=True)
+            chosen = choose_on_validation(self.records, settings.task)
             run.update(chosen=chosen)
             epochs = chosen["epochs"]
             if validate_only:
                 run.update(status=VALIDATED, finished=_now())
                 return
-        stage = test_stage(self._cache, self._groups)
-        watch = settings.select == "test" or run.manifest.get("watch_test")
-        self._loop.train(None, epochs, self._trainer(stage), self._scorer(stage) if watch else None)
-        if self._loop.kept:
-            run.update(chosen=self._loop.chosen())
+        watches = settings.select == "test" or bool(run.manifest.get("watch_test"))
+        self._train_phase(FINAL, epochs, measures=watches)
+        if self.kept:
+            run.update(chosen={task: _without_weights(best) for task, best in self.kept.items()})
         run.update(status="finished", finished=_now())
 
-    def _trainer(self, stage: Stage) -> Trainer:
-        settings = self._run.settings
+    def _train_phase(self, phase: str, epochs: int, measures: bool) -> None:
+        """Train a phase from its last saved epoch to its end; measure each epoch where asked to."""
+        done = sum(record.get("phase", FINAL) == phase for record in self.records)
+        if done >= epochs:
+            return
+        settings, division = self._run.settings, self._divisions[phase]
+        features = FeatureSource(self._cache, division.rows, self._device, self._features)
+        scorer = Scorer(self._cache, division, self._device, self._features) if measures else None
+        self._tell_places(phase, features, scorer)
         torch.manual_seed(settings.seed)
-        return Trainer(
-            build_model(stage.problem, settings),
-            settings,
-            FeatureSource(self._cache, stage.rows, self._device, self._features),
-            stage.rows,
-            stage.labels,
-            self._device,
-        )
+        model = build_model(division.problem, settings)
+        trainer = Trainer(model, settings, features, division.rows, division.labels, self._device)
+        if done and self._state:
+            trainer.restore(self._state)
+        for epoch in range(done + 1, epochs + 1):
+            started = time.perf_counter()
+            record: Record = {"phase": phase} if phase == VALIDATION else {}
+            try:
+                record |= {"epoch": epoch, "epochs": epochs, **trainer.train_epoch(epoch)}
+            except TrainError as error:
+                raise TrainError(f"epoch {epoch}: {error}") from error
+            if scorer:
+                scored = scorer.score(trainer.model)
+                to_choose = phase == VALIDATION
+                record |= validation_figures(scored) if to_choose else accuracies(scored, settings.margin)
+            record["seconds"] = round(time.perf_counter() - started, 3)
+            self.records.append(record)
+            self._run.append_metrics(record)
+            if phase == FINAL:
+                self._keep_best(record, trainer)
+            if self._saving.due() or epoch == epochs:
+                with self._saving.measured():
+                    self._save(trainer)
+            if self._on_epoch:
+                self._on_epoch(record)
 
-    def _scorer(self, stage: Stage) -> Scorer:
-        return Scorer(self._cache, stage, self._device, self._features)
+    def _tell_places(self, phase: str, features: FeatureSource, scorer: Scorer | None) -> None:
+        places = {"training": features.place} | ({"measuring": scorer.features.place} if scorer else {})
+        self._run.update(features_in={**self._run.manifest.get("features_in", {}), phase: places})
+        if self._on_note:
+            of = "validation " if phase == VALIDATION else ""
+            self._on_note(f"{of}features: " + ", ".join(f"{use} {place}" for use, place in places.items()))
+
+    def _keep_best(self, record: Record, trainer: Trainer) -> None:
+        for task in kept_tasks(self._run.settings):
+            best = self.kept.get(task)
+            if best is None or figure_of(task, record) > figure_of(task, best):
+                weights = {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+                self.kept[task] = {**{name: record[name] for name in ("epoch", *KEPT)}, "weights": weights}
+
+    def _save(self, trainer: Trainer) -> None:
+        content = {
+            "epoch": len(self.records),
+            "settings": self._run.settings.as_json(),
+            "fingerprint": self._run.manifest["cache"]["fingerprint"],
+            "metrics": self.records,
+            "trainer": trainer.state(),
+            "kept": self.kept,
+            "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        }
+        save_checkpoint(self._run.checkpoint, content)
 
 
-def _check_test_images(cache: FeatureCache, settings: RunSettings) -> None:
-    """Refuse to choose an epoch by a figure that no test image tells."""
-    by_h = "gzsl" in kept_tasks(settings)
-    for split in ("test_unseen", "test_seen") if by_h else ("test_unseen",):
-        if not len(cache.rows(split)):
-            raise TrainError(
-                f"{cache.path}: no image in '{split}', so no epoch can be chosen by it; use --select last"
-            )
+class _SavingTimes:
+    """Says when the next checkpoint is due: after every epoch, unless saving would take too much of the time."""
+
+    def __init__(self) -> None:
+        self._last = -float("inf")
+        self._took = 0.0
+
+    def due(self) -> bool:
+        waited = time.perf_counter() - self._last
+        return waited >= min(self._took / _SAVING_SHARE, _ALWAYS_SAVE_AFTER)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._last = time.perf_counter()
+        self._took = self._last - started
 
 
 def groups_as_json(
     cache: FeatureCache, settings: RunSettings, groups: AttributeGroups | None
 ) -> dict[str, Any] | None:
     """The groups that a model is to have, as a manifest stores them; None where it takes none."""
+    chosen = _groups_of(cache, settings, groups)
+    return chosen.as_json() if chosen else None
+
+
+def _groups_of(
+    cache: FeatureCache, settings: RunSettings, groups: AttributeGroups | None
+) -> AttributeGroups | None:
     if not find_model(settings.model).takes_groups:
         return None
-    return (groups or choose_groups(cache.annotations)).as_json()
+    return groups or choose_groups(cache.annotations)
+
+
+def _divide(
+    cache: FeatureCache, settings: RunSettings, groups: tuple[AttributeGroup, ...]
+) -> dict[str, Division]:
+    """The division of each phase; raises what would stop the training later."""
+    check_buildable(cache, settings)
+    divisions = {FINAL: test_division(cache, groups)}
+    if settings.select == "val":
+        divisions[VALIDATION] = validation_division(cache, groups)
+    elif settings.select == "test":
+        for split in ("test_unseen", "test_seen") if "gzsl" in kept_tasks(settings) else ("test_unseen",):
+            if not len(cache.rows(split)):
+                raise TrainError(
+                    f"{cache.path}: no image in '{split}', so no epoch can be chosen by it; use --select last"
+                )
+    return divisions
 
 
 @contextmanager
-def _status_kept(run: Run) -> Iterator[None]:
-    """Write into the manifest how a training that did not finish ended."""
+def _undisturbed(run: Run, device: torch.device, threads: int | None) -> Iterator[None]:
+    """Leave torch's generators and threads to the caller as they were, and in the manifest how a training ended."""
+    began_with = run.manifest["environment"].get("threads")
+    if threads is None and isinstance(began_with, int) and 0 < began_with <= _MOST_THREADS:
+        threads = began_with
+    gpus = []
+    if device.type == "cuda":
+        gpus = [torch.cuda.current_device() if device.index is None else device.index]
     try:
-        yield
+        with keep_threads(threads), torch.random.fork_rng(gpus):
+            yield
     except KeyboardInterrupt:
         run.update(status="interrupted")
         raise
     except Exception as error:
         run.update(status="failed", reason=str(error))
         raise
-
-
-@contextmanager
-def _same_threads(run: Run) -> Iterator[None]:
-    """Compute with as many threads as the run began with: their number changes the last digits of sums."""
-    before = torch.get_num_threads()
-    began_with = run.manifest["environment"].get("threads")
-    if isinstance(began_with, int) and 0 < began_with <= _MOST_THREADS:
-        torch.set_num_threads(began_with)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _own_generators(device: torch.device) -> Iterator[None]:
-    """Leave torch's global generators to the caller as they were."""
-    gpus = []
-    if device.type == "cuda":
-        gpus = [torch.cuda.current_device() if device.index is None else device.index]
-    with torch.random.fork_rng(gpus):
-        yield
 
 
 def _warn_of_changes(run: Run) -> None:
@@ -250,6 +448,10 @@ def _environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
+
+
+def _without_weights(best: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in best.items() if name != "weights"}
 
 
 def _now() -> str:

@@ -10,12 +10,11 @@ from msdn.cache import FeatureCache
 from msdn.cache.files import replace_file
 from msdn.machine import choose_device
 from msdn.train.errors import RunError
+from msdn.train.loop.batches import test_division
 from msdn.train.loop.checkpoints import load_checkpoint
-from msdn.train.loop.divisions import test_stage
 from msdn.train.loop.settings import TASKS
-from msdn.train.measure.metrics import chance_levels
+from msdn.train.measure.metrics import Scored, accuracies, ausuc, chance_levels, per_class_figures
 from msdn.train.measure.published_weights import load_published
-from msdn.train.measure.scored import Scored, accuracies, ausuc, per_class_figures
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import describe_selection, expected_epochs, kept_tasks
 from msdn.train.models.parts.base import ZslModel, build_model
@@ -52,17 +51,23 @@ def evaluate_run(
     """
     if not run.finished:
         raise RunError(f"{run.path}: not finished; finish it with 'msdn train --resume {run.path}'")
-    check_cache(run, cache)
+    run.check_features(cache)
+    run.check_model()
     settings = dataclasses.replace(run.settings, **(predict_with or {}))
     chosen = run.chosen if settings.select == "val" else None
     own = chosen["margin"] if chosen else settings.margin
-    content = load_run_checkpoint(run)
-    tasks = kept_tasks(settings) or (settings.task,)
-    scored = [score_model(load_model(run, cache, task, predict_with), cache, device) for task in tasks]
+    content, target = load_run_checkpoint(run), choose_device(device)
+    scorer = Scorer(cache, test_division(cache), target, "map")
+    model = build_model(problem_of(cache, run.groups(cache)), settings).to(target)
+    scored = []
+    for task in kept_tasks(settings) or (settings.task,):
+        _fill(model, run, content, task)
+        scored.append(scorer.score(model))
     result = {
         **test_figures(scored[0], scored[-1], cache, own if margin is None else margin),
         **other_margins(scored[0], chosen["margin"] if chosen else None),
         **facts_of(cache),
+        "map": cache.map.name,
         "model": settings.model,
         "run": str(run.path),
         "epochs": settings.passes,
@@ -153,7 +158,7 @@ def other_margins(scored: Scored, validated: float | None) -> dict[str, Any]:
 def score_model(model: ZslModel, cache: FeatureCache, device: str) -> Scored:
     """Scores of all test images of a cache."""
     target = choose_device(device)
-    return Scorer(cache, test_stage(cache), target, "map").score(model.to(target))
+    return Scorer(cache, test_division(cache), target, "map").score(model.to(target))
 
 
 def facts_of(cache: FeatureCache) -> dict[str, Any]:
@@ -172,8 +177,8 @@ def facts_of(cache: FeatureCache) -> dict[str, Any]:
 def load_run_checkpoint(run: Run) -> dict[str, Any]:
     """The checkpoint that a finished run ended with."""
     content = load_checkpoint(run.checkpoint)
-    if content.get("fingerprint") != run.manifest["cache"]["fingerprint"] or (
-        run.finished and content.get("epoch") != expected_epochs(run.settings, run.chosen)
+    if content["fingerprint"] != run.manifest["cache"]["fingerprint"] or (
+        run.finished and content["epoch"] != expected_epochs(run.settings, run.chosen)
     ):
         raise RunError(
             f"{run.checkpoint}: not the checkpoint that this run ended with; train the model again"
@@ -181,26 +186,18 @@ def load_run_checkpoint(run: Run) -> dict[str, Any]:
     return content
 
 
-def load_model(
-    run: Run, cache: FeatureCache, task: str | None = None, predict_with: dict[str, Any] | None = None
-) -> ZslModel:
+def load_model(run: Run, cache: FeatureCache, task: str | None = None) -> ZslModel:
     """The model of a finished run, on the CPU, with the weights that it ended with, or keeps for the task."""
-    settings = dataclasses.replace(run.settings, **(predict_with or {}))
-    model = build_model(problem_of(cache, run.groups(cache)), settings)
-    content = load_run_checkpoint(run)
-    try:
-        kept = content["kept"]
-        model.load_state_dict(kept[task or settings.task]["weights"] if kept else content["trainer"]["model"])
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise RunError(f"{run.checkpoint}: the weights do not fit the run's model; train it again") from error
+    run.check_model()
+    model = build_model(problem_of(cache, run.groups(cache)), run.settings)
+    _fill(model, run, load_run_checkpoint(run), task or run.settings.task)
     return model
 
 
-def check_cache(run: Run, cache: FeatureCache) -> None:
-    """Refuse a cache that is not the one the run was trained on."""
-    trained_on = run.manifest["cache"]["fingerprint"]
-    if cache.fingerprint != trained_on:
-        raise RunError(
-            f"{cache.path}: not the features that {run.path.name} was trained on (fingerprint "
-            f"{cache.fingerprint[:12]}, expected {trained_on[:12]}); give those with --cache, or train again"
-        )
+def _fill(model: ZslModel, run: Run, content: dict[str, Any], task: str) -> None:
+    """Give a model the weights of a run's checkpoint."""
+    try:
+        kept = content["kept"]
+        model.load_state_dict(kept[task]["weights"] if kept else content["trainer"]["model"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise RunError(f"{run.checkpoint}: the weights do not fit the run's model; train it again") from error

@@ -10,11 +10,12 @@ from rich.console import Console
 
 from msdn.cache import Home
 from msdn.cache.home import dataset_name, home_option
+from msdn.machine import keep_threads
 from msdn.train.errors import RunError
-from msdn.train.loop.options import check_groups
+from msdn.train.loop.options import check_groups, threads_option
 from msdn.train.loop.settings import fields_of
 from msdn.train.measure.reporting import figures_notes, figures_table
-from msdn.train.models.registry import DEFAULT, find_model
+from msdn.train.models import registry
 
 if TYPE_CHECKING:
     from msdn.train.runs.run import Run
@@ -45,8 +46,9 @@ _DETAILS = ("class_names", "per_class", "confusion")
 )
 @click.option(
     "--model",
-    metavar="NAME",
-    help="The latest finished run of this model; with --checkpoint, whose weights they are.  [of --checkpoint: msdn]",
+    metavar="NAME|FILE",
+    help="The latest finished run of this model, one of your own by its file; with --checkpoint, whose weights they "
+    "are.  [of --checkpoint: msdn]",
 )
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="The features.  [those that the run was trained on]"
@@ -69,6 +71,7 @@ _DETAILS = ("class_names", "per_class", "confusion")
     "one chosen]",
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option(
     "--out",
@@ -90,6 +93,7 @@ def evaluate(
     czsl: bool,
     as_json: bool,
     out: Path | None,
+    threads: int | None,
     **measuring: Any,
 ) -> None:
     """Measure a trained run, or a published checkpoint, on the test images: per-class mean accuracies, in percent.
@@ -99,24 +103,26 @@ def evaluate(
     margin = measuring["margin"]
     if margin is not None and not math.isfinite(margin):
         raise click.BadParameter(f"{margin} is not a finite number", param_hint="--margin")
-    if model is not None:
-        find_model(model)
+    registry.use_home(home)
+    model = model and registry.choose_model(model).name
     dataset = dataset and dataset_name(dataset)
     if checkpoint is not None:
         if run_path is not None:
             raise click.UsageError("--checkpoint and --run name two models; give one of them.")
-        model = model or DEFAULT
-        if alpha is not None and "alpha" not in fields_of(find_model(model).settings):
+        model = model or registry.DEFAULT
+        if alpha is not None and "alpha" not in fields_of(registry.find_model(model).settings):
             raise click.UsageError(f"--alpha is no setting of the model '{model}'; leave it out.")
         check_groups(model, groups)
         measuring |= {"groups": groups, "task": "czsl" if czsl and not gzsl else "gzsl"}
         measuring["predict_with"] = {} if alpha is None else {"alpha": alpha}
-        result = _measure_checkpoint(home, checkpoint, model, dataset, cache, measuring)
     elif alpha is not None or groups is not None:
         option = "--groups" if alpha is None else "--alpha"
         raise click.UsageError(f"{option} goes with --checkpoint: a run keeps what it was trained with.")
-    else:
-        result = _measure_run(home, run_path, dataset, model, cache, measuring)
+    with keep_threads(threads):
+        if checkpoint is not None:
+            result = _measure_checkpoint(home, checkpoint, str(model), dataset, cache, measuring)
+        else:
+            result = _measure_run(home, run_path, dataset, model, cache, measuring)
     if out is not None:
         _write_new(out, result)
     hidden = set(_DETAILS)
@@ -142,7 +148,7 @@ def _measure_checkpoint(
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
     from msdn.train.measure.evaluate import evaluate_published
-    from msdn.train.runs.locate import open_dataset_cache
+    from msdn.train.runs.run import open_dataset_cache
 
     with open_dataset_cache(home, dataset, cache) as opened:
         return evaluate_published(checkpoint, opened, model=model, **measuring)
@@ -157,8 +163,7 @@ def _measure_run(
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
     from msdn.train.measure.evaluate import evaluate_run, keep_results
-    from msdn.train.runs.locate import open_run_cache
-    from msdn.train.runs.run import latest_run, open_run
+    from msdn.train.runs.run import latest_run, open_run, open_run_cache
 
     if run_path is None:
         run = latest_run(home.runs, finished=True, dataset=dataset, model=model)

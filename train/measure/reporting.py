@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WATCHED = "test figures were shown while training (--watch-test)"
 _EPOCH_FIGURES = ("U", "S", "H", "acc")
 _VAL_FIGURES = ("H", "AUSUC", "acc")
-_NO_LOSS = ("stage", "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
+_NO_LOSS = ("phase", "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
 _MEANINGS = {
     "U": "unseen test images, all classes compete",
     "S": "seen test images, all classes compete",
@@ -31,8 +31,8 @@ def epoch_line(record: Mapping[str, Any]) -> str:
     """One epoch in fixed order: loss, its terms, validation figures, test figures if watched, seconds."""
     epochs = record["epochs"]
     width = len(str(epochs))
-    stage = f"{record['stage']} " if "stage" in record else ""
-    parts = [f"{stage}epoch {record['epoch']:>{width}}/{epochs}"]
+    phase = f"{record['phase']} " if "phase" in record else ""
+    parts = [f"{phase}epoch {record['epoch']:>{width}}/{epochs}"]
     parts += [f"{name} {record[name]:.4g}" for name in record if name not in _NO_LOSS and name[:4] != "val_"]
     parts += [
         f"val {name} {percent(record[f'val_{name}'])}" for name in _VAL_FIGURES if f"val_{name}" in record

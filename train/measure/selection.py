@@ -1,4 +1,4 @@
-"""How the weights are chosen that a run ends with: the protocols of `--select`. No torch."""
+"""How the weights are chosen that a run ends with: the protocols of `--select`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 from msdn.train.loop.settings import RunSettings
 
 Record = dict[str, Any]
-VALIDATION = "validation"  # the stage of records made before all training classes are trained on
+COMPARED = ("acc", "U", "S", "H", "AUSUC")  # figures that runs are compared by
+KEPT = ("U", "S", "H", "acc")  # figures that are kept with the best epoch on the test classes
+VALIDATION, FINAL = "validation", "final"  # phases of a run; records of the first say so, the others need not
 _FIGURE = {"gzsl": "H", "czsl": "acc"}
 _DIGITS = 9  # of a figure in percent; beyond them its sum's rounding begins
 
@@ -27,7 +29,7 @@ def figure_of(task: str, record: Record, prefix: str = "") -> float:
 def choose_on_validation(records: Sequence[Record], task: str) -> dict[str, Any]:
     """The epoch that was best on the validation classes, the first of equals, with its margin and figures."""
     best = max(
-        (record for record in records if record.get("stage") == VALIDATION),
+        (record for record in records if record.get("phase") == VALIDATION),
         key=lambda record: (figure_of(task, record, "val_"), -record["epoch"]),
     )
     figures = {name: value for name, value in best.items() if name.startswith("val_")}
@@ -35,7 +37,7 @@ def choose_on_validation(records: Sequence[Record], task: str) -> dict[str, Any]
 
 
 def expected_epochs(settings: RunSettings, chosen: dict[str, Any] | None) -> int:
-    """How many epochs a finished run trained, over its stages."""
+    """How many epochs a finished run trained, over its phases."""
     if settings.select != "val":
         return settings.passes
     return settings.passes + (chosen or {}).get("epochs", 0)

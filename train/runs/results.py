@@ -7,20 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache import FeatureCache
-from msdn.cache.errors import MsdnError
+from msdn.cache.errors import MsdnError, WrongUsageError
 from msdn.cache.home import Home
-from msdn.train.errors import RunError, SettingsError
-from msdn.train.measure.selection import describe_selection
+from msdn.cache.layout import MAIN
+from msdn.cache.records import (
+    Kind,
+    find_misfit,
+    is_duration,
+    is_figure,
+    is_number,
+    is_table,
+    is_text,
+    read_json,
+    whole,
+)
+from msdn.train.errors import RunError
+from msdn.train.measure.selection import COMPARED, describe_selection
 from msdn.train.models.registry import settings_from_json
-from msdn.train.runs.locate import open_run_cache
-from msdn.train.runs.run import Run, find_runs, open_run
-from msdn.train.runs.stored import COMPARED, has_figures, is_figure, is_number, is_whole, read_json
+from msdn.train.runs.run import Run, find_runs, open_run, open_run_cache
 
 log = logging.getLogger(__name__)
-_OF_A_RESULT: dict[str, Callable[[Any], bool]] = {  # what a series shows and the manifest does not hold
-    "H_no_margin": is_figure,
-    "training_seconds": lambda value: is_number(value) and value >= 0,
-    "parameters": lambda value: is_whole(value, 0),
+_RESULT: dict[str, Kind] = {
+    **dict.fromkeys((*COMPARED, "H_no_margin"), is_figure),
+    "fingerprint": is_text,
+    "map?": is_text,
+    "settings": is_table,
+    "margin": is_number,
+    "training_seconds": is_duration,
+    "parameters": whole(0),
 }
 
 
@@ -77,15 +91,13 @@ def collect_results(
 def kept_figures(run: Run) -> dict[str, float | None] | None:
     """The figures in a run's folder; None where there are none, or none that belong to this very run."""
     result = _read_kept(run)
-    return None if result is None else {name: result[name] for name in COMPARED}
+    return result and {name: result[name] for name in COMPARED}
 
 
 def kept_result(run: Run) -> dict[str, Any] | None:
     """Everything that measuring a run gave, from its folder; None where it would have to be measured again."""
     result = _read_kept(run) if run.finished else None
-    if result is None or not all(is_good(result.get(name)) for name, is_good in _OF_A_RESULT.items()):
-        return None
-    return {
+    return result and {
         **result,
         "run": str(run.path),
         "dataset": run.dataset,
@@ -165,16 +177,18 @@ def _open_features(home: Home, run: Run) -> FeatureCache:
 
 def _mistrust(run: Run, result: Any) -> str | None:
     """Why figures in a run's folder are not this run's own; None where they are."""
-    if not isinstance(result, dict) or not has_figures(result, COMPARED):
-        return "it does not hold all figures in percent"
-    if result.get("fingerprint") != run.manifest["cache"]["fingerprint"]:
+    wrong = find_misfit(result, _RESULT) if isinstance(result, dict) else "everything"
+    if wrong is not None:
+        return f"it does not hold all figures as they should be, beginning with '{wrong}'"
+    trained_on = run.manifest["cache"]["fingerprint"], run.map
+    if (result["fingerprint"], result.get("map") or MAIN) != trained_on:
         return "it was measured on other features than the run was trained on"
     try:
         same = settings_from_json(result["settings"]) == run.settings
-    except (SettingsError, KeyError, TypeError):
+    except WrongUsageError:
         same = False
     if not same:
         return "it was measured with other settings than the run's"
-    if result.get("margin") != own_margin(run):
+    if result["margin"] != own_margin(run):
         return "it was measured with another margin than the run's"
     return None

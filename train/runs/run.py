@@ -4,27 +4,64 @@ import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from reprlib import repr as shorten
 from typing import Any
 
-from msdn.cache import FeatureCache
-from msdn.cache.errors import WrongUsageError
+from msdn.cache import CacheError, FeatureCache, Home
+from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.files import FileLock, replace_file
-from msdn.train.errors import RunError
+from msdn.cache.home import choose_cache, find_caches
+from msdn.cache.layout import MAIN
+from msdn.cache.records import (
+    Kind,
+    find_misfit,
+    fits,
+    is_figure,
+    is_flag,
+    is_number,
+    is_table,
+    is_text,
+    is_time,
+    one_of,
+    read_json,
+    whole,
+)
+from msdn.train.errors import ForeignModelError, RunError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings
+from msdn.train.measure.selection import COMPARED, KEPT, kept_tasks
+from msdn.train.models import registry
 from msdn.train.models.parts.problem import AttributeGroup
-from msdn.train.models.registry import find_model, settings_from_json
-from msdn.train.runs.manifest import (
-    FINISHED,
-    MANIFEST,
-    VALIDATED,
-    VERSION,
-    check_chosen,
-    read_manifest,
-    write_manifest,
-)
 
 log = logging.getLogger(__name__)
+VERSION = 1
+MANIFEST = "manifest.json"
+FINISHED = "finished"
+VALIDATED = "validated"  # the status of a run that was only to choose on validation classes
+VALIDATION_FIGURES: dict[str, Kind] = {
+    **{f"val_{name}": is_figure for name in COMPARED},
+    "val_margin": is_number,
+}
+_MANIFEST: dict[str, Kind] = {
+    "status": one_of(("running", "interrupted", "failed", FINISHED, VALIDATED)),
+    "dataset": is_text,
+    "settings": is_table,
+    "cache": {"path": is_text, "fingerprint": is_text, "map?": is_text},
+    "weights": is_text,
+    "masked_images": whole(0),
+    "device": is_text,
+    "features": one_of(("auto", "memory", "map")),
+    "environment": {"*": lambda value: isinstance(value, (str, int))},
+    "started": is_time,
+    "model_file?": {"path": is_text, "sha256": is_text},
+    "features_in?": {"*": {"*": is_text}},
+    "preset?": is_text,
+    "overrides?": is_table,
+    "watch_test?": is_flag,
+    "reason?": lambda value: isinstance(value, str),
+}
+_CHOSEN_ON_VALIDATION: dict[str, Kind] = {"epochs": whole(1), "margin": is_number, **VALIDATION_FIGURES}
+_CHOSEN_ON_TEST: dict[str, Kind] = {"epoch": whole(1), **dict.fromkeys(KEPT, is_figure)}
 
 
 class Run:
@@ -33,18 +70,18 @@ class Run:
     Attributes:
         path: the folder.
         manifest: what was trained on what, how far it is, and with which versions.
+        settings: what is trained, and how.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open a run that exists."""
+    def __init__(self, path: Path, manifest: dict[str, Any] | None = None) -> None:
+        """Open a run that exists; `manifest` where the caller has just written it."""
         self.path = path
-        self.manifest = read_manifest(path)
+        self.manifest = _read_manifest(path) if manifest is None else manifest
         try:
-            self.settings = settings_from_json(self.manifest["settings"])
-            find_model(self.settings.model)
+            self.settings = registry.settings_from_json(self.manifest["settings"])
         except WrongUsageError as error:  # of who wrote the file, not of who reads it
-            raise RunError(f"{path / MANIFEST}: {error}; train the model again") from error
-        check_chosen(path, self.manifest, self.settings)
+            raise self._explain(error) from error
+        self._check_chosen()
 
     @property
     def checkpoint(self) -> Path:
@@ -66,17 +103,15 @@ class Run:
         """What was chosen, by which figures; None where nothing was, or not yet."""
         return self.manifest.get("chosen")
 
-    def groups(self, cache: FeatureCache) -> tuple[AttributeGroup, ...]:
-        """The groups of attributes that the model was built with; empty where it takes none."""
-        stored, attributes = self.manifest.get("groups"), cache.annotations.attributes.shape[1]
-        if not find_model(self.settings.model).takes_groups:
-            return ()
-        return AttributeGroups.from_json(stored, attributes, self.path / MANIFEST).groups
-
     @property
     def dataset(self) -> str:
         """The dataset's name."""
         return str(self.manifest["dataset"])
+
+    @property
+    def map(self) -> str:
+        """The map that was trained on, where the features have several."""
+        return str(self.manifest["cache"].get("map") or MAIN)
 
     @property
     def finished(self) -> bool:
@@ -88,10 +123,44 @@ class Run:
         """Whether it was stopped in the middle: neither finished, nor left on purpose after its validation."""
         return self.manifest["status"] not in (FINISHED, VALIDATED)
 
+    def groups(self, cache: FeatureCache) -> tuple[AttributeGroup, ...]:
+        """The attributes in the groups that the run's model was built with; none for a model that takes none."""
+        if not registry.find_model(self.settings.model).takes_groups:
+            return ()
+        stored, attributes = self.manifest.get("groups"), cache.annotations.attributes.shape[1]
+        return AttributeGroups.from_json(stored, attributes, self.path / MANIFEST).groups
+
+    def is_of(self, cache: FeatureCache) -> bool:
+        """Whether it was trained on these features, and on the map of them that was chosen."""
+        return (self.manifest["cache"]["fingerprint"], self.map) == (cache.fingerprint, cache.map.name)
+
+    def check_features(self, cache: FeatureCache) -> None:
+        """Refuse features that are not those it was trained on."""
+        trained_on = self.manifest["cache"]["fingerprint"]
+        if cache.fingerprint != trained_on:
+            raise RunError(
+                f"{cache.path}: not the features that {self.path.name} was trained on (fingerprint "
+                f"{cache.fingerprint[:12]}, expected {trained_on[:12]}); give those with --cache, or train again"
+            )
+        if cache.map.name != self.map:
+            raise RunError(
+                f"{cache.path}: {self.path.name} was trained on its map '{self.map}', not on '{cache.map.name}'; "
+                "leave --map out, or train again"
+            )
+
+    def check_model(self) -> None:
+        """Refuse a user's own model whose file is not what it was when the run was trained."""
+        stored, loaded = self.manifest.get("model_file"), registry.model_file(self.settings.model)
+        if stored and loaded and loaded.sha256 != stored["sha256"]:
+            raise RunError(
+                f"{loaded.path}: not the model that {self.path.name} was trained with (sha256 {loaded.sha256[:12]}, "
+                f"expected {stored['sha256'][:12]}, as in {stored['path']}); give that one with --model, or train again"
+            )
+
     def update(self, **changes: Any) -> None:
         """Change the manifest, in memory and on disk."""
         self.manifest.update(changes)
-        write_manifest(self.path, self.manifest)
+        _write_manifest(self.path, self.manifest)
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write the records of all epochs so far, in place of what was there."""
@@ -107,24 +176,50 @@ class Run:
         """A lock for the length of training: two processes never continue one run."""
         return FileLock(self.path / "train.lock", "training this run")
 
+    def _explain(self, error: WrongUsageError) -> RunError:
+        """Why the stored settings cannot be used: damage, or a model that is not to be had now."""
+        file, model = self.path / MANIFEST, self.manifest["settings"].get("model")
+        own = self.manifest.get("model_file")
+        if own is None:
+            return RunError(f"{file}: {error}; train the model again")
+        reason = str(error)
+        if isinstance(error, UnknownNameError):
+            reason = f"unknown model '{model}', which came from {own['path']}; give it with --model FILE"
+        return ForeignModelError(f"{file}: {reason}", str(model))
+
+    def _check_chosen(self) -> None:
+        """Refuse a choice that training with these settings, so far, cannot have made."""
+        select, chosen = self.settings.select, self.chosen
+        if chosen is None:
+            good = select == "last" or self.waiting
+        elif select == "val":
+            good = fits(chosen, _CHOSEN_ON_VALIDATION) and chosen["epochs"] <= self.settings.passes
+        else:
+            kinds: dict[str, Kind] = dict.fromkeys(kept_tasks(self.settings), _CHOSEN_ON_TEST)
+            good = bool(kinds) and fits(chosen, kinds) and chosen.keys() == kinds.keys()
+            good = good and all(best["epoch"] <= self.settings.passes for best in chosen.values())
+        if not good:
+            raise _damaged(self.path / MANIFEST, "chosen", chosen)
+
 
 def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str, Any]) -> Run:
     """Make a new folder below `runs` with a manifest of the settings and `facts`."""
     now = datetime.now(UTC).astimezone()
-    name = f"{dataset}-{settings.model}-s{settings.seed}-{now:%Y%m%d-%H%M%S}"
-    path = _make_folder(runs, name)
+    path = _make_folder(runs, f"{dataset}-{settings.model}-s{settings.seed}-{now:%Y%m%d-%H%M%S}")
+    own = registry.model_file(settings.model)
     manifest = {
         "version": VERSION,
         "status": "running",
         "dataset": dataset,
         "model": settings.model,
+        "model_file": own and {"path": str(own.path), "sha256": own.sha256},
         "started": now.isoformat(),
         "finished": None,
         "settings": settings.as_json(),
         **facts,
     }
-    write_manifest(path, manifest)
-    return Run(path)
+    _write_manifest(path, manifest)
+    return Run(path, manifest)
 
 
 def open_run(runs: Path, given: Path) -> Run:
@@ -135,15 +230,21 @@ def open_run(runs: Path, given: Path) -> Run:
 
 def find_runs(runs: Path, *, dataset: str | None = None, model: str | None = None) -> list[Run]:
     """List the runs below a folder, oldest first, of a dataset and model where given."""
-    found = []
+    found, foreign = [], dict[str, tuple[ForeignModelError, int]]()
     for manifest in sorted(runs.glob(f"*/{MANIFEST}")):
         try:
             run = Run(manifest.parent)
+        except ForeignModelError as error:
+            first, count = foreign.get(error.model, (error, 0))
+            foreign[error.model] = first, count + 1
+            continue
         except RunError as error:
             log.warning("left out: %s", error)
             continue
         if dataset in (None, run.dataset) and model in (None, run.settings.model):
             found.append(run)
+    for name, (first, count) in foreign.items():
+        log.warning("left out: %d run(s) of '%s', the first is %s", count, name, first)
     return sorted(found, key=lambda run: (datetime.fromisoformat(run.manifest["started"]), run.path.name))
 
 
@@ -159,6 +260,73 @@ def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model:
     what = " ".join(filter(None, ("finished" if finished else "unfinished", model, "run")))
     of = f" of '{dataset}'" if dataset else ""
     raise RunError(f"no {what}{of} in {runs}; {_advice(candidates, finished, dataset)}")
+
+
+def open_dataset_cache(
+    home: Home, dataset: str | None, given: Path | None, map: str | None = None
+) -> FeatureCache:
+    """Open the given cache, else the only one of the dataset; one of another dataset is refused."""
+    if given is None and dataset is None:
+        raise WrongUsageError("which features? Give their file with --cache, or --dataset NAME")
+    path = given or choose_cache(home, dataset or "", None)
+    cache = FeatureCache(path, map or MAIN)
+    found = cache.annotations.dataset
+    if dataset not in (None, found):
+        cache.close()
+        raise RunError(f"{path}: features of '{found}', not of '{dataset}'; give others with --cache")
+    return cache
+
+
+def open_run_cache(home: Home, run: Run, given: Path | None = None) -> FeatureCache:
+    """Open the run's map of the given cache, else of the one with its fingerprint: where it was, or in the home."""
+    if given is not None:
+        return FeatureCache(given, run.map)
+    recorded = Path(run.manifest["cache"]["path"])
+    others = [path for path in find_caches(home, run.dataset) if path != recorded]
+    for path in [recorded] * recorded.is_file() + others:
+        try:
+            cache = FeatureCache(path, run.map)
+        except (CacheError, UnknownNameError) as error:
+            log.warning("left out: %s", error)
+            continue
+        if cache.fingerprint == run.manifest["cache"]["fingerprint"]:
+            return cache
+        cache.close()
+    replaced = " (what lies there was annotated or made anew since)" if recorded.is_file() else ""
+    raise RunError(
+        f"the features that {run.path.name} was trained on are neither at {recorded}{replaced} nor in {home.features}; "
+        f"give their file with --cache, or train again on what there is"
+    )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest in a run's folder; the settings in it are the caller's to check."""
+    file = path / MANIFEST
+    try:
+        manifest = read_json(file)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: not a run folder, it has no {MANIFEST}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: cannot be read as a manifest ({error})") from error
+    version = manifest.get("version") if isinstance(manifest, dict) else None
+    if version != VERSION:
+        raise RunError(
+            f"{file}: manifest version {shorten(version)}, expected {VERSION}; train the model again"
+        )
+    wrong = find_misfit(manifest, _MANIFEST)
+    if wrong is not None:
+        if wrong not in manifest:
+            raise RunError(f"{file}: damaged, '{wrong}' is missing; train the model again")
+        raise _damaged(file, wrong, manifest[wrong])
+    return dict(manifest)
+
+
+def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    replace_file(path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def _damaged(file: Path, key: str, value: Any) -> RunError:
+    return RunError(f"{file}: damaged, '{key}' is {shorten(value)}; train the model again")
 
 
 def _advice(others: list[Run], finished: bool, dataset: str | None) -> str:

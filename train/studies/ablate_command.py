@@ -34,6 +34,7 @@ def ablate(
     seeds: tuple[int, ...],
     jobs: int | None,
     device: str,
+    threads: int | None,
     name: str | None,
     as_json: bool,
     preset: str | None,
@@ -53,12 +54,14 @@ def ablate(
     dataset = dataset_name(dataset)
     rows = ablation_rows(dataset, preset, overrides)
     name = choose_name(name, default_name(["ablate", dataset], rows))
-    from msdn.train.runs.locate import open_dataset_cache
+    from msdn.train.runs.run import open_dataset_cache
     from msdn.train.studies.measure import measure_study
     from msdn.train.studies.study import Study
 
     with open_dataset_cache(home, dataset, cache) as opened:
-        facts, done = measure_study(opened, Study(name, rows, seeds), home, workers=jobs, device=device)
+        facts, done = measure_study(
+            opened, Study(name, rows, seeds), home, workers=jobs, device=device, threads=threads
+        )
     _report(home, facts, done, as_json)
 
 

@@ -9,7 +9,7 @@ from msdn.cache.files import replace_file
 from msdn.cache.home import Home, dataset_name, home_option
 from msdn.train.errors import RunError
 from msdn.train.measure.tables import result_console
-from msdn.train.models.registry import find_model
+from msdn.train.models import registry
 from msdn.train.runs.results import LeftOut, collect_results
 from msdn.train.studies import compare_view as view
 from msdn.train.studies.compare import Board, compare_runs
@@ -18,7 +18,9 @@ from msdn.train.studies.compare import Board, compare_runs
 @click.command()
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--dataset", metavar="NAME|FOLDER", help="Runs of this dataset alone.")
-@click.option("--model", metavar="NAME", help="Runs of this model alone.")
+@click.option(
+    "--model", metavar="NAME|FILE", help="Runs of this model alone; a model of your own by its file."
+)
 @click.option(
     "--csv",
     "csv_file",
@@ -46,8 +48,8 @@ def compare(
     that 'msdn evaluate' left in a run's folder are used as they are; other runs are measured now, which takes
     the features that they were trained on.
     """
-    if model is not None:
-        find_model(model)
+    registry.use_home(home)
+    model = model and registry.choose_model(model).name
     measured, left_out = collect_results(
         home,
         runs,

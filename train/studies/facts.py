@@ -1,7 +1,7 @@
 """What the figures of a study belong to: features, classes, protocol."""
 
 from msdn.cache import FeatureCache
-from msdn.train.loop.divisions import validation_stage
+from msdn.train.loop.batches import validation_division
 from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.evaluate import facts_of
 from msdn.train.measure.metrics import chance_levels
@@ -35,6 +35,6 @@ def _validated_only(settings: RunSettings) -> str:
 
 
 def _validation_chance(cache: FeatureCache) -> dict[str, float]:
-    problem = validation_stage(cache).problem
+    problem = validation_division(cache).problem
     chance = chance_levels(len(problem.attributes), len(problem.unseen))
     return {name: 100 * level for name, level in chance.items()}

@@ -16,7 +16,13 @@ from msdn.train.studies.study import Study, Watch, run_study
 
 
 def measure_study(
-    cache: FeatureCache, study: Study, home: Home, *, workers: int | None, device: str
+    cache: FeatureCache,
+    study: Study,
+    home: Home,
+    *,
+    workers: int | None,
+    device: str,
+    threads: int | None = None,
 ) -> tuple[Facts, list[RowResult]]:
     """Run a study, or what is missing of it, and say on stderr how far it is.
 
@@ -26,6 +32,7 @@ def measure_study(
         home: where the runs of all studies stay.
         workers: trainings at once; None means as many as there are GPUs, or else cores.
         device: see `run_jobs`.
+        threads: of each training on a CPU; None means one.
     """
     facts = study_facts(cache, study)
     for note in provenance_notes(facts.weights, facts.masked_images):
@@ -40,6 +47,7 @@ def measure_study(
             home.studies / "runs",
             workers=workers or choose_workers(device),
             device=device,
+            threads=threads or 1,
             watch=Watch(progress.begin, progress.show_epoch, progress.show_result),
         )
     return facts, rows

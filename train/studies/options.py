@@ -15,6 +15,7 @@ from msdn.train.loop.options import (
     preset_option,
     seeds_option,
     split_label,
+    threads_option,
 )
 from msdn.train.loop.settings import TASKS
 from msdn.train.models.presets import PRESET_NAMES
@@ -37,6 +38,7 @@ def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., An
             show_default=True,
             help="cpu, cuda, cuda:1, several with commas; auto takes every GPU there is.",
         ),
+        threads_option,
         option(
             OUTPUT,
             "--name",

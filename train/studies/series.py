@@ -11,9 +11,8 @@ from msdn.cache import FeatureCache
 from msdn.machine import choose_device
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.loop.epochs import Record
 from msdn.train.loop.settings import RunSettings, fields_of
-from msdn.train.loop.training import continue_run, groups_as_json, train_model
+from msdn.train.loop.training import Record, continue_run, groups_as_json, train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.runs.results import kept_result
 from msdn.train.runs.run import VALIDATED, Run, find_runs
@@ -55,7 +54,7 @@ def find_run(runs: Sequence[Run], job: Job, cache: FeatureCache) -> Run | None:
     alike = [
         run
         for run in runs
-        if run.manifest["cache"]["fingerprint"] == cache.fingerprint
+        if run.is_of(cache)
         and (
             run.settings == job.settings
             or (not job.as_typed and what_trains(run.settings) == what_trains(job.settings))

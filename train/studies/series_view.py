@@ -21,7 +21,14 @@ Result = Mapping[str, Any]
 
 
 def run_and_show(
-    cache: FeatureCache, jobs: Sequence[Job], runs: Path, *, workers: int | None, device: str, as_json: bool
+    cache: FeatureCache,
+    jobs: Sequence[Job],
+    runs: Path,
+    *,
+    workers: int | None,
+    device: str,
+    threads: int,
+    as_json: bool,
 ) -> None:
     """Do the jobs, which differ in the seed alone, and print what they gave."""
     progress = Progress(len(jobs))
@@ -32,6 +39,7 @@ def run_and_show(
             runs,
             workers=workers or choose_workers(device),
             device=device,
+            threads=threads,
             on_start=progress.begin,
             on_epoch=progress.show_epoch,
             on_result=lambda position, result: progress.show_result(jobs[position].name, result),

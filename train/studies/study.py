@@ -8,8 +8,8 @@ from typing import Any
 
 from msdn.cache import FeatureCache
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.loop.epochs import Record
 from msdn.train.loop.settings import RunSettings
+from msdn.train.loop.training import Record
 from msdn.train.runs.run import Run
 from msdn.train.studies.jobs import run_jobs
 from msdn.train.studies.rows import RowResult, StudyRow
@@ -63,6 +63,7 @@ def run_study(
     *,
     workers: int = 1,
     device: str = "auto",
+    threads: int = 1,
     watch: Watch = Watch(),
 ) -> list[RowResult]:
     """Train what is missing and measure every row with every seed; raises where no training succeeds.
@@ -73,6 +74,7 @@ def run_study(
         runs: the folder of runs; those that fit are used, whichever study they were made for.
         workers: see `run_jobs`.
         device: see `run_jobs`.
+        threads: see `run_jobs`.
         watch: what to call as it goes on.
     """
     jobs, count = study.jobs(), len(study.seeds)
@@ -85,6 +87,7 @@ def run_study(
             runs,
             workers=workers,
             device=device,
+            threads=threads,
             on_start=watch.on_start,
             on_epoch=watch.on_epoch,
             on_result=lambda number, result, jobs=chosen: watch.on_result(jobs[number].name, result),  # type: ignore[misc]

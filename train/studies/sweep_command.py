@@ -63,6 +63,7 @@ def sweep(
     seeds: tuple[int, ...],
     jobs: int | None,
     device: str,
+    threads: int | None,
     name: str | None,
     as_json: bool,
     preset: str | None,
@@ -85,7 +86,7 @@ def sweep(
     check_groups(base.model, groups)
     rows = sweeps.sweep_rows(base, swept, overrides, preset_label(preset, overrides))
     name = choose_name(name, default_name(["sweep", dataset, base.model, *swept, base.select], rows))
-    facts, done = _measure(home, dataset, rows, name, cache, seeds, groups, jobs, device)
+    facts, done = _measure(home, dataset, rows, name, cache, seeds, groups, jobs, device, threads)
     places = {"--cache": cache, "--groups": groups, "--home": _unusual(home)}
     words = [word for one in places.items() if one[1] for word in map(str, one)]
     _report(home, facts, done, swept, words, as_json)
@@ -118,16 +119,17 @@ def _measure(
     groups: Path | None,
     jobs: int | None,
     device: str,
+    threads: int | None,
 ) -> tuple[Facts, list[RowResult]]:
     from msdn.train.groups.choose import choose_groups
-    from msdn.train.runs.locate import open_dataset_cache
+    from msdn.train.runs.run import open_dataset_cache
     from msdn.train.studies.measure import measure_study
     from msdn.train.studies.study import Study
 
     with open_dataset_cache(home, dataset, cache) as opened:
         chosen = choose_groups(opened.annotations, groups) if groups else None
         study = Study(name, rows, seeds, rows[0].settings.select == "val", chosen)
-        return measure_study(opened, study, home, workers=jobs, device=device)
+        return measure_study(opened, study, home, workers=jobs, device=device, threads=threads)
 
 
 def _report(

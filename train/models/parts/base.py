@@ -1,5 +1,6 @@
 """What the trainer asks of a model, and how one is built by name."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,9 +11,13 @@ from msdn.train.loop.settings import RunSettings
 from msdn.train.models.parts.problem import Problem
 from msdn.train.models.registry import find_model
 
+Batches = Callable[
+    [], Iterator[tuple[Tensor, Tensor]]
+]  # a pass: features [B, R, F] in float32, and labels [B]
+
 
 class ZslModel(nn.Module):
-    """A module that owns its parameters, scores, loss terms and prediction.
+    """A module that owns its parameters, scores, loss terms and prediction, and is trained by steps.
 
     What `forward` makes of raw region features [B, R, F] is the model's own affair: only its other two methods
     read it.
@@ -24,6 +29,21 @@ class ZslModel(nn.Module):
 
     def class_scores(self, scores: Any) -> Tensor:
         """The scores [B, C] that predict, without margin."""
+        raise NotImplementedError
+
+
+class SolvedModel(ZslModel):
+    """A model that is solved in closed form: no steps, no loss. Its settings extend `RunSettings`.
+
+    What it finds has to be in its `state_dict`, as parameters or as buffers.
+    """
+
+    def solve(self, batches: Batches) -> dict[str, float]:
+        """Find the weights; what is returned is shown and recorded as the one epoch's.
+
+        Args:
+            batches: called for each pass over the training images, which come once a pass, in the same order.
+        """
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""What a model must know of a dataset before it sees an image. No torch."""
+"""What a model must know of a dataset before it sees an image."""
 
 from dataclasses import dataclass
 
@@ -26,6 +26,8 @@ class Problem:
         unseen: the classes that only test images show.
         regions: R, regions of an image.
         channels: F, channels of a region.
+        grid: height and width of the map that the regions are cut of, row by row.
+        signed: whether features may be negative; None where nobody knows.
         groups: the attributes in groups, each in one; empty where the model takes none.
     """
 
@@ -35,6 +37,8 @@ class Problem:
     unseen: np.ndarray
     regions: int
     channels: int
+    grid: tuple[int, int] | None = None
+    signed: bool | None = None
     groups: tuple[AttributeGroup, ...] = ()
 
 
@@ -49,5 +53,7 @@ def problem_of(cache: FeatureCache, groups: tuple[AttributeGroup, ...] = ()) -> 
         unseen=annotations.unseen_classes,
         regions=height * width,
         channels=channels,
+        grid=(height, width),
+        signed=cache.signed,
         groups=groups,
     )

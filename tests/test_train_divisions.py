@@ -11,8 +11,8 @@ from toy_runs import VAL_CLASSES, rows_of_test, split_annotations, write_split_c
 from msdn.cache import FeatureCache
 from msdn.cache.annotations import Annotations
 from msdn.train.errors import TrainError
-from msdn.train.loop.divisions import Stage, validation_stage
-from msdn.train.loop.divisions import test_stage as stage_of_test
+from msdn.train.loop.batches import Division, validation_division
+from msdn.train.loop.batches import test_division as division_of_test
 from msdn.train.loop.training import train_model
 from msdn.train.models.parts.base import build_model
 from msdn.train.models.parts.problem import AttributeGroup
@@ -64,7 +64,7 @@ def naive_stage(cache: FeatureCache) -> dict[str, list[int]]:
     }
 
 
-def measured_rows(stage: Stage) -> np.ndarray:
+def measured_rows(stage: Division) -> np.ndarray:
     """All rows that a stage names."""
     return np.concatenate([stage.rows, stage.seen_rows, stage.unseen_rows])
 
@@ -85,7 +85,7 @@ def test_the_validation_stage_follows_a_naive_loop(
     open_cache: Open, per_class: int, val: list[int], masked: list[int]
 ) -> None:
     with open_cache(with_val_classes(split_annotations(per_class=per_class), val), masked) as cache:
-        stage, naive = validation_stage(cache), naive_stage(cache)
+        stage, naive = validation_division(cache), naive_stage(cache)
         for name in ("rows", "seen_rows", "unseen_rows", "labels"):
             assert getattr(stage, name).tolist() == naive[name], name
         assert stage.problem.seen.tolist() == naive["seen"]
@@ -96,7 +96,7 @@ def test_the_validation_stage_follows_a_naive_loop(
 
 def test_no_test_image_is_in_the_validation_stage_and_no_test_class_competes(open_cache: Open) -> None:
     with open_cache() as cache:
-        annotations, stage = cache.annotations, validation_stage(cache)
+        annotations, stage = cache.annotations, validation_division(cache)
         assert np.array_equal(np.sort(measured_rows(stage)), annotations.splits["trainval"])
         assert not np.isin(measured_rows(stage), rows_of_test(annotations)).any()
         assert (stage.labels[annotations.splits["test_unseen"]] == -1).all()
@@ -107,7 +107,7 @@ def test_no_test_image_is_in_the_validation_stage_and_no_test_class_competes(ope
 
 def test_validation_classes_are_not_trained_on(open_cache: Open) -> None:
     with open_cache() as cache:
-        stage = validation_stage(cache)
+        stage = validation_division(cache)
         assert set(stage.labels[stage.rows]) == set(stage.labels[stage.seen_rows]) == set(stage.problem.seen)
         assert set(stage.labels[stage.unseen_rows]) == set(stage.problem.unseen) == set(range(VAL_CLASSES))
         assert not set(stage.problem.seen) & set(stage.problem.unseen)
@@ -118,7 +118,7 @@ def test_one_image_in_five_is_held_out_of_each_train_class(
     open_cache: Open, images: int, held_out: int
 ) -> None:
     with open_cache(split_annotations(per_class=images + 1)) as cache:  # one more of each class is tested
-        stage = validation_stage(cache)
+        stage = validation_division(cache)
         assert not np.isin(stage.seen_rows, stage.rows).any()
         for rows, expected in ((stage.seen_rows, held_out), (stage.rows, images - held_out)):
             assert np.bincount(stage.labels[rows])[stage.problem.seen].tolist() == [expected] * 5
@@ -126,13 +126,13 @@ def test_one_image_in_five_is_held_out_of_each_train_class(
 
 def test_a_class_of_one_image_is_trained_on_and_not_held_out(open_cache: Open) -> None:
     with open_cache(masked=[23, 24, 25, 26, 27]) as cache:  # of class 3, image 22 is left
-        stage = validation_stage(cache)
+        stage = validation_division(cache)
         assert 22 in stage.rows and stage.labels[22] not in stage.labels[stage.seen_rows]
 
 
 def test_the_last_stage_is_the_datasets_own_split(open_cache: Open) -> None:
     with open_cache(masked=[1, 22, 0, 83]) as cache:
-        stage, annotations = stage_of_test(cache), cache.annotations
+        stage, annotations = division_of_test(cache), cache.annotations
         for rows, split in (("rows", "trainval"), ("seen_rows", "test_seen"), ("unseen_rows", "test_unseen")):
             expected = [row for row in annotations.splits[split].tolist() if row not in (1, 22, 0, 83)]
             assert getattr(stage, rows).tolist() == expected
@@ -144,7 +144,7 @@ def test_the_last_stage_is_the_datasets_own_split(open_cache: Open) -> None:
 def test_both_stages_have_the_same_attribute_groups_and_vectors(open_cache: Open) -> None:
     groups = (AttributeGroup("wing", np.arange(3)), AttributeGroup("beak", np.arange(3, 7)))
     with open_cache() as cache:
-        for stage in (validation_stage(cache, groups), stage_of_test(cache, groups)):
+        for stage in (validation_division(cache, groups), division_of_test(cache, groups)):
             assert stage.problem.groups == groups
             assert np.array_equal(stage.problem.attribute_vectors, cache.annotations.attribute_vectors)
             assert (stage.problem.regions, stage.problem.channels) == (4, 16)
@@ -197,4 +197,4 @@ def test_a_cache_that_cannot_validate_is_refused_before_there_is_a_run(
 def test_masked_validation_images_leave_nothing_to_validate_on(open_cache: Open) -> None:
     masked = split_annotations().splits["val"].tolist()
     with open_cache(masked=masked) as cache, pytest.raises(TrainError, match=_NO_CLASSES):
-        validation_stage(cache)
+        validation_division(cache)

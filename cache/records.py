@@ -1,0 +1,108 @@
+"""JSON files of our own: each says by name what its values must be, and one check compares the two.
+
+A kind is a question about a value, a list of one kind, or a table of names and kinds. In a table `name?` may be missing
+or null, and `*` is the kind of every other name; without it, other names may hold anything.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Union
+
+Kind = Union[Callable[[Any], bool], "list[Kind]", "dict[str, Kind]"]
+
+
+def read_json(file: Path) -> Any:
+    """What a file of JSON holds; raises `OSError`, or a `ValueError` whatever else is wrong with it."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def find_misfit(record: dict[Any, Any], kinds: "dict[str, Kind]") -> str | None:
+    """The first name whose value is missing or not of its kind; None where all are as they should be."""
+    for name, kind in kinds.items():
+        plain = name.removesuffix("?")
+        if name == "*" or (plain != name and record.get(plain) is None):
+            continue
+        if plain not in record or not fits(record[plain], kind):
+            return plain
+    if "*" in kinds:
+        named = {name.removesuffix("?") for name in kinds}
+        return next(
+            (str(name) for name in record if name not in named and not fits(record[name], kinds["*"])), None
+        )
+    return None
+
+
+def fits(value: Any, kind: Kind) -> bool:
+    """Whether a value is of a kind."""
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and find_misfit(value, kind) is None
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(fits(one, kind[0]) for one in value)
+    return kind(value)
+
+
+def is_text(value: Any) -> bool:
+    """A text that is not empty and can be shown: half a surrogate pair cannot."""
+    return isinstance(value, str) and value != "" and value.encode(errors="ignore").decode() == value
+
+
+def is_table(value: Any) -> bool:
+    """A table of names, whatever they hold."""
+    return isinstance(value, dict)
+
+
+def is_flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """A finite number that fits into a float; a truth value is none."""
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    )
+
+
+def is_duration(value: Any) -> bool:
+    """Seconds."""
+    return is_number(value) and value >= 0
+
+
+def is_figure(value: Any) -> bool:
+    """A figure in percent, or null where no image can tell."""
+    return value is None or (is_number(value) and 0 <= value <= 100 + 1e-9)
+
+
+def is_plain(value: Any) -> bool:
+    """Neither a table nor a list."""
+    return value is None or isinstance(value, (str, int, float))
+
+
+def is_time(value: Any) -> bool:
+    """A moment, with its time zone."""
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def is_nothing(value: Any) -> bool:
+    """As `*`: no other name is allowed."""
+    return False
+
+
+def whole(least: int) -> Kind:
+    """A whole number of at least so much, that JSON readers do not round."""
+    return lambda value: type(value) is int and least <= value < 2**53
+
+
+def one_of(choices: Iterable[str]) -> Kind:
+    """One of these texts."""
+    known = tuple(choices)
+    return lambda value: value in known
