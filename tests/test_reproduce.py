@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 REPRODUCE = ("reproduce", "toy", "--weights", "random", "--seeds", "0-1", "--jobs", "1", "--device", "cpu")
 
 
-def tested(**values: Any) -> dict[str, Any]:
+def table_of(**values: Any) -> dict[str, Any]:
     """A preset's table of these values."""
     return {name: {"value": value, "source": "a test"} for name, value in values.items()}
 
@@ -36,12 +36,13 @@ def tested(**values: Any) -> dict[str, Any]:
 def toy_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Presets and published figures of the dataset 'toy', with other settings for acc."""
     content = presets._read("msdn")  # the baseline borrows from it
-    monkeypatch.setitem(content["released"], "toy", tested(epochs=2, batch_size=8))
-    monkeypatch.setitem(content["czsl"], "toy", tested(lambda_cal=0.3))
+    monkeypatch.setitem(content["released"], "toy", table_of(epochs=2, batch_size=8))
+    monkeypatch.setitem(content["czsl"], "toy", table_of(lambda_cal=0.3))
     for name in ("baseline", "dazle", "msdn++"):
-        monkeypatch.setitem(presets._read(name), "czsl", {"toy": tested(lambda_cal=0.1)})
+        monkeypatch.setitem(presets._read(name), "czsl", {"toy": table_of(lambda_cal=0.1)})
     stated = {"acc": 50.0, "U": 40.0, "S": 60.0, "H": 48.0, "source": "a paper, Table 9"}
-    paper = {"selection": "chosen by dice", "figures": {"toy": stated}}
+    facts = {"source": "a paper", "selection": "chosen by dice", "image_size": 448}
+    paper = {**facts, "figures": {"toy": stated}}
     read = published._read
     monkeypatch.setattr(published, "_read", lambda name: paper if name == "msdn" else read(name))
     monkeypatch.setitem(registry.DATASETS, "toy", TOY)
@@ -189,8 +190,8 @@ def test_missing_weights_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_groups_and_failures_are_shown(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ("--cache", str(home.features / "toy-224-random.h5"))
-    monkeypatch.setitem(presets._read("dedn")["released"], "toy", tested(epochs=2, batch_size=8))
-    fast = tested(epochs=2, batch_size=8, learning_rate=1e30)
+    monkeypatch.setitem(presets._read("dedn")["released"], "toy", table_of(epochs=2, batch_size=8))
+    fast = table_of(epochs=2, batch_size=8, learning_rate=1e30)
     monkeypatch.setitem(presets._read("msdn")["released"], "toy", fast)
     shown = run_msdn(home, *REPRODUCE, *cache, "--models", "dedn,msdn")
     assert shown.exit_code == 0, shown.output

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache import FeatureCache
-from msdn.machine import choose_device
+from msdn.machine import DeviceError, choose_device
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.epochs import Record
@@ -112,7 +112,7 @@ def measure_job(
     try:
         run = do_job(cache, job, runs, device=device, features=features, on_start=begin, on_epoch=on_epoch)
         return _failure(job, run) if _gave_up(run, job) else job_result(cache, job, run, device)
-    except (TrainError, RunError) as error:
+    except (TrainError, RunError, DeviceError) as error:
         failed = Run(begun[0].path) if begun and isinstance(error, TrainError) else None
         if failed is None or failed.manifest["status"] != "failed":  # it never began
             raise type(error)(f"{job.name}: {error}") from error
