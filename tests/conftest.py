@@ -6,15 +6,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from toy_cache import make_annotations, write_cache
 
 from msdn.cache.annotations import Annotations
+from msdn.cache.home import Home
+from msdn.cli import main
 
 
 @pytest.fixture(scope="session", autouse=True)
 def listen_to_interrupts() -> None:
     """A shell's background jobs ignore Ctrl-C; the tests that send one must be heard all the same."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An empty home."""
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def run_msdn(home: Home) -> Callable[..., Result]:
+    """Return a function that runs `msdn` in this process on the home; it may end, but not with a traceback."""
+
+    def run(*arguments: object) -> Result:
+        result = CliRunner().invoke(main, [*map(str, arguments), "--home", str(home.root)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return run
 
 
 @pytest.fixture

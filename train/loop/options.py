@@ -17,8 +17,8 @@ from msdn.cache.home import Home
 from msdn.cache.options import DEFAULT_HOME
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, TrainingSettings, fields_of, option_name
+from msdn.train.measure.show import show_value
 from msdn.train.measure.summary import parse_seeds
-from msdn.train.measure.tables import show_value
 from msdn.train.models import registry
 from msdn.train.models.model import Model
 from msdn.train.models.presets import PRESET_NAMES, preset_settings

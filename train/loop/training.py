@@ -80,6 +80,8 @@ def train_model(
         "weights": cache.provenance["weights"]["kind"],
         "image_size": cache.provenance.get("image_size"),
         "masked_images": len(cache.masked_rows),
+        "counts_differ": "counts" in cache.provenance,
+        "reconstruction": find_model(settings.model).reconstruction or None,
         "device": str(choose_device(device)),
         "features": features,
         "watch_test": watch_test,

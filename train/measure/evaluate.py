@@ -20,6 +20,7 @@ from msdn.train.measure.selection import describe_selection, expected_epochs, ke
 from msdn.train.models.parts.base import ZslModel, build_model
 from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.presets import preset_settings
+from msdn.train.models.registry import find_model
 from msdn.train.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def evaluate_run(
         "chosen": run.chosen,
         "watch_test": run.manifest.get("watch_test"),
         "settings": settings.as_json(),
+        "reconstruction": find_model(settings.model).reconstruction or None,
         "preset": run.manifest.get("preset"),
         "training_seconds": round(sum(record["seconds"] for record in content["metrics"]), 1),
         "parameters": content["parameters"],

@@ -11,7 +11,7 @@ from msdn.cache.errors import MsdnError
 from msdn.cache.home import Home
 from msdn.train.errors import RunError, SettingsError
 from msdn.train.measure.selection import describe_selection
-from msdn.train.models.registry import settings_from_json
+from msdn.train.models.registry import find_model, settings_from_json
 from msdn.train.runs.locate import open_run_cache
 from msdn.train.runs.run import Run, find_runs, open_run
 from msdn.train.runs.stored import COMPARED, has_figures, is_figure, is_number, is_whole, read_json
@@ -99,6 +99,7 @@ def kept_result(run: Run) -> dict[str, Any] | None:
         "masked_images": run.manifest["masked_images"],
         "watch_test": run.manifest.get("watch_test"),
         "preset": run.manifest.get("preset"),
+        "reconstruction": find_model(run.settings.model).reconstruction or None,
     }
 
 
