@@ -15,7 +15,7 @@ from msdn.cache.errors import MsdnError, UnknownNameError, WrongUsageError
 from msdn.machine import let_waiting_threads_sleep
 
 COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one sentence and its own table
-    "demo": "msdn.app.demo_command:demo",
+    "demo": "msdn.app.demo:demo",
     "data": (
         "Get datasets, check them, and see what is here.",
         {
@@ -30,10 +30,10 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
     "backbones": "msdn.extract.backbones.command:backbones",
     "train": "msdn.train.loop.command:train",
     "evaluate": "msdn.train.measure.evaluate_command:evaluate",
-    "ablate": "msdn.train.studies.ablate_command:ablate",
-    "sweep": "msdn.train.studies.sweep_command:sweep",
-    "reproduce": "msdn.app.reproduce_command:reproduce",
-    "compare": "msdn.train.studies.compare_command:compare",
+    "ablate": "msdn.train.studies.ablation:ablate",
+    "sweep": "msdn.train.studies.sweep:sweep",
+    "reproduce": "msdn.app.reproduce:reproduce",
+    "compare": "msdn.train.studies.compare:compare",
     "presets": "msdn.train.models.presets_command:presets",
     "cache": (
         "Look into feature caches, check and annotate them, and exchange them with published formats.",

@@ -1,22 +1,46 @@
-"""The papers' tables made again: features where they are missing, then all seeds of each model."""
+"""`msdn reproduce`: a dataset's published figures made again: features where they are missing, then all seeds.
+
+Loads torch only when it runs.
+"""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msdn.cache import FeatureCache, Home
-from msdn.cache.errors import UnknownNameError
-from msdn.extract.datasets.registry import DATASETS
-from msdn.extract.pipeline.settings import ExtractSettings
-from msdn.train.models.presets import preset_settings
-from msdn.train.models.published import published_figures
-from msdn.train.models.registry import find_model, model_names
-from msdn.train.studies.family import MODEL, family_rows
-from msdn.train.studies.rows import Facts, RowResult, StudyRow
+import click
 
+from msdn.cache import Home
+from msdn.cache.errors import UnknownNameError
+from msdn.cache.home import home_option
+from msdn.extract.datasets.registry import DATASETS
+from msdn.extract.pipeline.settings import IMAGE_SIZES, ExtractSettings
+from msdn.train.loop.options import cache_option, jobs_option, seeds_option
+from msdn.train.loop.settings import SELECTIONS, RunSettings
+from msdn.train.measure.selection import COMPARED
+from msdn.train.measure.show import Cell, Table
+from msdn.train.measure.summary import Spread
+from msdn.train.models.presets import preset_settings
+from msdn.train.models.published import Published, published_figures, published_image_size
+from msdn.train.models.registry import find_model, model_names
+from msdn.train.studies.study import (
+    MODEL,
+    Facts,
+    RowResult,
+    Study,
+    StudyRow,
+    keep_and_show,
+    measure_study,
+    model_row,
+    study_result,
+)
+
+DEFAULT = ExtractSettings(dataset="")
 TASK = "task"  # the column that tells a model's two rows apart
+NOT_COMPARABLE = (
+    "WARNING: random weights in the backbone: the papers' figures above cannot be compared with these"
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +64,93 @@ class Reproduction:
     @property
     def name(self) -> str:
         """Of the study's files."""
-        select = self.overrides.get("select", "last")
-        return f"reproduce-{self.extraction.dataset}" + ("" if select == "last" else f"-{select}")
+        select, paper_style = self.overrides.get("select", "last"), self.overrides.get("paper_style")
+        unusual = [select] * (select != "last") + ["paper-style"] * bool(paper_style)
+        return "-".join(["reproduce", self.extraction.dataset, *unusual])
+
+
+@click.command()
+@click.argument("dataset", metavar="cub|sun|awa2|flo|plumage")
+@click.option(
+    "--weights",
+    default=DEFAULT.weights,
+    show_default=True,
+    metavar="imagenet|FILE|random",
+    help="The backbone's weights; with random ones nothing can be compared with the papers.",
+)
+@click.option(
+    "--image-size",
+    type=click.Choice([str(size) for size in IMAGE_SIZES]),
+    default=str(DEFAULT.image_size),
+    show_default=True,
+    callback=lambda _context, _parameter, value: int(value),
+    help="Pixels; 224 gives 7x7 regions, 448 gives 14x14.",
+)
+@cache_option
+@click.option(
+    "--models",
+    metavar="NAME,NAME",
+    help=f"The models to train: {', '.join(model_names())}.  [default: msdn; msdn++ on flo, where only its figures are "
+    "published]",
+)
+@seeds_option(default="0-4", show_default=True, help="The seeds that each model is trained with.")
+@click.option(
+    "--select",
+    type=click.Choice(SELECTIONS),
+    default=RunSettings.select,
+    show_default=True,
+    help="How the weights are chosen, as 'msdn train' explains; the papers' were chosen on the test set.",
+)
+@click.option(
+    "--paper-style", is_flag=True, help="With --select test: the best H and the best acc of different epochs."
+)
+@jobs_option
+@click.option(
+    "--device",
+    default=DEFAULT.device,
+    show_default=True,
+    help="cpu, cuda, cuda:1, several with commas; auto takes every GPU there is.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the study as JSON.")
+@home_option
+def reproduce(
+    home: Home,
+    dataset: str,
+    weights: str,
+    image_size: int,
+    cache: Path | None,
+    models: str | None,
+    seeds: tuple[int, ...],
+    select: str,
+    paper_style: bool,
+    jobs: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Extract features where they are missing, train with several seeds, and show the figures beside the papers'.
+
+    U, S and H are of the preset for GZSL; acc is of the preset for CZSL where that is another one. Whatever was done
+    before is used: interrupted, it goes on with the same command. The dataset must be there (msdn data download).
+    Runs are kept in HOME/studies/runs, figures in HOME/studies: reproduce-DATASET.csv and .json (with --select in the
+    name where it is not last).
+    """
+    wanted = Reproduction(
+        ExtractSettings(dataset, image_size, weights, device.partition(",")[0].strip()),
+        cache,
+        tuple(dict.fromkeys(name.strip() for name in models.split(",")))
+        if models
+        else default_models(dataset),
+        seeds,
+        {"select": select, "paper_style": paper_style},
+    )
+    rows = check_reproduction(wanted)
+    from msdn.train.runs.run import open_dataset_cache
+
+    with open_dataset_cache(home, dataset, features_for(wanted, home)) as opened:
+        study = Study(wanted.name, rows, seeds)
+        facts, done = measure_study(opened, study, home, workers=jobs, device=device)
+    table, notes = reproduction_table(facts, done), reproduction_notes(facts, done)
+    keep_and_show(home, study_result(facts, done, table, notes), as_json)
 
 
 def check_reproduction(wanted: Reproduction) -> tuple[StudyRow, ...]:
@@ -66,9 +175,16 @@ def reproduction_rows(
     rows = []
     for model in models:
         for task in ("gzsl", "czsl") if needs_two(dataset, model, overrides) else ("gzsl",):
-            (row,) = family_rows(dataset, [(model, {})], {**overrides, "task": task})
-            label = row.label if task == "gzsl" else f"{row.label} for acc"
-            rows.append(dataclasses.replace(row, label=label, facts={MODEL: model, TASK: task}))
+            rows.append(
+                model_row(
+                    dataset,
+                    model,
+                    model if task == "gzsl" else f"{model} for acc",
+                    common={**overrides, "task": task},
+                    facts={MODEL: model, TASK: task},
+                    published=published_figures(model, dataset),
+                )
+            )
     return tuple(rows)
 
 
@@ -79,29 +195,71 @@ def needs_two(dataset: str, model: str, overrides: Mapping[str, Any]) -> bool:
     return chosen_by_task or dataclasses.replace(czsl, task="gzsl") != gzsl
 
 
-def features_for(wanted: Reproduction, home: Home, watch: Callable[[], Any]) -> Path:
-    """The features' file, extracted first where it is missing; `watch` opens a view of the progress."""
+def features_for(wanted: Reproduction, home: Home) -> Path:
+    """The features' file, extracted first where it is missing."""
     if wanted.cache is not None:
         return wanted.cache
-    from msdn.extract.pipeline.extraction import extract
+    from rich.console import Console
 
-    with watch() as view:
+    from msdn.extract.pipeline.extraction import extract
+    from msdn.extract.pipeline.progress import ProgressView
+
+    with ProgressView(Console(stderr=True)) as view:
         return extract(wanted.extraction, home, view.watcher).path
 
 
-def train_and_measure(
-    wanted: Reproduction,
-    home: Home,
-    cache: FeatureCache,
-    rows: tuple[StudyRow, ...],
-    workers: int | None,
-    device: str,
-) -> tuple[Facts, list[RowResult]]:
-    """Train what is missing, measure all, and write the study's files."""
-    from msdn.train.studies.measure import keep_study, measure_study
-    from msdn.train.studies.study import Study
+def model_figures(model: str, rows: Sequence[RowResult]) -> dict[str, Spread]:
+    """A model's figures; acc is that of the training for acc where there is one."""
+    by_task = {done.row.facts[TASK]: done.figures for done in rows if done.row.facts[MODEL] == model}
+    return {**by_task["gzsl"], "acc": by_task.get("czsl", by_task["gzsl"])["acc"]}
 
-    study = Study(wanted.name, rows, wanted.seeds)
-    facts, done = measure_study(cache, study, home, workers=workers, device=device)
-    keep_study(home, facts, done, {})
-    return facts, done
+
+def reproduction_table(facts: Facts, rows: Sequence[RowResult]) -> Table:
+    """Three lines for each model: ours, the paper's, and the difference where they can be compared."""
+    cells: list[list[Cell]] = [["chance", *(facts.chance.get(name) for name in COMPARED), ""]]
+    for done in rows:
+        if _is_for_acc(done):
+            continue
+        model, published = done.row.facts[MODEL], done.row.published
+        ours = model_figures(model, rows)
+        cells.append([model, *(ours[name] for name in COMPARED), done.seeds])
+        if published:
+            paper = [getattr(published, name, None) for name in COMPARED]
+            cells.append([f"{model}, the paper", *paper, ""])
+        if published and facts.weights != "random":
+            cells.append(["difference", *(_difference(ours[name], published, name) for name in COMPARED), ""])
+    return Table(("", *COMPARED, "seeds"), cells, f"{facts.dataset}, test classes, mean ± std")
+
+
+def reproduction_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
+    """How ours were chosen, and how theirs, as far as the table's own notes do not say it."""
+    lines = [f"{done.row.label}: trained apart, by {done.row.preset}" for done in rows if _is_for_acc(done)]
+    without = [done.row.label for done in rows if not done.row.published and not _is_for_acc(done)]
+    if without and not facts.counts_differ:
+        lines.append(f"no published figures of {', '.join(without)} on {facts.dataset} are known")
+    if facts.weights == "random" and any(done.row.published for done in rows):
+        lines.append(NOT_COMPARABLE)
+    lines += [_size_note(done, facts) for done in rows if done.row.published and _other_size(done, facts)]
+    return lines
+
+
+def _other_size(done: RowResult, facts: Facts) -> bool:
+    size = published_image_size(done.row.facts[MODEL])
+    return size is not None and not _is_for_acc(done) and facts.image_size != size
+
+
+def _size_note(done: RowResult, facts: Facts) -> str:
+    size = published_image_size(done.row.facts[MODEL])
+    return (
+        f"{done.row.label}: the authors' script reads images of {size} pixels, these features are of "
+        f"{facts.image_size or 'an unknown number of'}; --image-size {size} comes closer"
+    )
+
+
+def _is_for_acc(done: RowResult) -> bool:
+    return bool(done.row.facts[TASK] == "czsl")
+
+
+def _difference(ours: Spread, published: Published, name: str) -> str | None:
+    theirs = getattr(published, name, None)
+    return None if ours.mean is None or theirs is None else f"{ours.mean - theirs:+.1f}"

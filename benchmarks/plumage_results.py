@@ -21,16 +21,26 @@ from msdn.cache import FeatureCache, Home
 from msdn.cache.files import replace_file
 from msdn.extract.pipeline.extraction import extract
 from msdn.extract.pipeline.settings import ExtractSettings
+from msdn.train.measure.selection import COMPARED
+from msdn.train.measure.show import show_cell
 from msdn.train.measure.summary import parse_seeds
+from msdn.train.models.msdn_plus import COUNTERFACTUALS
 from msdn.train.models.presets import preset_settings
-from msdn.train.runs.results import COMPARED
-from msdn.train.studies.ablation import ablation_rows
-from msdn.train.studies.claims import check_claims, claim_lines, paired_differences
-from msdn.train.studies.family import MODEL, family_rows
-from msdn.train.studies.measure import keep_study, measure_study
-from msdn.train.studies.rows import Facts, RowResult, StudyRow
-from msdn.train.studies.study import Study
-from msdn.train.studies.view import study_notes
+from msdn.train.models.published import published_figures
+from msdn.train.studies.ablation import ablation_rows, check_claims, claim_lines, paired_differences
+from msdn.train.studies.study import (
+    MODEL,
+    Facts,
+    RowResult,
+    Study,
+    StudyRow,
+    keep_study,
+    measure_study,
+    model_row,
+    study_notes,
+    study_result,
+    study_table,
+)
 
 DATASET = "plumage"
 FRESH_SEEDS = "20-24"  # used by nothing else: neither by the choice of the preset nor by the other tables
@@ -53,12 +63,12 @@ def main() -> None:
         ) -> tuple[Facts, list[RowResult]]:
             study = Study(f"{DATASET}-{name}", rows, seeds)
             facts, done = measure_study(cache, study, home, workers=options.jobs, device=options.device)
-            keep_study(home, facts, done, {})
+            keep_study(home, study_result(facts, done, study_table(name, facts, done)))
             if any(one.failed for one in done):
                 raise SystemExit("\n".join(study_notes(facts, done)))
             return facts, done
 
-        facts, models = measure("models", family_rows(DATASET, overrides=overrides))
+        facts, models = measure("models", model_rows(overrides))
         _, ablation = measure("ablation", ablation_rows(DATASET, overrides=overrides))
         fresh, gain = measure("preset", preset_rows(overrides), options.fresh_seeds)
     text = "\n".join([*page_lines(facts, models, ablation), "", *preset_lines(fresh, gain), ""])
@@ -98,6 +108,24 @@ def write_page(page: Path, figures: str) -> None:
     replace_file(page, text.encode())
 
 
+def model_rows(overrides: dict[str, Any]) -> tuple[StudyRow, ...]:
+    """Every model by its own preset; MSDN++ with each of its counterfactuals."""
+    members: list[tuple[str, dict[str, str]]] = [(name, {}) for name in ("baseline", "dazle", "msdn")]
+    members += [("msdn++", {"counterfactual": name}) for name in COUNTERFACTUALS]
+    return tuple(
+        model_row(
+            DATASET,
+            model,
+            ", ".join([model, *(f"{value} {name}" for name, value in changes.items())]),
+            changes=changes,
+            common=overrides,
+            facts={MODEL: model},
+            published=published_figures(model, DATASET),
+        )
+        for model, changes in [*members, ("dedn", {})]
+    )
+
+
 def preset_rows(overrides: dict[str, Any]) -> tuple[StudyRow, ...]:
     """MSDN by the settings published for CUB, and by Plumage's preset, both with `--select val`."""
     return tuple(
@@ -110,7 +138,7 @@ def preset_lines(facts: Facts, rows: Sequence[RowResult]) -> Iterator[str]:
     """What Plumage's preset gains over the published settings, seed by seed."""
     published, ours = rows
     yield from ["### Plumage's preset against the published settings", ""]
-    yield from [f"Seeds {FRESH_SEEDS}; selection: {facts.selection}.", ""]
+    yield from [f"Seeds {FRESH_SEEDS}; selection: {facts.selection(published.row)}.", ""]
     yield from [*mean_table(facts, rows), "", *seed_table(facts, published, ours), ""]
     yield from [f"- {line}" for line in ratio_lines(ours, published)]
 
@@ -118,7 +146,7 @@ def preset_lines(facts: Facts, rows: Sequence[RowResult]) -> Iterator[str]:
 def page_lines(facts: Facts, models: Sequence[RowResult], ablation: Sequence[RowResult]) -> Iterator[str]:
     """Everything between the marks."""
     by_model = {done.row.facts[MODEL]: done for done in models}
-    yield f"Features {facts.fingerprint[:12]}, {facts.weights} weights; selection: {facts.selection}."
+    yield f"Features {facts.fingerprint[:12]}, {facts.weights} weights; selection: {facts.selection(models[0].row)}."
     yield from ["", "### All models", "", *mean_table(facts, models), ""]
     yield from [*against_baseline(by_model[BASELINE], models), ""]
     yield from [*seed_table(facts, by_model[BASELINE], by_model["msdn"]), ""]
@@ -133,11 +161,11 @@ def mean_table(facts: Facts, rows: Sequence[RowResult]) -> Iterator[str]:
     names = (*COMPARED, "training, s", "parameters")  # of one training, while others use the other cores
     yield table_line([f"{len(facts.seeds)} seeds, mean ± std", *names])
     yield "|---" * (len(names) + 1) + "|"
-    chance = [f"{facts.chance[name]:.1f}" if name in facts.chance else "" for name in COMPARED]
+    chance = [show_cell(facts.chance.get(name, "")) for name in COMPARED]
     yield table_line(["chance", *chance, "", ""])
     for done in rows:
         seconds = mean(result["training_seconds"] for result in done.results)
-        figures = [str(one) for one in done.figures.values()]
+        figures = [show_cell(one) for one in done.figures.values()]
         yield table_line([done.row.label, *figures, f"{seconds:.0f}", f"{done.results[0]['parameters']:,}"])
 
 

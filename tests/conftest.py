@@ -22,6 +22,24 @@ def listen_to_interrupts() -> None:
 
 
 @pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An empty home."""
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def run_msdn(home: Home) -> Callable[..., Result]:
+    """Return a function that runs `msdn` in this process on the home; it may end, but not with a traceback."""
+
+    def run(*arguments: object) -> Result:
+        result = CliRunner().invoke(main, [*map(str, arguments), "--home", str(home.root)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
 def make_cache(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a small cache of random features and gives its path; `more` maps by (h, w, C)."""
 
@@ -61,22 +79,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home that is not there yet."""
-    return Home(tmp_path / "home")
-
-
-@pytest.fixture
-def run_msdn(home: Home) -> Callable[..., Result]:
-    """Return a function that runs a command in that home; an exception that would be a traceback fails the test."""
-
-    def run(*arguments: str | Path) -> Result:
-        done = CliRunner().invoke(main, [*map(str, arguments), "--home", str(home.root)], prog_name="msdn")
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done
-
-    return run

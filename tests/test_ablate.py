@@ -2,43 +2,58 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
+from click.testing import Result
+from toy_runs import write_split_cache
+from toy_studies import SHORT, Epochs, read_csv
 
 from msdn.cache import FeatureCache, Home
 from msdn.train.errors import TrainError
 from msdn.train.loop.training import Trainer, train_model
 from msdn.train.measure.evaluate import evaluate_run
-from msdn.train.measure.tables import result_console
+from msdn.train.measure.show import draw, result_console
 from msdn.train.models.presets import preset_settings
 from msdn.train.models.published import published_ablation
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import find_runs
-from msdn.train.studies import study as study_file
-from msdn.train.studies.ablation import CLAIMS, KEY, VARIANTS, ablation_rows
-from msdn.train.studies.claims import check_claims, claim_lines, paired_differences
-from msdn.train.studies.family import family_rows
-from msdn.train.studies.jobs import run_jobs
-from msdn.train.studies.rows import Facts, RowResult
-from msdn.train.studies.series import Job, what_trains
-from msdn.train.studies.study import Study, run_study, split_waves
-from msdn.train.studies.view import study_notes, study_table
+from msdn.train.studies import series
+from msdn.train.studies.ablation import (
+    CLAIMS,
+    KEY,
+    VARIANTS,
+    ablation_rows,
+    check_claims,
+    claim_lines,
+    paired_differences,
+)
+from msdn.train.studies.series import Job, run_jobs, what_trains
+from msdn.train.studies.study import (
+    Facts,
+    RowResult,
+    Study,
+    model_row,
+    run_study,
+    split_waves,
+    study_notes,
+    study_table,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+Msdn = Callable[..., Result]
 ABLATE = ("ablate", "--dataset", "toy", *SHORT, "--seeds", "0-1")
 FIGURES = ("acc", "U", "S", "H", "AUSUC")
 TRAININGS = 6  # of eight rows; three differ in the prediction alone
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home with a small cache of the dataset 'toy'."""
-    return make_home(tmp_path)
+@pytest.fixture(autouse=True)
+def features(home: Home) -> Path:
+    """A small cache of the dataset 'toy' in the home."""
+    return write_split_cache(home.features / "toy-224-random.h5")
 
 
 def made_up(figures: dict[str, list[float | None]], dataset: str = "toy") -> list[RowResult]:
@@ -102,10 +117,10 @@ def test_jobs_of_one_wave_share_no_training() -> None:
 
 
 def test_rows_that_share_a_training_get_their_own_figures(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch, run_msdn: Msdn
 ) -> None:
     epochs = Epochs(monkeypatch)
-    shown = json.loads(run_msdn(home, *ABLATE, "--lr", "0.003", "--json").stdout)
+    shown = json.loads(run_msdn(*ABLATE, "--lr", "0.003", "--json").stdout)
     assert epochs.count == 2 * 2 * TRAININGS
     assert len(find_runs(home.studies / "runs")) == 2 * TRAININGS
     base = settings_of(epochs=2, batch_size=8, learning_rate=0.003)
@@ -119,51 +134,56 @@ def test_rows_that_share_a_training_get_their_own_figures(
     assert rows["full"]["settings"]["alpha"] == [0.9, 0.1]
 
 
-def test_jobs_done_at_once_share_no_training(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_done_at_once_share_no_training(run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
     waves = []
 
     def watched(cache: FeatureCache, jobs: Sequence[Job], *given: Any, **options: Any) -> Any:
         waves.append([what_trains(job.settings) for job in jobs])
         return run_jobs(cache, jobs, *given, **options)
 
-    monkeypatch.setattr(study_file, "run_jobs", watched)
-    assert run_msdn(home, *ABLATE).exit_code == 0
+    monkeypatch.setattr(series, "run_jobs", watched)
+    assert run_msdn(*ABLATE).exit_code == 0
     first, rest = waves
     assert len(first) == len(set(first)) == 2 * TRAININGS
     assert set(rest) < set(first)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 9, 2 * 2 * TRAININGS])
-def test_an_interrupted_ablation_goes_on(home: Home, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+def test_an_interrupted_ablation_goes_on(
+    home: Home, monkeypatch: pytest.MonkeyPatch, stop: int, run_msdn: Msdn
+) -> None:
     epochs = Epochs(monkeypatch)
     epochs.stop_before = stop
-    stopped = run_msdn(home, *ABLATE)
+    stopped = run_msdn(*ABLATE)
     assert stopped.exit_code == 130 and not list(home.studies.glob("*.csv"))
     epochs.stop_before = None
-    assert run_msdn(home, *ABLATE).exit_code == 0
+    assert run_msdn(*ABLATE).exit_code == 0
     assert epochs.count == 2 * 2 * TRAININGS
     assert len(find_runs(home.studies / "runs")) == 2 * TRAININGS
 
 
-def test_studies_share_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_msdn(home, *ABLATE)
+def test_studies_share_runs(home: Home, monkeypatch: pytest.MonkeyPatch, run_msdn: Msdn) -> None:
+    run_msdn(*ABLATE)
     epochs = Epochs(monkeypatch)
-    sweep = run_msdn(home, "sweep", "--dataset", "toy", *SHORT, "--seeds", "0-1", "--over", "alpha")
+    sweep = run_msdn("sweep", "--dataset", "toy", *SHORT, "--seeds", "0-1", "--over", "alpha")
     assert sweep.exit_code == 0 and epochs.count == 0
     with FeatureCache(home.features / "toy-224-random.h5") as cache:
-        rows = family_rows("toy", [("msdn", {}), ("baseline", {})], {"epochs": 2, "batch_size": 8})
-        run_study(cache, Study("x", rows, (0, 1)), home.studies / "runs")
+        common = {"epochs": 2, "batch_size": 8}
+        rows = [model_row("toy", name, name, common=common) for name in ("msdn", "baseline")]
+        run_study(cache, Study("x", tuple(rows), (0, 1)), home.studies / "runs")
     assert epochs.count == 0
 
 
-def test_table_claims_and_files(home: Home) -> None:
-    shown = run_msdn(home, *ABLATE)
+def test_table_claims_and_files(home: Home, run_msdn: Msdn) -> None:
+    shown = run_msdn(*ABLATE)
     assert shown.exit_code == 0, shown.output
     cells = [
         [cell.strip() for cell in line.split("│")[1:-1]] for line in shown.stdout.splitlines() if "│" in line
     ]
     assert [row[0] for row in cells] == ["chance", *(variant.label for variant in VARIANTS)]
-    means, seeds = (read_csv(home.studies / f"ablate-toy{end}.csv") for end in ("-means", ""))
+    means, seeds = (
+        read_csv(home.studies / f"ablate-toy-epochs_2-batch_size_8{end}.csv") for end in ("-means", "")
+    )
     assert [line["key"] for line in means] == [variant.key for variant in VARIANTS]
     for row, line in zip(cells[1:], means, strict=True):
         assert row[1] == f"{float(line['acc']):.1f} ± {float(line['acc_std']):.1f}" and row[6] == "2"
@@ -171,7 +191,7 @@ def test_table_claims_and_files(home: Home) -> None:
         (variant.key, seed) for variant in VARIANTS for seed in ("0", "1")
     ]
     assert all(line["parameters"] and line["training_seconds"] for line in seeds)
-    stored = json.loads((home.studies / "ablate-toy.json").read_text())
+    stored = json.loads((home.studies / "ablate-toy-epochs_2-batch_size_8.json").read_text())
     assert stored["selection"].startswith("last") and stored["weights"] == "random"
     assert len(stored["fingerprint"]) == 32 and stored["measured_on"] == "test"
     assert len(stored["claims"]) == 2 * len(CLAIMS)
@@ -179,16 +199,21 @@ def test_table_claims_and_files(home: Home) -> None:
     assert "paper acc" not in shown.stdout
 
 
-def test_what_was_changed_is_told(home: Home) -> None:
-    shown = run_msdn(home, *ABLATE, "--preset", "paper", "--lambda-distill", "0.5")
+def test_what_was_changed_is_told(home: Home, run_msdn: Msdn) -> None:
+    shown = run_msdn(*ABLATE, "--preset", "paper", "--lambda-distill", "0.5")
     assert "\npreset: paper/gzsl; changed: epochs 2, batch_size 8, lambda_distill 0.5\n" in shown.stdout
-    lines = {line["key"]: line for line in read_csv(home.studies / "ablate-toy-paper-means.csv")}
+    lines = {
+        line["key"]: line
+        for line in read_csv(
+            home.studies / "ablate-toy-paper-epochs_2-batch_size_8-lambda_distill_0.5-means.csv"
+        )
+    }
     assert lines["baseline"]["overrides"] == "epochs 2, batch_size 8"
     assert lines["va"]["overrides"] == "epochs 2, batch_size 8, lambda_distill 0.5, branches va"
     assert {line["preset"] for line in lines.values()} == {"paper/gzsl"}
 
 
-def test_a_claim_cannot_be_told_by_a_row_that_failed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_cannot_be_told_by_a_row_that_failed(run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
     train_epoch = Trainer.train_epoch
 
     def fail(trainer: Trainer, epoch: int) -> dict[str, float]:
@@ -197,7 +222,7 @@ def test_a_claim_cannot_be_told_by_a_row_that_failed(home: Home, monkeypatch: py
         return train_epoch(trainer, epoch)
 
     monkeypatch.setattr(Trainer, "train_epoch", fail)
-    shown = run_msdn(home, *ABLATE)
+    shown = run_msdn(*ABLATE)
     assert shown.exit_code == 0, shown.output
     assert "MSDN beats the baseline: acc: cannot be told; H: cannot be told" in shown.stdout
     assert "failed: baseline, seed 0: epoch 1: too bad" in shown.stdout
@@ -205,10 +230,10 @@ def test_a_claim_cannot_be_told_by_a_row_that_failed(home: Home, monkeypatch: py
 
 def test_the_papers_figures_stand_beside() -> None:
     rows = made_up({}, "cub")
-    facts = Facts("x", "cub", "f" * 32, "imagenet", 224, 0, "gzsl", "test", "last", {"acc": 2.0}, (0, 1, 2))
+    facts = Facts("x", "cub", "f" * 32, "imagenet", 224, 0, False, "test", {"acc": 2.0}, (0, 1, 2))
     console = result_console()
     with console.capture() as capture:
-        console.print(study_table("", facts, rows))
+        console.print(draw(study_table("", facts, rows)))
     lines = [line for line in capture.get().splitlines() if "│" in line]
     for line, published in zip(lines[1:], published_ablation("cub").values(), strict=True):
         assert [cell.strip() for cell in line.split("│")[-3:-1]] == [str(published.acc), str(published.H)]
@@ -267,12 +292,12 @@ def test_the_papers_own_differences() -> None:
     ],
 )
 def test_wrong_usage_gets_one_sentence(
-    home: Home, arguments: tuple[str, ...], code: int, message: str
+    run_msdn: Msdn, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    result = run_msdn(home, "ablate", "--dataset", "toy", *arguments)
+    result = run_msdn("ablate", "--dataset", "toy", *arguments)
     assert result.exit_code == code and message in result.stderr and result.stdout == ""
 
 
-def test_a_dataset_without_features(home: Home) -> None:
-    result = run_msdn(home, "ablate", "--dataset", "tyo")
+def test_a_dataset_without_features(run_msdn: Msdn) -> None:
+    result = run_msdn("ablate", "--dataset", "tyo")
     assert result.exit_code == 1 and "no cache of 'tyo'" in result.stderr

@@ -13,9 +13,8 @@ from msdn.cache import FeatureCache
 from msdn.train.errors import TrainError
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run, find_runs
-from msdn.train.studies import jobs as jobs_file
-from msdn.train.studies.jobs import choose_devices, choose_workers, run_jobs
-from msdn.train.studies.series import Job
+from msdn.train.studies import series
+from msdn.train.studies.series import Job, choose_devices, choose_workers, run_jobs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,7 +74,7 @@ def test_a_seed_has_the_same_weights_however_many_run_at_once(
 def test_a_process_that_ends_at_once_is_told(
     cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_file, "_prepare", os._exit)
+    monkeypatch.setattr(series, "_prepare", os._exit)
     with pytest.raises(
         TrainError, match=r"a training process ended at once .* smaller --jobs: what is finished"
     ):

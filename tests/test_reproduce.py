@@ -3,31 +3,41 @@
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from toy_dataset import TOY, write_toy_dataset
 from toy_extraction import make_home as make_images
 from toy_runs import write_split_cache
-from toy_studies import Epochs, read_csv, run_msdn
+from toy_studies import Epochs, read_csv
 
-from msdn.app.reproduce import default_models, needs_two, reproduction_rows
-from msdn.app.reproduce_view import NOT_COMPARABLE, model_figures, reproduction_notes, reproduction_table
+from msdn.app.reproduce import (
+    NOT_COMPARABLE,
+    default_models,
+    model_figures,
+    needs_two,
+    reproduction_notes,
+    reproduction_rows,
+    reproduction_table,
+)
 from msdn.cache import Home
 from msdn.extract.backbones.entry import Backbone
 from msdn.extract.datasets import registry
-from msdn.train.measure.tables import result_console
+from msdn.train.measure.show import draw, result_console
 from msdn.train.models import presets, published
 from msdn.train.runs.run import find_runs
-from msdn.train.studies.rows import Facts, RowResult
+from msdn.train.studies.study import Facts, RowResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+Msdn = Callable[..., Result]
 REPRODUCE = ("reproduce", "toy", "--weights", "random", "--seeds", "0-1", "--jobs", "1", "--device", "cpu")
 
 
-def tested(**values: Any) -> dict[str, Any]:
+def table_of(**values: Any) -> dict[str, Any]:
     """A preset's table of these values."""
     return {name: {"value": value, "source": "a test"} for name, value in values.items()}
 
@@ -36,23 +46,22 @@ def tested(**values: Any) -> dict[str, Any]:
 def toy_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Presets and published figures of the dataset 'toy', with other settings for acc."""
     content = presets._read("msdn")  # the baseline borrows from it
-    monkeypatch.setitem(content["released"], "toy", tested(epochs=2, batch_size=8))
-    monkeypatch.setitem(content["czsl"], "toy", tested(lambda_cal=0.3))
+    monkeypatch.setitem(content["released"], "toy", table_of(epochs=2, batch_size=8))
+    monkeypatch.setitem(content["czsl"], "toy", table_of(lambda_cal=0.3))
     for name in ("baseline", "dazle", "msdn++"):
-        monkeypatch.setitem(presets._read(name), "czsl", {"toy": tested(lambda_cal=0.1)})
+        monkeypatch.setitem(presets._read(name), "czsl", {"toy": table_of(lambda_cal=0.1)})
     stated = {"acc": 50.0, "U": 40.0, "S": 60.0, "H": 48.0, "source": "a paper, Table 9"}
-    paper = {"selection": "chosen by dice", "figures": {"toy": stated}}
+    facts = {"source": "a paper", "selection": "chosen by dice", "image_size": 448}
+    paper = {**facts, "figures": {"toy": stated}}
     read = published._read
     monkeypatch.setattr(published, "_read", lambda name: paper if name == "msdn" else read(name))
     monkeypatch.setitem(registry.DATASETS, "toy", TOY)
 
 
 @pytest.fixture
-def home(tmp_path: Path, toy_figures: None) -> Home:
-    """A home with features of the dataset 'toy', and no images."""
-    home = Home(tmp_path / "home")
-    write_split_cache(home.features / "toy-224-random.h5")
-    return home
+def features(home: Home, toy_figures: None) -> Path:
+    """Features of the dataset 'toy' in the home, which has no images."""
+    return write_split_cache(home.features / "toy-224-random.h5")
 
 
 def cells_of(shown: str) -> dict[str, list[str]]:
@@ -61,15 +70,17 @@ def cells_of(shown: str) -> dict[str, list[str]]:
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
 
 
-def test_from_images_to_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_figures: None) -> None:
+def test_from_images_to_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_figures: None, run_msdn: Msdn
+) -> None:
     home = make_images(tmp_path, monkeypatch)
     epochs = Epochs(monkeypatch)
     epochs.stop_before = 6
-    stopped = run_msdn(home, *REPRODUCE)
+    stopped = run_msdn(*REPRODUCE)
     assert stopped.exit_code == 130 and (home.features / "toy-224-random.h5").is_file()
     epochs.stop_before = None
     monkeypatch.setattr(Backbone, "__init__", lambda *_: pytest.fail("extracted again"))
-    shown = run_msdn(home, *REPRODUCE)
+    shown = run_msdn(*REPRODUCE)
     assert shown.exit_code == 0, shown.output
     assert epochs.count == 2 * 2 * 2  # epochs, seeds, tasks
     table = cells_of(shown.stdout)
@@ -87,29 +98,30 @@ def test_from_images_to_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sorted((run.settings.lambda_cal, run.settings.seed) for run in runs) == [
         *((0.1, 0), (0.1, 1), (0.3, 0), (0.3, 1))
     ]
-    again = run_msdn(home, *REPRODUCE, "--json")
+    again = run_msdn(*REPRODUCE, "--json")
     assert epochs.count == 8 and json.loads(again.stdout)["rows"][1]["task"] == "czsl"
 
 
-def test_features_that_are_there_need_no_images(home: Home) -> None:
-    cache = str(home.features / "toy-224-random.h5")
-    shown = run_msdn(home, *REPRODUCE, "--cache", cache, "--models", "baseline,msdn", "--json")
+def test_features_that_are_there_need_no_images(features: Path, run_msdn: Msdn) -> None:
+    shown = run_msdn(*REPRODUCE, "--cache", features, "--models", "baseline,msdn", "--json")
     assert shown.exit_code == 0, shown.output
     rows = json.loads(shown.stdout)["rows"]
     assert [(row["model"], row["task"]) for row in rows] == [
         *(("baseline", "gzsl"), ("msdn", "gzsl"), ("msdn", "czsl"))
     ]
     assert rows[0]["paper"] is None and rows[1]["paper"]["H"] == 48.0
-    text = run_msdn(home, *REPRODUCE, "--cache", cache, "--models", "baseline").stdout
+    text = run_msdn(*REPRODUCE, "--cache", features, "--models", "baseline").stdout
     assert "no published figures of baseline on toy are known" in text and NOT_COMPARABLE not in text
 
 
-def test_the_way_of_choosing_is_said(home: Home) -> None:
-    cache = ("--cache", str(home.features / "toy-224-random.h5"))
-    shown = run_msdn(home, *REPRODUCE, *cache, "--select", "test", "--paper-style")
+def test_the_way_of_choosing_is_said(home: Home, features: Path, run_msdn: Msdn) -> None:
+    cache = ("--cache", features)
+    shown = run_msdn(*REPRODUCE, *cache, "--select", "test", "--paper-style")
     assert "BEST H AND BEST acc OF ALL EPOCHS ON THE TEST CLASSES" in shown.stdout
-    assert (home.studies / "reproduce-toy-test.csv").is_file()  # beside that of the default, not in its place
-    wrong = run_msdn(home, *REPRODUCE, *cache, "--paper-style")
+    assert (
+        home.studies / "reproduce-toy-test-paper-style.csv"
+    ).is_file()  # beside that of the default, not in its place
+    wrong = run_msdn(*REPRODUCE, *cache, "--paper-style")
     assert wrong.exit_code == 2 and "--paper-style goes with --select test" in wrong.stderr
 
 
@@ -128,7 +140,7 @@ def test_acc_has_a_training_of_its_own_where_it_must(toy_figures: None) -> None:
 def made_up(weights: str) -> tuple[Facts, list[RowResult]]:
     """Rows with known figures."""
     chance = {"acc": 2.0, "U": 1.0, "S": 1.0, "H": 1.0}
-    facts = Facts("x", "toy", "f" * 32, weights, 224, 0, "gzsl", "test", "last", chance, (0, 1))
+    facts = Facts("x", "toy", "f" * 32, weights, 224, 0, False, "test", chance, (0, 1))
     rows = reproduction_rows("toy", ["msdn"], {})
     base = {"U": 41.0, "S": 60.0, "H": 48.5, "AUSUC": 20.0}
     gzsl, czsl = (
@@ -156,7 +168,7 @@ def test_differences_only_where_figures_can_be_compared(toy_figures: None, weigh
     assert model_figures("msdn", rows)["acc"].mean == 49.0
     console = result_console()
     with console.capture() as capture:
-        console.print(reproduction_table(facts, rows))
+        console.print(draw(reproduction_table(facts, rows)))
     table = cells_of(capture.get())
     assert table["msdn"] == ["49.0 ± 0.0", "41.0 ± 0.0", "60.0 ± 0.0", "48.5 ± 0.0", "20.0 ± 0.0", "2"]
     expected = None if weights == "random" else ["-1.0", "+1.0", "+0.0", "+0.5", "–", ""]
@@ -174,25 +186,29 @@ def test_differences_only_where_figures_can_be_compared(toy_figures: None, weigh
     ],
 )
 def test_what_is_missing_or_wrong_is_said(
-    home: Home, arguments: tuple[str, ...], code: int, message: str
+    home: Home, features: Path, arguments: tuple[str, ...], code: int, message: str, run_msdn: Msdn
 ) -> None:
-    result = run_msdn(home, "reproduce", *arguments)
+    result = run_msdn("reproduce", *arguments)
     assert result.exit_code == code and message in result.stderr and result.stdout == ""
     assert not home.studies.exists()
 
 
-def test_missing_weights_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_figures: None) -> None:
+def test_missing_weights_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_figures: None, run_msdn: Msdn
+) -> None:
     write_toy_dataset(tmp_path / "home/data")
-    result = run_msdn(Home(tmp_path / "home"), "reproduce", "toy", "--weights", str(tmp_path / "none.pth"))
+    result = run_msdn("reproduce", "toy", "--weights", tmp_path / "none.pth")
     assert result.exit_code == 1 and "none.pth" in result.stderr
 
 
-def test_groups_and_failures_are_shown(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = ("--cache", str(home.features / "toy-224-random.h5"))
-    monkeypatch.setitem(presets._read("dedn")["released"], "toy", tested(epochs=2, batch_size=8))
-    fast = tested(epochs=2, batch_size=8, learning_rate=1e30)
+def test_groups_and_failures_are_shown(
+    features: Path, monkeypatch: pytest.MonkeyPatch, run_msdn: Msdn
+) -> None:
+    cache = ("--cache", features)
+    monkeypatch.setitem(presets._read("dedn")["released"], "toy", table_of(epochs=2, batch_size=8))
+    fast = table_of(epochs=2, batch_size=8, learning_rate=1e30)
     monkeypatch.setitem(presets._read("msdn")["released"], "toy", fast)
-    shown = run_msdn(home, *REPRODUCE, *cache, "--models", "dedn,msdn")
+    shown = run_msdn(*REPRODUCE, *cache, "--models", "dedn,msdn")
     assert shown.exit_code == 0, shown.output
     assert shown.stderr.count("attribute groups: ") == 1
     table = cells_of(shown.stdout)

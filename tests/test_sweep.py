@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from toy_runs import rows_of_test
-from toy_studies import SHORT, Epochs, make_home, read_csv, run_msdn
+from click.testing import Result
+from toy_runs import rows_of_test, write_split_cache
+from toy_studies import SHORT, Epochs, read_csv
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError
@@ -29,15 +31,16 @@ from msdn.train.studies.sweep import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+Msdn = Callable[..., Result]
 SWEEP = ("sweep", "--dataset", "toy", *SHORT, "--seeds", "0-1")
 OWN = fields_of(find_model("msdn++").settings)
 LAMBDA = (*SWEEP, "--over", "lambda_cal", "--values", "0.5,0.1")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home with a small cache of the dataset 'toy'."""
-    return make_home(tmp_path)
+@pytest.fixture(autouse=True)
+def features(home: Home) -> Path:
+    """A small cache of the dataset 'toy' in the home."""
+    return write_split_cache(home.features / "toy-224-random.h5")
 
 
 def test_values_as_typed() -> None:
@@ -107,8 +110,8 @@ def test_a_grid_ascends_in_both() -> None:
     assert rows[2].overrides == {"epochs": 5, "alpha": (0.2, 0.8), "lambda_cal": 0.0}
 
 
-def test_values_outside_a_limit_are_refused_before_any_training(home: Home) -> None:
-    result = run_msdn(home, *SWEEP, "--over", "momentum", "--values", "0.5,1")
+def test_values_outside_a_limit_are_refused_before_any_training(home: Home, run_msdn: Msdn) -> None:
+    result = run_msdn(*SWEEP, "--over", "momentum", "--values", "0.5,1")
     assert result.exit_code == 2 and "--momentum is 1.0, expected less than 1" in result.stderr
     assert not home.studies.exists()
 
@@ -123,26 +126,26 @@ def test_values_outside_a_limit_are_refused_before_any_training(home: Home) -> N
             "2 times --over and 1 times --values; give one for each",
         ),
         (("--over", "alpha", "--seed", "3"), "--seed: a study has several seeds; give them with --seeds"),
-        (("--over", "alpha", "--model", "dazle"), "--alpha is no setting of the model 'dazle'"),
+        (("--over", "alpha", "--model", "dazle"), "unknown setting of 'dazle' 'alpha'"),
         (("--over", "alpha", "--name", "a/b"), "--name is 'a/b', expected a file's name without a folder"),
         (("--over", "alpha", "--groups", "g.csv"), "--groups is no setting of the model 'msdn'"),
         (("--over", "alpha", "--seeds", "3-1"), "'3-1' is not a range of 1 to 1000 seeds"),
     ],
 )
-def test_wrong_usage_gets_one_sentence(home: Home, arguments: tuple[str, ...], message: str) -> None:
-    result = run_msdn(home, "sweep", "--dataset", "toy", *arguments)
+def test_wrong_usage_gets_one_sentence(run_msdn: Msdn, arguments: tuple[str, ...], message: str) -> None:
+    result = run_msdn("sweep", "--dataset", "toy", *arguments)
     assert result.exit_code == 2 and message in result.stderr and result.stdout == ""
 
 
-def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home) -> None:
-    shown = run_msdn(home, *LAMBDA)
+def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home, run_msdn: Msdn) -> None:
+    shown = run_msdn(*LAMBDA)
     assert shown.exit_code == 0, shown.output
     assert "test classes, mean ± std" in shown.stdout and "choose nothing by them" in shown.stdout
     assert "msdn train" not in shown.stdout
     labels = [line.split("│")[1].strip() for line in shown.stdout.splitlines() if "lambda_cal" in line]
     assert labels == ["lambda_cal 0.1", "lambda_cal 0.5"]
     runs = {str(run.path): run for run in find_runs(home.studies / "runs")}
-    lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last.csv")
+    lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last-epochs_2-batch_size_8.csv")
     assert [(line["lambda_cal"], line["seed"]) for line in lines] == [
         *(("0.1", "0"), ("0.1", "1"), ("0.5", "0"), ("0.5", "1"))
     ]
@@ -154,8 +157,8 @@ def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home) -> None:
     assert not home.runs.exists()
 
 
-def test_files_hold_means_and_everything_else(home: Home) -> None:
-    shown = json.loads(run_msdn(home, *LAMBDA, "--name", "first", "--json").stdout)
+def test_files_hold_means_and_everything_else(home: Home, run_msdn: Msdn) -> None:
+    shown = json.loads(run_msdn(*LAMBDA, "--name", "first", "--json").stdout)
     assert shown == json.loads((home.studies / "first.json").read_text())
     seeds, means = (read_csv(home.studies / f"first{end}.csv") for end in ("", "-means"))
     assert shown["seeds"] == [0, 1] and shown["selection"].startswith("last") and shown["best"] is None
@@ -174,7 +177,7 @@ def test_files_hold_means_and_everything_else(home: Home) -> None:
             }
 
 
-def test_choosing_reads_no_test_image(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choosing_reads_no_test_image(home: Home, monkeypatch: pytest.MonkeyPatch, run_msdn: Msdn) -> None:
     read_rows, reads = FeatureCache.read_rows, []
 
     def watched(cache: FeatureCache, rows: np.ndarray, **options: Any) -> Any:
@@ -183,26 +186,26 @@ def test_choosing_reads_no_test_image(home: Home, monkeypatch: pytest.MonkeyPatc
         return read_rows(cache, rows, **options)
 
     monkeypatch.setattr(FeatureCache, "read_rows", watched)
-    shown = run_msdn(home, *LAMBDA, "--select", "val")
+    shown = run_msdn(*LAMBDA, "--select", "val")
     assert shown.exit_code == 0, shown.output
     assert reads and "no test image was read" in shown.stdout
     assert {run.manifest["status"] for run in find_runs(home.studies / "runs")} == {VALIDATED}
     with pytest.raises(AssertionError, match="a test image was read"):
-        run_msdn(home, *LAMBDA)
+        run_msdn(*LAMBDA)
 
 
 @pytest.mark.parametrize(("task", "figure"), [("gzsl", "H"), ("czsl", "acc")])
-def test_the_best_value_comes_with_its_command(home: Home, task: str, figure: str) -> None:
+def test_the_best_value_comes_with_its_command(home: Home, task: str, figure: str, run_msdn: Msdn) -> None:
     arguments = (*LAMBDA, "--select", "val", "--task", task, "--lr", "0.003")
-    shown = json.loads(run_msdn(home, *arguments, "--json").stdout)
+    shown = json.loads(run_msdn(*arguments, "--json").stdout)
     means = [(row["summary"][figure]["mean"], row["label"]) for row in shown["rows"]]
     best = max(mean for mean, _ in means)
     assert shown["best"]["label"] == next(label for mean, label in means if mean == best)
     assert shown["measured_on"] == "validation"
-    assert f"best {figure} on validation classes" in run_msdn(home, *arguments).stdout
+    assert f"best {figure} on validation classes" in run_msdn(*arguments).stdout
     words = shlex.split(shown["best"]["command"])
     assert words[:2] == ["msdn", "train"]
-    trained = run_msdn(home, *words[1:])
+    trained = run_msdn(*words[1:])
     assert trained.exit_code == 0, trained.output
     (run,) = find_runs(home.runs)
     (row,) = (row for row in shown["rows"] if row["label"] == shown["best"]["label"])
@@ -226,31 +229,33 @@ def test_a_command_names_every_kind_of_setting() -> None:
     )
 
 
-def test_alpha_needs_one_training_for_all_values(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpha_needs_one_training_for_all_values(run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs = Epochs(monkeypatch)
-    shown = json.loads(run_msdn(home, *SWEEP, "--over", "alpha", "--json").stdout)
+    shown = json.loads(run_msdn(*SWEEP, "--over", "alpha", "--json").stdout)
     assert len(shown["rows"]) == 11 and epochs.count == 2 * 2
     assert len({seed["run"] for row in shown["rows"] for seed in row["seeds"]}) == 2
 
 
-def test_an_interrupted_sweep_goes_on(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sweep_goes_on(run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs = Epochs(monkeypatch)
     epochs.stop_before = 4
-    stopped = run_msdn(home, *LAMBDA)
+    stopped = run_msdn(*LAMBDA)
     assert stopped.exit_code == 130 and "the same command goes on where it stopped" in stopped.stderr
     epochs.stop_before = None
-    assert run_msdn(home, *LAMBDA).exit_code == 0
+    assert run_msdn(*LAMBDA).exit_code == 0
     assert epochs.count == 2 * 2 * 2
-    again = run_msdn(home, *LAMBDA)
+    again = run_msdn(*LAMBDA)
     assert again.exit_code == 0 and epochs.count == 2 * 2 * 2
 
 
 FAST = (*SWEEP, "--over", "lr", "--values")
 
 
-def test_a_value_that_fails_leaves_the_others(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_fails_leaves_the_others(
+    home: Home, monkeypatch: pytest.MonkeyPatch, run_msdn: Msdn
+) -> None:
     epochs = Epochs(monkeypatch)
-    shown = run_msdn(home, *FAST, "1e-4,1e30")
+    shown = run_msdn(*FAST, "1e-4,1e30")
     assert shown.exit_code == 0, shown.output
     good, bad = ([cell.strip() for cell in line.split("│")[2:-1]] for line in rows_of(shown.stdout)[1:])
     assert bad == ["–"] * 5 + ["0 of 2"] and good[5] == "2" and "–" not in good
@@ -261,7 +266,8 @@ def test_a_value_that_fails_leaves_the_others(home: Home, monkeypatch: pytest.Mo
     assert "what failed is not trained again; to try it once more, delete its folder" in shown.stdout
     assert "learning_rate 1e+30, seed 1  failed: epoch 1" in shown.stderr
     seeds, means = (
-        read_csv(home.studies / f"sweep-toy-msdn-learning_rate-last{end}.csv") for end in ("", "-means")
+        read_csv(home.studies / f"sweep-toy-msdn-learning_rate-last-epochs_2-batch_size_8{end}.csv")
+        for end in ("", "-means")
     )
     assert [(line["H"] == "", bool(line["failed"])) for line in seeds] == [(False, False)] * 2 + [
         (True, True)
@@ -270,19 +276,19 @@ def test_a_value_that_fails_leaves_the_others(home: Home, monkeypatch: pytest.Mo
         *((False, "2", "0"), (True, "2", "2"))
     ]
     trained = epochs.count
-    again = run_msdn(home, *FAST, "1e-4,1e30")
+    again = run_msdn(*FAST, "1e-4,1e30")
     assert again.stdout == shown.stdout and epochs.count == trained
     assert len(find_runs(home.studies / "runs")) == 4
 
 
-def test_a_sweep_that_fails_everywhere_ends_with_the_reason(home: Home) -> None:
-    shown = run_msdn(home, *FAST, "1e29,1e30")
+def test_a_sweep_that_fails_everywhere_ends_with_the_reason(home: Home, run_msdn: Msdn) -> None:
+    shown = run_msdn(*FAST, "1e29,1e30")
     assert shown.exit_code == 1 and shown.stdout == "" and not list(home.studies.glob("*.csv"))
     assert "no training succeeded; learning_rate 1e+29, seed 0: epoch 1: the " in shown.stderr
 
 
-def test_a_failed_value_is_not_the_best(home: Home) -> None:
-    shown = json.loads(run_msdn(home, *FAST, "1e-4,1e30", "--select", "val", "--json").stdout)
+def test_a_failed_value_is_not_the_best(run_msdn: Msdn) -> None:
+    shown = json.loads(run_msdn(*FAST, "1e-4,1e30", "--select", "val", "--json").stdout)
     assert shown["best"]["learning_rate"] == 1e-4 and shown["best"]["at_edge"] == ["learning_rate"]
     assert shown["rows"][1]["summary"]["H"]["mean"] is None
 
@@ -307,49 +313,52 @@ def rows_of(shown: str) -> list[str]:
     ],
 )
 def test_the_best_value_may_lie_at_the_edge(over: dict[str, Any], best: int, at_edge: list[str]) -> None:
-    rows = sweep_rows(settings_of(), over, {}, "released/gzsl")
+    rows = sweep_rows(settings_of("dedn" if "region_mix" in over else "msdn"), over, {}, "released/gzsl")
     assert settings_at_edge(rows[best], over) == at_edge
 
 
-def test_the_edge_is_told_with_the_best_value(home: Home) -> None:
-    shown = run_msdn(home, *LAMBDA, "--select", "val").stdout
+def test_the_edge_is_told_with_the_best_value(run_msdn: Msdn) -> None:
+    shown = run_msdn(*LAMBDA, "--select", "val").stdout
     assert "the best lambda_cal lies at the edge of the values given: try some beyond it" in shown
 
 
-def test_files_are_named_by_task_and_preset_and_say_what_was_changed(home: Home) -> None:
-    run_msdn(home, *LAMBDA)
-    shown = run_msdn(home, *LAMBDA, "--task", "czsl", "--preset", "paper", "--lr", "0.003")
+def test_files_are_named_by_task_and_preset_and_say_what_was_changed(home: Home, run_msdn: Msdn) -> None:
+    run_msdn(*LAMBDA)
+    shown = run_msdn(*LAMBDA, "--task", "czsl", "--preset", "paper", "--lr", "0.003")
+    other = "sweep-toy-msdn-lambda_cal-last-czsl-paper-epochs_2-batch_size_8-learning_rate_0.003"
     names = {path.name for path in home.studies.glob("*.csv")}
-    assert {"sweep-toy-msdn-lambda_cal-last.csv", "sweep-toy-msdn-lambda_cal-last-czsl-paper.csv"} < names
+    assert {
+        "sweep-toy-msdn-lambda_cal-last-epochs_2-batch_size_8.csv",
+        f"{other}.csv",
+    } < names
     assert "\npreset: paper/czsl; changed: epochs 2, batch_size 8, learning_rate 0.003\n" in shown.stdout
     for end in ("", "-means"):
-        lines = read_csv(home.studies / f"sweep-toy-msdn-lambda_cal-last-czsl-paper{end}.csv")
+        lines = read_csv(home.studies / f"{other}{end}.csv")
         assert {line["preset"] for line in lines} == {"paper/czsl"}
         assert {line["overrides"] for line in lines} == {
-            f"epochs 2, batch_size 8, task czsl, learning_rate 0.003, lambda_cal {value}"
+            f"task czsl, epochs 2, batch_size 8, learning_rate 0.003, lambda_cal {value}"
             for value in (0.1, 0.5)
         }
 
 
-def test_groups_are_shown(home: Home, tmp_path: Path) -> None:
+def test_groups_are_shown(run_msdn: Msdn, tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text(
         "attribute,group\n" + "".join(f"{n},{'wing' if n < 4 else 'head'}\n" for n in range(1, 8))
     )
     dedn = (*SWEEP, "--seeds", "0", "--model", "dedn", "--over", "region_mix", "--values", "0.2,0.4")
     assert (
-        "attribute groups: file mine.csv (wing 3, head 4)\n"
-        in run_msdn(home, *dedn, "--groups", str(file)).stderr
+        "attribute groups: file mine.csv (wing 3, head 4)\n" in run_msdn(*dedn, "--groups", str(file)).stderr
     )
-    assert run_msdn(home, *dedn).stderr.count("attribute groups: ") == 1
-    assert "attribute groups" not in run_msdn(home, *LAMBDA).stderr
+    assert run_msdn(*dedn).stderr.count("attribute groups: ") == 1
+    assert "attribute groups" not in run_msdn(*LAMBDA).stderr
 
 
-def test_a_run_whose_test_figures_were_watched_is_named(home: Home) -> None:
+def test_a_run_whose_test_figures_were_watched_is_named(home: Home, run_msdn: Msdn) -> None:
     watched = settings_of(epochs=2, batch_size=8, lambda_cal=0.5, seed=1)
     with FeatureCache(home.features / "toy-224-random.h5") as cache:
         train_model(cache, watched, home.studies / "runs", watch_test=True)
-    shown = run_msdn(home, *LAMBDA)
+    shown = run_msdn(*LAMBDA)
     assert "\ntest figures were shown while training (--watch-test): lambda_cal 0.5, seed 1\n" in shown.stdout
-    lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last.csv")
+    lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last-epochs_2-batch_size_8.csv")
     assert [line["watch_test"] for line in lines] == ["False", "False", "False", "True"]

@@ -1,32 +1,14 @@
-"""Homes for studies, epochs counted as they are trained, and the `msdn` command on such a home."""
+"""Short trainings, epochs counted as they are trained, and CSV files read."""
 
 import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from toy_runs import write_split_cache
 
-from msdn.cache import Home
-from msdn.cli import main
 from msdn.train.loop.training import Trainer
 
 SHORT = ("--epochs", "2", "--batch-size", "8", "--jobs", "1", "--device", "cpu")
-
-
-def make_home(tmp_path: Path) -> Home:
-    """A home with a small cache of the dataset 'toy'."""
-    home = Home(tmp_path / "home")
-    write_split_cache(home.features / "toy-224-random.h5")
-    return home
-
-
-def run_msdn(home: Home, *arguments: str) -> Result:
-    """Run `msdn` in this process."""
-    result = CliRunner().invoke(main, [*arguments, "--home", str(home.root)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 class Epochs:

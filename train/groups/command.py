@@ -1,6 +1,5 @@
 """`msdn data groups`: the groups that a dataset's attributes come in, to look at and to change."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +8,8 @@ import click
 from msdn.cache.home import Home, home_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from msdn.train.groups.groups import AttributeGroups
+    from msdn.train.measure.show import Table
 
 FILE = click.Path(path_type=Path)
 SHOWN = 3  # attributes of a group
@@ -40,7 +38,7 @@ def groups(
     from msdn.cache.home import dataset_name
     from msdn.train.groups.choose import choose_groups
     from msdn.train.groups.groups import write_groups
-    from msdn.train.measure.tables import print_table
+    from msdn.train.measure.show import Result, show
     from msdn.train.runs.run import open_dataset_cache
 
     with open_dataset_cache(home, dataset_name(dataset), cache) as opened:
@@ -49,20 +47,18 @@ def groups(
     if out is not None:
         write_groups(out, found, names)
         click.echo(f"{out}: written; change it and give it with --groups {out}", err=True)
-    if as_json:
-        click.echo(json.dumps({"dataset": annotations.dataset, **found.as_json(), "names": list(names)}))
-        return
-    print_table(_table(annotations.dataset, found, names), [f"source: {found.source}"])
+    facts = {"dataset": annotations.dataset, **found.as_json(), "names": list(names)}
+    show(Result(facts, [_table(annotations.dataset, found, names)], [f"source: {found.source}"]), as_json)
 
 
 def _table(dataset: str, found: "AttributeGroups", names: tuple[str, ...]) -> "Table":
-    from msdn.train.measure.tables import plain_table
+    from msdn.train.measure.show import Table
 
-    rows = []
+    rows: list[list[str | int]] = []
     for group in found.groups:
         numbers = group.attributes.tolist()
         shown = [names[number] if names else str(number + 1) for number in numbers[:SHOWN]]
         shown += ["…"] * (len(numbers) > SHOWN)
-        rows.append([group.name, str(len(numbers)), ", ".join(shown)])
+        rows.append([group.name, len(numbers), ", ".join(shown)])
     columns = ("group", "size", "attributes")
-    return plain_table(f"attribute groups of {dataset}", columns, rows, right=["size"])
+    return Table(columns, rows, f"attribute groups of {dataset}", words=("group", "attributes"))

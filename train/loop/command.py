@@ -31,10 +31,16 @@ from msdn.train.loop.options import (
     threads_option,
 )
 from msdn.train.loop.settings import fields_of, option_name
-from msdn.train.measure.reporting import epoch_line, groups_line, provenance_notes
+from msdn.train.measure.reporting import (
+    epoch_line,
+    groups_line,
+    provenance_notes,
+    reconstruction_notes,
+    say,
+)
 from msdn.train.measure.selection import describe_selection
+from msdn.train.measure.show import Result, show
 from msdn.train.models.registry import find_model, remember
-from msdn.train.studies.progress import say
 
 if TYPE_CHECKING:
     from msdn.cache import FeatureCache
@@ -178,8 +184,7 @@ def _train_series(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    from msdn.train.studies.series import Job
-    from msdn.train.studies.series_view import run_and_show
+    from msdn.train.studies.series import Job, run_and_show
 
     of_seeds = [Job(dataclasses.replace(settings, seed=seed), as_typed=True, **facts) for seed in seeds]
     run_and_show(
@@ -214,7 +219,7 @@ def _read_groups(cache: "FeatureCache", model: str, file: Path | None) -> "Attri
     if not find_model(model).takes_groups:
         return None
     groups = choose_groups(cache.annotations, file)
-    say(groups_line(groups))
+    say(groups_line(groups.as_json()))
     return groups
 
 
@@ -253,21 +258,29 @@ def _say_epoch(record: dict[str, Any]) -> None:
 
 
 def _report(run: "Run", as_json: bool) -> None:
-    selection = describe_selection(run.settings, run.chosen)
-    facts: dict[str, Any] = {"run": str(run.path), "dataset": run.dataset, "model": run.settings.model}
-    if as_json:
-        facts |= {"select": run.settings.select, "selection": selection, "chosen": run.chosen}
-        facts |= {name: run.manifest.get(name) for name in ("weights", "masked_images", "watch_test")}
-        last = json.loads(run.metrics.read_text(encoding="utf-8").splitlines()[-1])
-        click.echo(
-            json.dumps(facts | {"epochs": run.settings.passes, "seed": run.settings.seed, "last": last})
-        )
-        return
-    click.echo(f"trained {facts['model']} on {facts['dataset']}: {run.path}")
-    click.echo(f"selection: {selection}")
-    for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
-        click.echo(note)
-    click.echo(f"next: msdn evaluate --run {run.path}")
+    """What was trained, and the command that measures it."""
+    settings, manifest = run.settings, run.manifest
+    last = json.loads(run.metrics.read_text(encoding="utf-8").splitlines()[-1])
+    facts = {
+        "run": str(run.path),
+        "dataset": run.dataset,
+        "model": settings.model,
+        "select": settings.select,
+        "selection": describe_selection(settings, run.chosen),
+        "chosen": run.chosen,
+        **{name: manifest.get(name) for name in ("weights", "masked_images", "watch_test", "reconstruction")},
+        "epochs": settings.passes,
+        "seed": settings.seed,
+        "last": last,
+    }
+    notes = [
+        f"trained {settings.model} on {run.dataset}: {run.path}",
+        f"selection: {facts['selection']}",
+        *reconstruction_notes([settings.model]),
+        *provenance_notes(manifest["weights"], manifest["masked_images"]),
+        f"next: msdn evaluate --run {run.path}",
+    ]
+    show(Result(facts, notes=notes), as_json)
 
 
 def _say_all(lines: list[str]) -> None:

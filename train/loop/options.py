@@ -16,8 +16,8 @@ import click
 from msdn.cache.home import DEFAULT_HOME, Home
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, TrainingSettings, fields_of, option_name
+from msdn.train.measure.show import show_value
 from msdn.train.measure.summary import parse_seeds
-from msdn.train.measure.tables import show_value
 from msdn.train.models import registry
 from msdn.train.models.model import Model
 from msdn.train.models.presets import PRESET_NAMES, preset_settings

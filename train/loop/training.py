@@ -191,6 +191,8 @@ def train_model(
         "weights": cache.provenance["weights"]["kind"],
         "image_size": cache.provenance.get("image_size"),
         "masked_images": len(cache.masked_rows),
+        "counts_differ": "counts" in cache.provenance,
+        "reconstruction": find_model(settings.model).reconstruction or None,
         "device": str(target),
         "features": features,
         "features_in": {},

@@ -77,6 +77,7 @@ def evaluate_run(
         "chosen": run.chosen,
         "watch_test": run.manifest.get("watch_test"),
         "settings": settings.as_json(),
+        "reconstruction": find_model(settings.model).reconstruction or None,
         "preset": run.manifest.get("preset"),
         "training_seconds": round(sum(record["seconds"] for record in content["metrics"]), 1),
         "parameters": content["parameters"],

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from msdn.cache import Home
 from msdn.cache.home import dataset_name, home_option
@@ -14,7 +13,8 @@ from msdn.machine import keep_threads
 from msdn.train.errors import RunError
 from msdn.train.loop.options import check_groups, threads_option
 from msdn.train.loop.settings import fields_of
-from msdn.train.measure.reporting import figures_notes, figures_table
+from msdn.train.measure.reporting import WATCHED, groups_line, provenance_notes, reconstruction_notes
+from msdn.train.measure.show import Cell, Result, Table, show, show_value
 from msdn.train.models import registry
 
 if TYPE_CHECKING:
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 _GZSL = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC")
 _CZSL = ("acc",)
 _DETAILS = ("class_names", "per_class", "confusion")
+_MEANINGS = {
+    "U": "unseen test images, all classes compete",
+    "S": "seen test images, all classes compete",
+    "H": "harmonic mean of U and S",
+    "H_no_margin": "H without any margin",
+    "H_published": "H with the published margin of 1",
+    "H_val_margin": "H with the margin chosen on validation classes",
+    "AUSUC": "area under S over U as the margin changes; needs no margin",
+    "acc": "unseen test images, unseen classes compete",
+}
 
 
 @click.command()
@@ -128,7 +138,8 @@ def evaluate(
     hidden = set(_DETAILS)
     if gzsl != czsl:
         hidden |= set(_GZSL if czsl else _CZSL)
-    _show({name: value for name, value in result.items() if name not in hidden}, as_json)
+    facts = {name: value for name, value in result.items() if name not in hidden}
+    show(Result(facts, [_figures_table(facts)], _figures_notes(facts)), as_json)
 
 
 def _write_new(path: Path, result: dict[str, Any]) -> None:
@@ -185,11 +196,40 @@ def _check_is(run: "Run", dataset: str | None, model: str | None) -> None:
             )
 
 
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(result))
-        return
-    console = Console(soft_wrap=True)
-    console.print(figures_table(result))
-    for line in figures_notes(result):
-        console.print(line, highlight=False, markup=False)
+def _figures_table(result: dict[str, Any]) -> Table:
+    """All figures that were measured, with the chance level."""
+    rows: list[list[Cell]] = []
+    for name, meaning in _MEANINGS.items():
+        other_h = name.startswith("H_") and (
+            result.get(name) is None or result["margin"] == result["margins"][name]
+        )
+        if name in result and not other_h:
+            chance = result["chance"].get(name, "")
+            rows.append([name.replace("_", " "), result[name], chance, meaning])
+    columns = ("figure", "%", "chance %", "per-class mean of")
+    return Table(columns, rows, f"{result['model']} on {result['dataset']}", words=(columns[0], columns[3]))
+
+
+def _figures_notes(result: dict[str, Any]) -> list[str]:
+    """What the figures belong to, and how the weights were chosen."""
+    lines = _published_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
+    lines += [f"margin: {result['margin']:.4g}", f"selection: {result['selection']}"]
+    if result.get("watch_test"):
+        lines.append(WATCHED)
+    lines += reconstruction_notes([result["model"]])
+    return lines + provenance_notes(result["weights"], result["masked_images"])
+
+
+def _published_notes(result: dict[str, Any]) -> list[str]:
+    left_out = result["ignored_backbone_tensors"]
+    lines = [
+        f"checkpoint: {result['checkpoint']}",
+        f"sha256: {result['sha256']}",
+        f"cache: {result['cache']}",
+        "weights of the backbone: those of the cache"
+        + (f" ({left_out} tensors of one in the checkpoint left out)" if left_out else ""),
+    ]
+    if "groups" in result:
+        lines.append(groups_line(result["groups"]))
+    predicting = registry.find_model(result["model"]).predicting(result)
+    return lines + [f"{name}: {show_value(value)}" for name, value in predicting.items()]

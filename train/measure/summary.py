@@ -20,11 +20,9 @@ class Spread:
     std: float | None
     count: int
 
-    def __str__(self) -> str:
-        """As tables show it: one decimal, a dash for what is unknown."""
-        if self.mean is None:
-            return "–"
-        return f"{self.mean:.1f}" + (f" ± {self.std:.1f}" if self.std is not None else "")
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for machines."""
+        return {"mean": self.mean, "std": self.std, "seeds": self.count}
 
 
 def spread(values: Sequence[float | None]) -> Spread:

@@ -1,6 +1,5 @@
 """`msdn presets`: the settings of each model on each dataset, every value with its source."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import click
 from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.home import Home, dataset_name, home_option
 from msdn.train.loop.settings import TASKS, fields_of
-from msdn.train.measure.tables import plain_table, result_console, show_value
+from msdn.train.measure.show import Result, Table, show, show_value
 from msdn.train.models import presets as stored
 from msdn.train.models.registry import DEFAULT, choose_model, find_model, model_names, use_home
 
@@ -75,14 +74,9 @@ def presets(
         rows = [overview_row(m, d, task, preset) for m in shown or models for d in datasets]
         title = f"number of settings by source: preset {preset}, task {task}"
         content = {**facts, "presets": rows, "notes": notes}
-    if as_json:
-        click.echo(json.dumps(content))
-        return
-    right = [name for name in rows[0] if name in KINDS]
     cells = [[show_value(value) for value in row.values()] for row in rows]
-    result_console().print(plain_table(title, list(rows[0]), cells, right=right))
-    for note in notes:
-        click.echo(note)
+    words = [name for name in rows[0] if name not in KINDS]
+    show(Result(content, [Table(list(rows[0]), cells, title, words)], notes), as_json)
 
 
 def setting_rows(model: str, dataset: str, task: str, preset: str) -> list[dict[str, Any]]:

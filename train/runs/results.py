@@ -23,7 +23,7 @@ from msdn.cache.records import (
 )
 from msdn.train.errors import RunError
 from msdn.train.measure.selection import COMPARED, describe_selection
-from msdn.train.models.registry import settings_from_json
+from msdn.train.models.registry import find_model, settings_from_json
 from msdn.train.runs.run import Run, find_runs, open_run, open_run_cache
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ def kept_result(run: Run) -> dict[str, Any] | None:
         "masked_images": run.manifest["masked_images"],
         "watch_test": run.manifest.get("watch_test"),
         "preset": run.manifest.get("preset"),
+        "reconstruction": find_model(run.settings.model).reconstruction or None,
     }
 
 

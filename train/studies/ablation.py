@@ -1,15 +1,35 @@
-"""The ablation of MSDN's Table 2 as data: its rows, and what the paper claims by them. No torch."""
+"""`msdn ablate`: the rows of MSDN's Table 2 on any dataset, and whether the paper's claims hold, seed by seed.
 
-from collections.abc import Mapping
+Loads torch only when it runs.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from statistics import mean
+from typing import Any, ClassVar
 
-from msdn.train.loop.options import choose_settings, preset_label
+import click
+
+from msdn.cache import Home
+from msdn.cache.home import dataset_name, home_option
+from msdn.train.loop.options import SettingsCommand
 from msdn.train.models.published import published_ablation
-from msdn.train.models.registry import find_model
-from msdn.train.studies.rows import StudyRow
+from msdn.train.studies.options import SEVERAL_SEEDS, choose_name, default_name, study_options
+from msdn.train.studies.study import (
+    RowResult,
+    Study,
+    StudyRow,
+    keep_and_show,
+    measure_study,
+    model_row,
+    study_result,
+    study_table,
+)
 
 KEY = "key"  # the column that holds a row's key
+FIGURES = ("acc", "H")
+_DIGITS = 9  # of a difference in points; beyond them the figures' rounding begins
 
 
 @dataclass(frozen=True)
@@ -17,7 +37,7 @@ class Variant:
     """A row of the table.
 
     Attributes:
-        key: as in `published_figures.published_ablation`.
+        key: as in `published_ablation`.
         label: as in the paper.
         model: whose preset it starts from.
         changes: what makes the row; those that no weight depends on share a training with other rows.
@@ -70,19 +90,155 @@ def ablation_rows(
         preset: the preset's name; None for the released code's.
         overrides: settings of the MSDN that all rows share, as far as their model has them.
     """
-    common = dict(overrides or {})
-    return tuple(_row(variant, dataset, preset, common) for variant in VARIANTS)
-
-
-def _row(variant: Variant, dataset: str, preset: str | None, common: dict[str, Any]) -> StudyRow:
-    given = find_model(variant.model).select(common)
-    overrides = {**given, **variant.changes}
-    return StudyRow(
-        label=variant.label,
-        settings=choose_settings(dataset, preset, overrides, variant.model),
-        facts={KEY: variant.key},
-        preset=preset_label(preset, overrides),
-        overrides=overrides,
-        given=given,
-        published=published_ablation(dataset).get(variant.key),
+    published = published_ablation(dataset)
+    return tuple(
+        model_row(
+            dataset,
+            one.model,
+            one.label,
+            preset=preset,
+            changes=one.changes,
+            common=overrides,
+            facts={KEY: one.key},
+            published=published.get(one.key),
+        )
+        for one in VARIANTS
     )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a claim comes out by one figure.
+
+    Attributes:
+        claim: what the paper says.
+        figure: acc or H.
+        differences: of each seed, in points: the row that is said to be better minus the best of the others; empty
+            where a figure is not known.
+        published: the same difference in the paper's table, None where it has none.
+    """
+
+    claim: str
+    figure: str
+    differences: tuple[float, ...]
+    published: float | None
+
+    @property
+    def holds_in(self) -> int:
+        """The seeds in which it holds; equals do not."""
+        return sum(one > 0 for one in self.differences)
+
+    @property
+    def words(self) -> str:
+        """The outcome for people."""
+        if not self.differences:
+            return f"{self.figure}: cannot be told"
+        seeds, average = len(self.differences), mean(self.differences)
+        outcome = "holds on the mean alone" if average > 0 else "does not show"
+        if self.holds_in == seeds:
+            outcome = "holds"
+        paper = "" if self.published is None else f", paper {self.published:+.1f}"
+        return f"{self.figure}: {outcome} ({self.holds_in} of {seeds} seeds, mean difference {average:+.1f}{paper})"
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for machines."""
+        return {
+            "claim": self.claim,
+            "figure": self.figure,
+            "holds_in": self.holds_in,
+            "seeds": len(self.differences),
+            "differences": list(self.differences),
+            "paper_difference": self.published,
+        }
+
+
+def check_claims(rows: Sequence[RowResult]) -> list[Verdict]:
+    """Every claim by acc and by H, paired by the seed."""
+    by_key = {done.row.facts[KEY]: done for done in rows}
+    return [_check(claim, by_key, figure) for claim in CLAIMS for figure in FIGURES]
+
+
+def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line for each claim."""
+    by_claim: dict[str, list[str]] = {}
+    for one in verdicts:
+        by_claim.setdefault(one.claim, []).append(one.words)
+    return [f"{claim}: {'; '.join(words)}" for claim, words in by_claim.items()]
+
+
+def paired_differences(better: RowResult, worse: Sequence[RowResult], figure: str) -> tuple[float, ...]:
+    """Of each seed, by how much a row is better than the best of others; empty where a figure is not known."""
+    columns = [better.values(figure), *(one.values(figure) for one in worse)]
+    known = [[value for value in of_seed if value is not None] for of_seed in zip(*columns, strict=True)]
+    if any(len(of_seed) < len(columns) for of_seed in known):
+        return ()
+    return tuple(round(own - max(others), _DIGITS) for own, *others in known)
+
+
+def _check(claim: Claim, by_key: Mapping[str, RowResult], figure: str) -> Verdict:
+    better, worse = by_key[claim.better], [by_key[key] for key in claim.worse]
+    return Verdict(
+        claim.text,
+        figure,
+        paired_differences(better, worse, figure),
+        _published(better, worse, figure),
+    )
+
+
+def _published(better: RowResult, worse: Sequence[RowResult], figure: str) -> float | None:
+    own, *others = (getattr(done.row.published, figure, None) for done in (better, *worse))
+    known = [value for value in others if value is not None]
+    return None if own is None or len(known) < len(others) else own - max(known)
+
+
+class AblateCommand(SettingsCommand):
+    """Takes MSDN's settings, but for those that make the rows."""
+
+    fixed_model: ClassVar = "msdn"
+    refused: ClassVar = {"seed": SEVERAL_SEEDS} | dict.fromkeys(
+        SET_BY_ROWS, "each row of the ablation has its own; leave it out"
+    )
+
+
+@click.command(cls=AblateCommand)
+@study_options(seeds="0-4")
+@home_option
+def ablate(
+    home: Home,
+    dataset: str,
+    cache: Path | None,
+    seeds: tuple[int, ...],
+    jobs: int | None,
+    threads: int | None,
+    device: str,
+    name: str | None,
+    as_json: bool,
+    preset: str | None,
+    **settings: Any,
+) -> None:
+    """Train the rows of MSDN's Table 2 with several seeds, and say which of the paper's claims hold here.
+
+    The rows: the baseline; one branch without distillation; one branch with it; the distillation's divergence alone,
+    its distance alone; all of MSDN. Settings given here hold for every row whose model has them. Figures are of the
+    test classes, mean ± standard deviation over the seeds; claims are checked seed by seed.
+
+    What was trained before is not trained again: an interrupted ablation goes on with the same command. Where one
+    training fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in
+    HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
+    """
+    overrides = {name: value for name, value in settings.items() if value is not None}
+    dataset = dataset_name(dataset)
+    rows = ablation_rows(dataset, preset, overrides)
+    name = choose_name(name, default_name(["ablate", dataset], rows))
+    from msdn.train.runs.run import open_dataset_cache
+
+    with open_dataset_cache(home, dataset, cache) as opened:
+        facts, done = measure_study(
+            opened, Study(name, rows, seeds), home, workers=jobs, device=device, threads=threads
+        )
+    verdicts = check_claims(done)
+    table = study_table(f"ablation of MSDN on {dataset}, test classes, mean ± std", facts, done)
+    claims = [f"  {line}" for line in claim_lines(verdicts)]
+    notes = ["the paper's claims here, paired by the seed:", *claims]
+    extra = {"claims": [one.as_json() for one in verdicts]}
+    keep_and_show(home, study_result(facts, done, table, notes, extra), as_json)

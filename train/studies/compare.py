@@ -1,17 +1,33 @@
-"""A leaderboard of runs: seeds put together, and lines ranked only on the same features by one protocol. No torch."""
+"""`msdn compare`: a leaderboard of runs: seeds put together, lines ranked only on the same features by one protocol.
+
+Loads torch only where a run has to be measured first.
+"""
 
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import click
+
+from msdn.cache.files import replace_file
+from msdn.cache.home import Home, dataset_name, home_option
+from msdn.train.errors import RunError
 from msdn.train.loop.settings import SELECTIONS, RunSettings
+from msdn.train.measure.reporting import WATCHED, counts_note, provenance_notes, reconstruction_notes
 from msdn.train.measure.selection import describe_selection
+from msdn.train.measure.show import Line as CsvLine
+from msdn.train.measure.show import Result, Table, csv_text, show, show_settings, show_value
 from msdn.train.measure.summary import Spread, spread
-from msdn.train.runs.results import COMPARED, Measured
+from msdn.train.models.published import PAPER_FIGURES, Published, published_figures
+from msdn.train.models.registry import choose_model, find_model, use_home
+from msdn.train.runs.results import COMPARED, LeftOut, Measured, collect_results
 from msdn.train.runs.run import Run
+
+_NAMED = 3  # folders that a note names before it counts the rest
 
 
 @dataclass(frozen=True)
@@ -32,13 +48,16 @@ class Protocol:
     @property
     def ranked_by(self) -> str:
         """The figure that the task goes by."""
-        return "H" if self.task == "gzsl" else "acc"
+        return self._settings.ranked_by
 
     @property
     def selection(self) -> str:
         """How the weights were chosen, in words."""
-        settings = RunSettings(task=self.task, select=self.select, paper_style=self.paper_style)
-        return describe_selection(settings, None)
+        return describe_selection(self._settings, None)
+
+    @property
+    def _settings(self) -> RunSettings:
+        return RunSettings(task=self.task, select=self.select, paper_style=self.paper_style)
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,7 @@ class Line:
         seeds: ascending.
         runs: the folders, in the seeds' order.
         figures: mean and standard deviation over the seeds.
+        reconstruction: what to say of a model whose method's text was not to be had.
     """
 
     rank: int | None
@@ -59,6 +79,7 @@ class Line:
     seeds: tuple[int, ...]
     runs: tuple[str, ...]
     figures: dict[str, Spread]
+    reconstruction: str | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,7 @@ class Board:
     Attributes:
         weights: the kind of the backbone's weights.
         masked_images: how many images could not be used.
+        counts_differ: whether the splits are not as large as the dataset's, so that no published figure fits.
         watched: runs whose test figures were shown while they trained.
         repeated: runs that do not count, as a later one has the same seed and settings.
     """
@@ -75,9 +97,19 @@ class Board:
     protocol: Protocol
     weights: str
     masked_images: int
+    counts_differ: bool
     lines: tuple[Line, ...]
     watched: tuple[str, ...]
     repeated: tuple[str, ...]
+
+    @property
+    def papers(self) -> dict[str, Published]:
+        """The papers' figures of the models in the table."""
+        if self.counts_differ:
+            return {}
+        models = dict.fromkeys(line.model for line in self.lines)
+        found = {model: published_figures(model, self.protocol.dataset) for model in models}
+        return {model: one for model, one in found.items() if one}
 
 
 def compare_runs(measured: Iterable[Measured]) -> list[Board]:
@@ -129,6 +161,7 @@ def _board(protocol: Protocol, measured: list[Measured]) -> Board:
         protocol=protocol,
         weights=manifest["weights"],
         masked_images=manifest["masked_images"],
+        counts_differ=any(bool(one.run.manifest.get("counts_differ")) for one in measured),
         lines=_ranked(protocol.ranked_by, [sorted(seeds.items()) for seeds in alike.values()]),
         watched=tuple(str(one.run.path) for one in measured if one.run.manifest.get("watch_test")),
         repeated=tuple(repeated),
@@ -145,6 +178,7 @@ def _ranked(by: str, groups: list[list[tuple[int, Measured]]]) -> tuple[Line, ..
             seeds=tuple(seed for seed, _ in seeds),
             runs=tuple(str(one.run.path) for _, one in seeds),
             figures={name: spread([one.figures[name] for _, one in seeds]) for name in COMPARED},
+            reconstruction=find_model(seeds[0][1].run.settings.model).reconstruction or None,
         )
         for seeds, different in zip(groups, settings, strict=True)
     ]
@@ -198,3 +232,192 @@ def _order(protocol: Protocol) -> tuple[Any, ...]:
     margin = -1.0 if protocol.margin is None else protocol.margin
     select = SELECTIONS.index(protocol.select)
     return protocol.dataset, protocol.fingerprint, protocol.task, select, protocol.paper_style, margin
+
+
+@click.command()
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--dataset", metavar="NAME|FOLDER", help="Runs of this dataset alone.")
+@click.option(
+    "--model", metavar="NAME|FILE", help="Runs of this model alone; a model of your own by its file."
+)
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the tables to this CSV file too; one that is there is replaced.",
+)
+@click.option("--device", default="auto", help="Where to measure: cpu, cuda, …  [a GPU where there is one]")
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
+@home_option
+def compare(
+    home: Home,
+    runs: tuple[Path, ...],
+    dataset: str | None,
+    model: str | None,
+    csv_file: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Rank finished runs by their test figures, in percent: the given folders, or all runs of the home.
+
+    Runs that differ only in the seed are one line, mean ± standard deviation of the sample. Lines are ranked where
+    dataset, features, task, selection and margin are the same; others get a table of their own.
+
+    A RUN may be a folder copied from another machine, so that runs made in several places become one table. Figures
+    that 'msdn evaluate' left in a run's folder are used as they are; other runs are measured now, which takes
+    the features that they were trained on.
+    """
+    use_home(home)
+    model = model and choose_model(model).name
+    measured, left_out = collect_results(
+        home,
+        runs,
+        dataset=dataset and dataset_name(dataset),
+        model=model,
+        device=device,
+        on_measure=lambda run: click.echo(f"measuring {run.path}", err=True),
+    )
+    if not measured:
+        raise RunError(_nothing(home, left_out))
+    result = comparison(compare_runs(measured), left_out)
+    if csv_file is not None:
+        replace_file(csv_file, csv_text(result.lines[""]).encode())
+    show(result, as_json)
+
+
+def _nothing(home: Home, left_out: list[LeftOut]) -> str:
+    if not left_out:
+        return f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME'"
+    return "no run that can be compared; " + "; ".join(_left_out_lines(left_out))
+
+
+def comparison(boards: Sequence[Board], left_out: Sequence[LeftOut]) -> Result:
+    """The boards as a result to show."""
+    tables = [board_table(board) for board in boards]
+    if len(boards) > 1:
+        why = ", ".join(differences([board.protocol for board in boards]))
+        apart = f"{len(boards)} tables that are not ranked against each other; they differ in: {why}"
+        tables[0] = dataclasses.replace(tables[0], above=[apart, "", *tables[0].above])
+    facts = {
+        "tables": [_board_json(board) for board in boards],
+        "left_out": [dataclasses.asdict(one) for one in left_out],
+    }
+    lines = [_csv_line(board, line) for board in boards for line in board.lines]
+    return Result(facts, tables, _left_out_lines(left_out), {"": lines})
+
+
+def board_table(board: Board) -> Table:
+    """The lines, the best of each column bold, and below them the papers' figures."""
+    rows = [
+        [
+            "–" if line.rank is None else line.rank,
+            ", ".join(filter(None, (line.model, show_settings(line.settings)))),
+            *(line.figures[name] for name in COMPARED),
+            show_seeds(line.seeds),
+        ]
+        for line in board.lines
+    ]
+    papers = [
+        [
+            "",
+            f"{model}, the paper ({one.selection})",
+            *(getattr(one, name, None) for name in COMPARED),
+            "",
+        ]
+        for model, one in board.papers.items()
+    ]
+    return Table(
+        ("", "model", *COMPARED, "seeds"),
+        rows,
+        words=("model",),
+        foot=papers,
+        above=_heading(board),
+        below=[*_notes(board), ""],
+        mark_best=True,
+    )
+
+
+def _heading(board: Board) -> list[str]:
+    """What a table's lines have in common."""
+    protocol = board.protocol
+    runs = sum(len(line.runs) for line in board.lines)
+    return [
+        f"{protocol.dataset}, task {protocol.task}: {runs} {'run' if runs == 1 else 'runs'}, "
+        f"ranked by {protocol.ranked_by}",
+        f"features: {protocol.fingerprint[:12]} ({board.weights} weights)",
+        f"selection: {protocol.selection}",
+        f"margin: {_margin(board)}",
+    ]
+
+
+def _notes(board: Board) -> list[str]:
+    """Where the papers' figures are from, and what to know of the runs."""
+    lines = [f"paper: {model} from {one.source}" for model, one in board.papers.items()]
+    if board.watched:
+        lines.append(f"{WATCHED}: {_few(board.watched)}")
+    if board.repeated:
+        lines.append(f"left out, a later run has the same seed and settings: {_few(board.repeated)}")
+    if board.counts_differ:
+        lines.append(counts_note(board.protocol.dataset))
+    lines += reconstruction_notes(line.model for line in board.lines)
+    return lines + provenance_notes(board.weights, board.masked_images)
+
+
+def _left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    """One line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for one in left_out:
+        by_reason.setdefault(one.reason, []).append(one.run)
+    return [f"left out: {_few(runs)}: {reason}" for reason, runs in by_reason.items()]
+
+
+def show_seeds(seeds: Sequence[int]) -> str:
+    """How many seeds, and which: `5: 0-4`."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    shown = [str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts]
+    return f"{len(seeds)}: {','.join(shown)}"
+
+
+def _board_json(board: Board) -> dict[str, Any]:
+    content = dataclasses.asdict(board)
+    protocol = content.pop("protocol")
+    derived = {"selection": board.protocol.selection, "ranked_by": board.protocol.ranked_by}
+    papers = {model: dataclasses.asdict(one) for model, one in board.papers.items()}
+    return {**protocol, **derived, **content, "papers": papers}
+
+
+def _csv_line(board: Board, line: Line) -> CsvLine:
+    protocol, paper = board.protocol, board.papers.get(line.model)
+    row: dict[str, Any] = {
+        "dataset": protocol.dataset,
+        "features": protocol.fingerprint,
+        "weights": board.weights,
+        "masked_images": board.masked_images,
+        "task": protocol.task,
+        "selection": protocol.selection,
+        "margin": _margin(board),
+        "rank": line.rank,
+        "model": line.model,
+        "settings": show_settings(line.settings),
+        "seeds": " ".join(map(str, line.seeds)),
+        "runs": len(line.runs),
+    }
+    for name, one in line.figures.items():
+        row |= {name: one.mean, f"{name}_std": one.std}
+    row |= {f"paper_{name}": getattr(paper, name, None) for name in PAPER_FIGURES}
+    return row | {"paper_source": paper and f"{paper.source}; {paper.selection}"}
+
+
+def _margin(board: Board) -> str:
+    margin = board.protocol.margin
+    return "each run's own, chosen on validation classes" if margin is None else show_value(float(margin))
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

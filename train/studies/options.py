@@ -1,6 +1,8 @@
-"""Click options and checks that the commands of studies share. No torch."""
+"""Click options that the commands of studies share, and the names of their files."""
 
+import re
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from msdn.train.loop.options import (
     threads_option,
 )
 from msdn.train.loop.settings import TASKS
+from msdn.train.measure.show import show_value
 from msdn.train.models.presets import PRESET_NAMES
-from msdn.train.studies.rows import StudyRow
+from msdn.train.studies.study import StudyRow, changed_settings
 
 SEVERAL_SEEDS = "a study has several seeds; give them with --seeds"
+_LONGEST = 80  # letters of a file's name that tell the changed settings; more become a hash
 
 
 def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -57,10 +61,15 @@ def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 def default_name(words: Sequence[str], rows: Sequence[StudyRow]) -> str:
-    """The name of a study's files: these words, then task and preset where they are not the default ones."""
+    """The name of a study's files: these words, then task and preset if not the default ones, and changed settings."""
     preset, task = split_label(rows[0].preset)
     unusual = [task] * (task != TASKS[0]) + [Path(preset).stem] * (preset != PRESET_NAMES[0])
-    return "-".join([*words, *unusual])
+    given = changed_settings(rows, but_for=("model", "task", "select"))
+    changed = [f"{name}_{show_value(value)}" for name, value in given.items()]
+    told = "-".join(re.sub(r"[^\w.+-]+", "_", one) for one in changed)
+    if len(told) > _LONGEST:
+        told = sha256(told.encode()).hexdigest()[:8]
+    return "-".join([*words, *unusual, *filter(None, [told])])
 
 
 def choose_name(name: str | None, default: str) -> str:

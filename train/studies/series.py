@@ -1,23 +1,50 @@
-"""Several trainings that belong together: found where they are done already, continued where they stopped."""
+"""Several trainings that belong together: found where they are done, continued where they stopped, shown as one.
+
+They run one after another, or several at once in processes of their own.
+"""
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from msdn.cache import FeatureCache
-from msdn.machine import choose_device
+from msdn.cache.errors import WrongUsageError
+from msdn.machine import DeviceError, choose_device, keep_threads, let_waiting_threads_sleep, usable_cores
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings, fields_of
 from msdn.train.loop.training import Record, continue_run, groups_as_json, train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
-from msdn.train.runs.results import kept_result
+from msdn.train.measure.reporting import (
+    epoch_line,
+    provenance_notes,
+    reconstruction_notes,
+    say,
+    training_notes,
+)
+from msdn.train.measure.show import Result, Table, percent, show
+from msdn.train.measure.summary import summarize
+from msdn.train.models.registry import load_model_file, own_files
+from msdn.train.runs.results import COMPARED, kept_result
 from msdn.train.runs.run import VALIDATED, Run, find_runs
 
 log = logging.getLogger(__name__)
+SHOWN = ("acc", "U", "S", "H", "H_no_margin", "AUSUC")  # of a series that differs in the seed alone
+_MOST_WORKERS = 8  # on a CPU, unless --jobs says otherwise
+_OF_ALL = ("dataset", "model", "weights", "fingerprint", "select", "settings", "reconstruction")
+Done = tuple[int, dict[str, Any]]  # a job's position, and its result
 
 
 @dataclass(frozen=True)
@@ -111,7 +138,7 @@ def measure_job(
     try:
         run = do_job(cache, job, runs, device=device, features=features, on_start=begin, on_epoch=on_epoch)
         return _failure(job, run) if _gave_up(run, job) else job_result(cache, job, run, device)
-    except (TrainError, RunError) as error:
+    except (TrainError, RunError, DeviceError) as error:
         failed = Run(begun[0].path) if begun and isinstance(error, TrainError) else None
         if failed is None or failed.manifest["status"] != "failed":  # it never began
             raise type(error)(f"{job.name}: {error}") from error
@@ -212,3 +239,222 @@ def _warn_of_device(run: Run, device: str) -> None:
 
 def _groups_only(stored: Any) -> Any:
     return stored["groups"] if isinstance(stored, dict) and "groups" in stored else None
+
+
+def run_jobs(
+    cache: FeatureCache,
+    jobs: Sequence[Job],
+    runs: Path,
+    *,
+    workers: int = 1,
+    device: str = "auto",
+    threads: int = 1,
+    on_start: Callable[[Run], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_result: Callable[[int, dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Do all jobs and return their results in the order of the jobs.
+
+    On a CPU every training takes `threads`, however many there are at once, so that a seed's weights are the same.
+
+    Args:
+        cache: the features.
+        jobs: what to train; one that was done before is not trained again.
+        runs: the folder of their runs.
+        workers: trainings at once; each has one device until it is done, and several share one where there
+            are more of them than devices.
+        device: "auto", "cpu", "cuda", …; one name for all, or several with commas.
+        threads: of each training on a CPU; their number decides the last digits of sums.
+        on_start: called with each run that begins here; not with several workers.
+        on_epoch: called with each epoch's record; not with several workers.
+        on_result: called with the position and result of each job as it is done.
+    """
+    devices = choose_devices(device)
+    results: list[dict[str, Any]] = [{} for _ in jobs]
+    if workers == 1 or len(jobs) == 1:
+        done: Iterator[Done] = _one_by_one(cache, jobs, runs, devices[0], threads, on_start, on_epoch)
+    else:
+        done = _at_once(cache, jobs, runs, devices, threads, min(workers, len(jobs)))
+    for position, result in done:
+        results[position] = result
+        if on_result:
+            on_result(position, result)
+    return results
+
+
+def choose_devices(device: str) -> list[str]:
+    """The devices to train on: those named, or every GPU, or the CPU."""
+    if device != "auto":
+        names = [name.strip() for name in device.split(",")]
+        if not all(names):
+            raise WrongUsageError(f"--device '{device}': a name is empty, expected some as in cuda:0,cuda:1")
+        return names
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def choose_workers(device: str) -> int:
+    """As many trainings at once as there are GPUs, or else cores, at most eight."""
+    devices = choose_devices(device)
+    if devices != ["cpu"]:
+        return len(devices)
+    return min(usable_cores(), _MOST_WORKERS)
+
+
+def _one_by_one(
+    cache: FeatureCache,
+    jobs: Sequence[Job],
+    runs: Path,
+    device: str,
+    threads: int,
+    on_start: Callable[[Run], None] | None,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+) -> Iterator[Done]:
+    for position, job in enumerate(jobs):
+        with _threads_on_a_cpu(device, threads):
+            result = measure_job(cache, job, runs, device=device, on_start=on_start, on_epoch=on_epoch)
+        yield position, result
+
+
+def _at_once(
+    cache: FeatureCache,
+    jobs: Sequence[Job],
+    runs: Path,
+    devices: Sequence[str],
+    threads: int,
+    workers: int,
+) -> Iterator[Done]:
+    """The jobs in processes; features are read through the file's map, which the processes share."""
+    let_waiting_threads_sleep()  # the processes inherit it, and load torch afterwards
+    context = multiprocessing.get_context("spawn")  # a forked child can use neither CUDA nor torch's threads
+    free = [devices[number % len(devices)] for number in range(workers)]
+    with ProcessPoolExecutor(workers, context, _prepare, (own_files(),)) as pool:
+        todo, running = list(enumerate(jobs))[::-1], dict[Future[dict[str, Any]], tuple[int, str]]()
+        try:
+            while todo or running:
+                # No more than can begin at once: what waits in the pool would still be trained after a Ctrl-C.
+                while todo and free:
+                    (position, job), device = todo.pop(), free.pop(0)
+                    future = pool.submit(_work, cache.path, cache.map.name, job, runs, device, threads)
+                    running[future] = position, device
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    position, device = running.pop(future)
+                    free.append(device)
+                    yield position, future.result()
+        except BrokenProcessPool as error:
+            raise TrainError(
+                "a training process ended at once (out of memory?); repeat the command with a smaller --jobs: what is "
+                "finished is kept"
+            ) from error
+
+
+def _prepare(model_files: Sequence[Path]) -> None:
+    """Make a process ready: jobs of a user's own models can be read only where these are known."""
+    for file in model_files:
+        load_model_file(file)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Stop when the command is killed, which leaves no time to tell; a stopped training can be continued."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(path: Path, map: str, job: Job, runs: Path, device: str, threads: int) -> dict[str, Any]:
+    features = "auto" if device.startswith("cuda") else "map"
+    with FeatureCache(path, map) as cache, _threads_on_a_cpu(device, threads):
+        return measure_job(cache, job, runs, device=device, features=features)
+
+
+@contextmanager
+def _threads_on_a_cpu(device: str, threads: int) -> Iterator[None]:
+    """Sums over several threads are rounded otherwise: with one, weights do not depend on the number of cores."""
+    with keep_threads(None if device.startswith(("cuda", "mps")) else threads):
+        yield
+
+
+class Progress:
+    """How far a series is, on stderr: a line for each run that begins, its epochs, and each result."""
+
+    def __init__(self, jobs: int) -> None:
+        """Expect so many results."""
+        self._jobs, self._done = jobs, 0
+
+    def begin(self, run: Run) -> None:
+        """A run begins."""
+        say(f"run: {run.path}")
+
+    def show_epoch(self, record: Mapping[str, Any]) -> None:
+        """An epoch was trained."""
+        say(epoch_line(record))
+
+    def show_result(self, name: str, result: Mapping[str, Any]) -> None:
+        """The job of that name was measured, or failed."""
+        self._done += 1
+        outcome = "  ".join(f"{name} {percent(result.get(name))}" for name in COMPARED)
+        if result.get("failed"):
+            outcome = f"failed: {result['failed']}"
+        say(f"done {self._done} of {self._jobs}: {name}  {outcome}")
+
+
+@contextmanager
+def told_when_interrupted() -> Iterator[None]:
+    """Say how a series goes on when it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where it stopped")
+        raise
+
+
+def run_and_show(
+    cache: FeatureCache,
+    jobs: Sequence[Job],
+    runs: Path,
+    *,
+    workers: int | None,
+    device: str,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Do the jobs, which differ in the seed alone, and print what they gave."""
+    progress = Progress(len(jobs))
+    with told_when_interrupted():
+        results = run_jobs(
+            cache,
+            jobs,
+            runs,
+            workers=workers or choose_workers(device),
+            device=device,
+            threads=threads,
+            on_start=progress.begin,
+            on_epoch=progress.show_epoch,
+            on_result=lambda position, result: progress.show_result(jobs[position].name, result),
+        )
+    refuse_all_failed(jobs, results)
+    show(_series_result(jobs, results), as_json)
+
+
+def _series_result(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]) -> Result:
+    """A line for each seed, then mean and deviation."""
+    first = next(result for result in results if not result.get("failed"))
+    spreads = summarize(results, SHOWN)
+    of_seed = ("seed", "run", "selection", "watch_test", *SHOWN, "failed")
+    facts = {
+        **{name: first[name] for name in _OF_ALL},
+        "summary": {name: one.as_json() for name, one in spreads.items()},
+        "seeds": [{name: result.get(name) for name in of_seed} for result in results],
+    }
+    rows = [[str(result["seed"]), *(result.get(name) for name in SHOWN)] for result in results]
+    rows.append(["mean ± std", *spreads.values()])
+    title = f"{first['model']} on {first['dataset']}, {len(results)} seeds"
+    selections = dict.fromkeys(result["selection"] for result in results if "selection" in result)
+    notes = [
+        *(f"selection: {selection}" for selection in selections),
+        *training_notes([(job.name, result) for job, result in zip(jobs, results, strict=True)]),
+        *reconstruction_notes([first["model"]]),
+        *provenance_notes(first["weights"], first["masked_images"]),
+    ]
+    return Result(facts, [Table(("seed", *SHOWN), rows, title, words=("seed",))], notes)

@@ -1,19 +1,125 @@
-"""A study: rows of settings, each trained with the same seeds. What was done before is not trained again."""
+"""A study: rows of settings, each trained with the same seeds; its facts, its table, and its files.
+
+What was done before is not trained again. Loads torch only when it runs.
+"""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from msdn.cache import FeatureCache
-from msdn.train.groups.groups import AttributeGroups
+from msdn.cache import FeatureCache, Home
+from msdn.train.loop.options import choose_settings, preset_label
 from msdn.train.loop.settings import RunSettings
-from msdn.train.loop.training import Record
-from msdn.train.runs.run import Run
-from msdn.train.studies.jobs import run_jobs
-from msdn.train.studies.rows import RowResult, StudyRow
-from msdn.train.studies.series import Job, refuse_all_failed, what_trains
+from msdn.train.measure.reporting import (
+    counts_note,
+    groups_line,
+    provenance_notes,
+    reconstruction_notes,
+    say,
+    training_notes,
+)
+from msdn.train.measure.selection import COMPARED, VALIDATION, describe_selection
+from msdn.train.measure.show import Cell, Line, Result, Table, show, show_settings, write
+from msdn.train.measure.summary import Spread, summarize
+from msdn.train.models.published import PAPER_FIGURES, Published
+from msdn.train.models.registry import find_model
+
+if TYPE_CHECKING:
+    from msdn.train.groups.groups import AttributeGroups
+    from msdn.train.loop.training import Record
+    from msdn.train.runs.run import Run
+    from msdn.train.studies.series import Job
+
+MODEL = "model"  # the column that holds a row's model
+_OF_A_RUN = ("margin", "epochs", "training_seconds", "parameters", "watch_test", "run", "failed")
+_OF_ALL = ("dataset", "weights", "image_size", "fingerprint", "measured_on")
+_PAPER = ("acc", "H")  # what a study's table shows of a paper
+_TOLD_APART = ("model", "task", "select", "paper_style")  # by labels, the preset's name, and the selection
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One row: settings that are trained with each seed.
+
+    Attributes:
+        label: the row in tables.
+        settings: what is trained; the seed is the study's.
+        facts: columns of its own in files, such as the value of a sweep.
+        preset: the preset's name and task, for the manifests.
+        overrides: what was changed of the preset, for the manifests and files.
+        given: the part of it that was asked for all rows, not for this one.
+        published: the paper's figures for this row, where it has some.
+    """
+
+    label: str
+    settings: RunSettings
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    published: Published | None = None
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row with the results of all seeds, in the seeds' order."""
+
+    row: StudyRow
+    results: tuple[dict[str, Any], ...]
+
+    @property
+    def figures(self) -> dict[str, Spread]:
+        """Mean and standard deviation of acc, U, S, H and AUSUC."""
+        return summarize(self.results, COMPARED)
+
+    @property
+    def failed(self) -> int:
+        """How many seeds' trainings failed."""
+        return sum(bool(result.get("failed")) for result in self.results)
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds there are figures of, as tables show it."""
+        count = len(self.results)
+        return f"{count - self.failed} of {count}" if self.failed else str(count)
+
+    def values(self, figure: str) -> list[float | None]:
+        """A figure of each seed."""
+        return [result.get(figure) for result in self.results]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the figures of all rows belong to; task and selection are a row's own.
+
+    Attributes:
+        study: the study's name.
+        counts_differ: whether the splits are not as large as the dataset's, so that no published figure fits.
+        measured_on: "test" or "validation" classes.
+        chance: what guessing would reach, in percent.
+    """
+
+    study: str
+    dataset: str
+    fingerprint: str
+    weights: str
+    image_size: int | None
+    masked_images: int
+    counts_differ: bool
+    measured_on: str
+    chance: dict[str, float]
+    seeds: tuple[int, ...]
+
+    def selection(self, row: StudyRow) -> str:
+        """The protocol that a row's weights were chosen by, in words."""
+        if self.measured_on != VALIDATION:
+            return describe_selection(row.settings, None)
+        by = row.settings.ranked_by
+        return (
+            f"val (epochs chosen by {by} and margin by H on the validation classes; no test image was read)"
+        )
 
 
 @dataclass(frozen=True)
@@ -32,13 +138,15 @@ class Study:
     rows: tuple[StudyRow, ...]
     seeds: tuple[int, ...]
     validate_only: bool = False
-    groups: AttributeGroups | None = None
+    groups: "AttributeGroups | None" = None
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> "list[Job]":
         """One job for each seed of each row, row by row."""
         return [self._job(row, seed) for row in self.rows for seed in self.seeds]
 
-    def _job(self, row: StudyRow, seed: int) -> Job:
+    def _job(self, row: StudyRow, seed: int) -> "Job":
+        from msdn.train.studies.series import Job
+
         settings = dataclasses.replace(row.settings, seed=seed)
         overrides = {**row.overrides, "seed": seed}
         return Job(settings, self.groups, row.preset, overrides, self.validate_only, label=row.label)
@@ -51,9 +159,40 @@ class Watch:
     With several workers only `on_result` is called.
     """
 
-    on_start: Callable[[Run], None] | None = None
-    on_epoch: Callable[[Record], None] | None = None
+    on_start: "Callable[[Run], None] | None" = None
+    on_epoch: "Callable[[Record], None] | None" = None
     on_result: Callable[[str, dict[str, Any]], None] = lambda _name, _result: None
+
+
+def model_row(
+    dataset: str,
+    model: str,
+    label: str,
+    *,
+    preset: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    common: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    published: Published | None = None,
+) -> StudyRow:
+    """The row of a model by its preset.
+
+    Args:
+        dataset: its name.
+        model: its name.
+        label: see `StudyRow`.
+        preset: the preset's name; None for the released code's.
+        changes: what makes the row.
+        common: settings asked for all rows, as far as their model has them.
+        facts: see `StudyRow`.
+        published: see `StudyRow`.
+    """
+    given = find_model(model).select(common or {})
+    overrides = {**given, **(changes or {})}
+    settings = choose_settings(dataset, preset, overrides, model)
+    return StudyRow(
+        label, settings, facts or {}, preset_label(preset, overrides), overrides, given, published
+    )
 
 
 def run_study(
@@ -77,11 +216,13 @@ def run_study(
         threads: see `run_jobs`.
         watch: what to call as it goes on.
     """
+    from msdn.train.studies import series
+
     jobs, count = study.jobs(), len(study.seeds)
     results: list[dict[str, Any]] = [{} for _ in jobs]
     for wave in split_waves(jobs):
         chosen = [jobs[position] for position in wave]
-        done = run_jobs(
+        done = series.run_jobs(
             cache,
             chosen,
             runs,
@@ -94,21 +235,228 @@ def run_study(
         )
         for position, result in zip(wave, done, strict=True):
             results[position] = result
-    refuse_all_failed(jobs, results)
+    series.refuse_all_failed(jobs, results)
     return [
         RowResult(row, tuple(results[number * count : (number + 1) * count]))
         for number, row in enumerate(study.rows)
     ]
 
 
-def split_waves(jobs: Sequence[Job]) -> list[list[int]]:
+def split_waves(jobs: "Sequence[Job]") -> list[list[int]]:
     """Positions of the first job of each training, then of those that only predict otherwise with its weights.
 
     Jobs of one wave share no training, so that several workers never train the same thing twice.
     """
+    from msdn.train.studies.series import what_trains
+
     trained: dict[RunSettings, int] = {}
     for position, job in enumerate(jobs):
         trained.setdefault(what_trains(job.settings), position)
     firsts = sorted(trained.values())
     rest = sorted(set(range(len(jobs))) - set(firsts))
     return [wave for wave in (firsts, rest) if wave]
+
+
+def measure_study(
+    cache: FeatureCache,
+    study: Study,
+    home: Home,
+    *,
+    workers: int | None,
+    device: str,
+    threads: int | None = None,
+) -> tuple[Facts, list[RowResult]]:
+    """Run a study, or what is missing of it, and say on stderr how far it is.
+
+    Args:
+        cache: the features.
+        study: the rows and seeds.
+        home: where the runs of all studies stay.
+        workers: trainings at once; None means as many as there are GPUs, or else cores.
+        device: see `run_jobs`.
+        threads: of each training on a CPU; None means one.
+    """
+    from msdn.train.groups.choose import choose_groups
+    from msdn.train.studies.series import Progress, choose_workers, told_when_interrupted
+
+    facts = study_facts(cache, study)
+    if facts.counts_differ:
+        rows = tuple(dataclasses.replace(row, published=None) for row in study.rows)
+        study = dataclasses.replace(study, rows=rows)
+    for note in provenance_notes(facts.weights, facts.masked_images):
+        say(note)
+    if any(find_model(row.settings.model).takes_groups for row in study.rows):
+        say(groups_line((study.groups or choose_groups(cache.annotations)).as_json()))
+    progress = Progress(len(study.rows) * len(study.seeds))
+    with told_when_interrupted():
+        done = run_study(
+            cache,
+            study,
+            home.studies / "runs",
+            workers=workers or choose_workers(device),
+            device=device,
+            threads=threads or 1,
+            watch=Watch(progress.begin, progress.show_epoch, progress.show_result),
+        )
+    return facts, done
+
+
+def study_facts(cache: FeatureCache, study: Study) -> Facts:
+    """The facts of a study on the features of a cache."""
+    from msdn.train.measure.evaluate import facts_of
+
+    common = facts_of(cache)
+    return Facts(
+        study=study.name,
+        dataset=common["dataset"],
+        fingerprint=common["fingerprint"],
+        weights=common["weights"],
+        image_size=cache.provenance.get("image_size"),
+        masked_images=common["masked_images"],
+        counts_differ="counts" in cache.provenance,
+        measured_on=VALIDATION if study.validate_only else "test",
+        chance=_validation_chance(cache) if study.validate_only else common["chance"],
+        seeds=study.seeds,
+    )
+
+
+def _validation_chance(cache: FeatureCache) -> dict[str, float]:
+    from msdn.train.loop.batches import validation_division
+    from msdn.train.measure.metrics import chance_levels
+
+    problem = validation_division(cache).problem
+    chance = chance_levels(len(problem.attributes), len(problem.unseen))
+    return {name: 100 * level for name, level in chance.items()}
+
+
+def study_result(
+    facts: Facts,
+    rows: Sequence[RowResult],
+    table: Table,
+    notes: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Result:
+    """All of a study: `notes` and, in its JSON, `extra` are what this kind of study adds."""
+    lines = {
+        "": [line for done in rows for line in _seed_lines(facts, done)],
+        "-means": [_mean_line(facts, done) for done in rows],
+    }
+    return Result(study_json(facts, rows, extra or {}), [table], [*study_notes(facts, rows), *notes], lines)
+
+
+def keep_and_show(home: Home, result: Result, as_json: bool) -> None:
+    """Write a study's files into the home, say on stderr where they are, and print it."""
+    keep_study(home, result)
+    show(result, as_json)
+
+
+def keep_study(home: Home, result: Result) -> None:
+    """Write a study's files into the home, and say on stderr where they are."""
+    for path in write(result, home.studies, result.facts["study"]):
+        say(f"written: {path}")
+
+
+def study_table(title: str, facts: Facts, rows: Sequence[RowResult]) -> Table:
+    """Mean ± standard deviation of each row, with chance and, where there are any, the paper's figures."""
+    paper = _PAPER if any(done.row.published for done in rows) else ()
+    chance = [facts.chance.get(name, "") for name in COMPARED]
+    cells: list[list[Cell]] = [["chance", *chance, "", *("" for _ in paper)]]
+    for done in rows:
+        published = [getattr(done.row.published, name, None) for name in paper]
+        cells.append([done.row.label, *done.figures.values(), done.seeds, *published])
+    return Table(("", *COMPARED, "seeds", *(f"paper {name}" for name in paper)), cells, title)
+
+
+def study_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
+    """What the figures belong to, what to know of single trainings, and where the paper's figures are from."""
+    pixels = "image size unknown" if facts.image_size is None else f"images of {facts.image_size} pixels"
+    lines = [
+        f"measured on: {facts.measured_on} classes, seeds {' '.join(map(str, facts.seeds))}",
+        *_selection_lines(facts, rows),
+        f"features: {facts.fingerprint[:12]} ({facts.weights} weights, {pixels})",
+        *_preset_line(rows),
+    ]
+    papers = dict.fromkeys(done.row.published for done in rows if done.row.published)
+    lines += dict.fromkeys(f"paper: {one.source}, {one.selection}" for one in papers)
+    if facts.counts_differ:
+        lines.append(counts_note(facts.dataset))
+    lines += reconstruction_notes(done.row.settings.model for done in rows)
+    trained = [(f"{done.row.label}, seed {one['seed']}", one) for done in rows for one in done.results]
+    return lines + training_notes(trained) + provenance_notes(facts.weights, facts.masked_images)
+
+
+def study_json(facts: Facts, rows: Sequence[RowResult], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything, for machines; task and selection of the whole are null where rows differ in them."""
+    of_rows = [_row_json(facts, done) for done in rows]
+    common = {
+        name: of_rows[0][name] if len({row[name] for row in of_rows}) == 1 else None
+        for name in ("task", "selection")
+    }
+    return {**dataclasses.asdict(facts), **common, **extra, "rows": of_rows}
+
+
+def _selection_lines(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
+    """How the weights were chosen, once where it is the same for all rows."""
+    labels: dict[str, list[str]] = {}
+    for done in rows:
+        labels.setdefault(facts.selection(done.row), []).append(done.row.label)
+    if len(labels) == 1:
+        return [f"selection: {selection}" for selection in labels]
+    return [f"selection of {', '.join(of)}: {selection}" for selection, of in labels.items()]
+
+
+def _preset_line(rows: Sequence[RowResult]) -> list[str]:
+    """The presets, and what was changed of them in all rows that have the setting."""
+    presets = dict.fromkeys(done.row.preset for done in rows if done.row.preset)
+    given = changed_settings([done.row for done in rows], but_for=_TOLD_APART)
+    changed = f"changed: {show_settings(given)}" if given else "nothing changed"
+    return [f"preset: {', '.join(presets)}; {changed}"] if presets else []
+
+
+def changed_settings(rows: Sequence[StudyRow], but_for: Sequence[str]) -> dict[str, Any]:
+    """What was changed of the presets in all rows that have the setting, but for some settings."""
+    given = {name: value for row in rows for name, value in row.given.items()}
+    return {name: value for name, value in given.items() if name not in but_for}
+
+
+def _row_json(facts: Facts, done: RowResult) -> dict[str, Any]:
+    row = done.row
+    settings = {name: value for name, value in row.settings.as_json().items() if name != "seed"}
+    return {
+        "label": row.label,
+        "task": row.settings.task,
+        **row.facts,
+        "selection": facts.selection(row),
+        "reconstruction": find_model(row.settings.model).reconstruction or None,
+        "preset": row.preset,
+        "overrides": dict(row.overrides),
+        "settings": settings,
+        "summary": {name: one.as_json() for name, one in done.figures.items()},
+        "seeds": [_seed_figures(result) for result in done.results],
+        "paper": row.published and dataclasses.asdict(row.published),
+    }
+
+
+def _seed_lines(facts: Facts, done: RowResult) -> list[Line]:
+    names, common = {"row": done.row.label, **done.row.facts}, _common(facts, done)
+    return [{**names, **_seed_figures(result), **common} for result in done.results]
+
+
+def _seed_figures(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: result.get(name) for name in ("seed", *COMPARED, *_OF_A_RUN)}
+
+
+def _mean_line(facts: Facts, done: RowResult) -> Line:
+    line: dict[str, Any] = {"row": done.row.label, **done.row.facts}
+    line |= {"seeds": len(done.results), "failed": done.failed}
+    for name, one in done.figures.items():
+        line |= {name: one.mean, f"{name}_std": one.std}
+    line |= {f"paper_{name}": getattr(done.row.published, name, None) for name in PAPER_FIGURES}
+    return line | _common(facts, done)
+
+
+def _common(facts: Facts, done: RowResult) -> dict[str, Any]:
+    """What a row's lines end with in both files."""
+    changed = {"preset": done.row.preset, "overrides": show_settings(done.row.overrides)}
+    of_all = {name: getattr(facts, name) for name in _OF_ALL}
+    return {**changed, **of_all, "selection": facts.selection(done.row)}

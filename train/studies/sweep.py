@@ -1,20 +1,140 @@
-"""A sweep: one row for each value of a setting, or for each pair of values of two. Data and words only, no torch."""
+"""`msdn sweep`: the same training with one setting at several values, or two; the best one, where it may be chosen.
+
+Loads torch only when it runs.
+"""
 
 import dataclasses
 import itertools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
+import click
+
+from msdn.cache import Home
 from msdn.cache.errors import UnknownNameError
+from msdn.cache.home import DEFAULT_HOME, dataset_name, home_option
 from msdn.train.errors import SettingsError
-from msdn.train.loop.options import split_label
+from msdn.train.loop.options import (
+    WHAT,
+    SettingsCommand,
+    check_groups,
+    choose_settings,
+    groups_option,
+    option,
+    preset_label,
+    split_label,
+)
 from msdn.train.loop.settings import RunSettings, fields_of, option_name
-from msdn.train.measure.tables import show_value
-from msdn.train.models.registry import find_model
-from msdn.train.studies.rows import Facts, RowResult, StudyRow
+from msdn.train.measure.show import show_settings
+from msdn.train.models.registry import DEFAULT, find_model, remember
+from msdn.train.studies.options import SEVERAL_SEEDS, choose_name, default_name, study_options
+from msdn.train.studies.study import (
+    Facts,
+    RowResult,
+    Study,
+    StudyRow,
+    keep_and_show,
+    measure_study,
+    study_result,
+    study_table,
+)
 
+Swept = Mapping[str, Sequence[Any]]  # the settings to change, with their values
 _DIGITS = 9  # of a mean in percent, so that equals are equal in spite of rounding
+_ON_TEST = "figures of the test classes, to look at: choose nothing by them, --select val is for that"
+
+
+class SweepCommand(SettingsCommand):
+    """Takes a model's settings, but for the seed."""
+
+    refused: ClassVar = {"seed": SEVERAL_SEEDS}
+
+
+@click.command(cls=SweepCommand)
+@option(
+    WHAT,
+    "--over",
+    multiple=True,
+    required=True,
+    metavar="SETTING",
+    help="The setting to change: alpha, lambda_cal, lr, … Twice for a grid of two.",
+)
+@option(
+    WHAT,
+    "--values",
+    multiple=True,
+    metavar="V,V,…",
+    help="Its values, once for each --over; of alpha the weight of A→V, where V→A gets the rest, or both as in "
+    "0.9:0.1.  [values around the published ones]",
+)
+@study_options(seeds="0-2")
+@groups_option
+@home_option
+def sweep(
+    home: Home,
+    dataset: str,
+    over: tuple[str, ...],
+    values: tuple[str, ...],
+    cache: Path | None,
+    seeds: tuple[int, ...],
+    jobs: int | None,
+    threads: int | None,
+    device: str,
+    name: str | None,
+    as_json: bool,
+    preset: str | None,
+    groups: Path | None,
+    **settings: Any,
+) -> None:
+    """Train with several values of a setting, and show what each gives: mean ± standard deviation over the seeds.
+
+    With --select val the figures are of validation classes, no test image is looked at, and the best value is named
+    with the command that trains it. Otherwise they are of the test classes, and nothing should be chosen by them.
+
+    What was trained before is not trained again: an interrupted sweep goes on with the same command. Where a training
+    fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in HOME/studies:
+    NAME.csv (each seed), NAME-means.csv and NAME.json.
+    """
+    overrides = {name: value for name, value in settings.items() if value is not None}
+    dataset = dataset_name(dataset)
+    swept = _swept(over, values, overrides)
+    base = choose_settings(dataset, preset, overrides)
+    check_groups(base.model, groups)
+    rows = sweep_rows(base, swept, overrides, preset_label(preset, overrides))
+    name = choose_name(name, default_name(["sweep", dataset, base.model, *swept, base.select], rows))
+    remember(home, base.model)
+    from msdn.train.groups.choose import choose_groups
+    from msdn.train.runs.run import open_dataset_cache
+
+    with open_dataset_cache(home, dataset, cache) as opened:
+        chosen = choose_groups(opened.annotations, groups) if groups else None
+        study = Study(name, rows, seeds, base.select == "val", chosen)
+        facts, done = measure_study(opened, study, home, workers=jobs, device=device, threads=threads)
+    usual_home = home.root == Path(DEFAULT_HOME)
+    places = {"--cache": cache, "--groups": groups, "--home": None if usual_home else home.root}
+    words = [word for one in places.items() if one[1] for word in map(str, one)]
+    notes, best = _advice(facts, done, swept, words)
+    table = study_table(f"{base.model} on {dataset}, {facts.measured_on} classes, mean ± std", facts, done)
+    keep_and_show(home, study_result(facts, done, table, notes, {"best": best}), as_json)
+
+
+def _swept(over: tuple[str, ...], values: tuple[str, ...], overrides: dict[str, Any]) -> Swept:
+    """The settings to change with their values."""
+    model = overrides.get("model", DEFAULT)
+    names = [swept_setting(text, model) for text in over]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"--over names '{name}' twice; a grid takes two different settings")
+        if name in overrides:
+            raise SettingsError(f"{name} is what --over changes; leave the option of its own out")
+    if values and len(values) != len(names):
+        raise SettingsError(
+            f"{len(names)} times --over and {len(values)} times --values; give one for each, or none"
+        )
+    texts, own = values or (None,) * len(names), fields_of(find_model(model).settings)
+    return {name: parse_values(own[name], text) for name, text in zip(names, texts, strict=True)}
 
 
 def swept_setting(text: str, model: str) -> str:
@@ -56,7 +176,7 @@ def parse_values(one: "dataclasses.Field[Any]", text: str | None) -> tuple[Any, 
 
 
 def sweep_rows(
-    base: RunSettings, over: Mapping[str, Sequence[Any]], overrides: Mapping[str, Any], preset: str
+    base: RunSettings, over: Swept, overrides: Mapping[str, Any], preset: str
 ) -> tuple[StudyRow, ...]:
     """A row for each value, or for each combination of values, ascending; refuses values outside the limits."""
     rows = []
@@ -64,7 +184,7 @@ def sweep_rows(
         changes = dict(zip(over, values, strict=True))
         rows.append(
             StudyRow(
-                label=", ".join(f"{name} {show_value(value)}" for name, value in changes.items()),
+                label=show_settings(changes),
                 settings=dataclasses.replace(base, **changes),
                 facts=dict(itertools.chain.from_iterable(_columns(*change) for change in changes.items())),
                 preset=preset,
@@ -75,14 +195,14 @@ def sweep_rows(
     return tuple(rows)
 
 
-def best_row(facts: Facts, rows: Iterable[RowResult]) -> RowResult | None:
+def best_row(rows: Iterable[RowResult]) -> RowResult | None:
     """The row with the best mean of the task's figure, the first of equals; None where no mean is known."""
-    means = [(done.figures[facts.ranked_by].mean, done) for done in rows]
+    means = [(done.figures[done.row.settings.ranked_by].mean, done) for done in rows]
     known = [(round(mean, _DIGITS), done) for mean, done in means if mean is not None]
     return max(known, key=lambda one: one[0])[1] if known else None
 
 
-def settings_at_edge(best: StudyRow, over: Mapping[str, Sequence[Any]]) -> list[str]:
+def settings_at_edge(best: StudyRow, over: Swept) -> list[str]:
     """The swept settings whose best value is the least or the greatest one given, and not so by its limits."""
     found = []
     for name, values in over.items():
@@ -138,3 +258,21 @@ def _parse_value(one: "dataclasses.Field[Any]", text: str) -> Any:
         expected = "a whole number" if kind is int else "a number"
         pair = ", or two as in 0.9:0.1" if is_pair else ""
         raise SettingsError(f"--values of {one.name}: '{text}' is not {expected}{pair}") from error
+
+
+def _advice(
+    facts: Facts, rows: list[RowResult], swept: Swept, places: list[str]
+) -> tuple[list[str], dict[str, Any] | None]:
+    """What may be done with the figures, and the best value where one may be chosen."""
+    if facts.measured_on == "test":
+        return [_ON_TEST], None
+    figure, best = rows[0].row.settings.ranked_by, best_row(rows)
+    if best is None:
+        return [f"no value has a known {figure} on the validation classes"], None
+    command, edge = train_command(facts.dataset, best.row, places), settings_at_edge(best.row, swept)
+    lines = [
+        f"best {figure} on validation classes (figures of these, not of test classes): {best.row.label}",
+        f"train with it: {command}",
+        *(f"the best {name} lies at the edge of the values given: try some beyond it" for name in edge),
+    ]
+    return lines, {"label": best.row.label, **best.row.facts, "command": command, "at_edge": edge}

@@ -1,0 +1,163 @@
+"""What a command found, and the one place that shows it: tables and notes for people, JSON and CSV for machines."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import table as rich_table
+from rich.console import Console
+from rich.text import Text
+
+from msdn.cache.files import replace_file
+from msdn.train.measure.summary import Spread
+
+Cell = (
+    str | int | float | Spread | None
+)  # words, a number of things, a figure in percent, or one that cannot be told
+Line = Mapping[str, Any]  # of a CSV file, by column
+_WIDE = 160  # columns of a table that goes into a file or a pipe
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table with what is said above and below it.
+
+    Attributes:
+        columns: their names.
+        rows: the cells.
+        title: above the table.
+        words: the columns that hold no numbers.
+        foot: further rows below a line, such as the papers'.
+        above: lines before the table.
+        below: lines after it.
+        mark_best: whether the best mean of each column is bold.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    title: str = ""
+    words: Sequence[str] = ("",)
+    foot: Sequence[Sequence[Cell]] = ()
+    above: Sequence[str] = ()
+    below: Sequence[str] = ()
+    mark_best: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found.
+
+    Attributes:
+        facts: all of it, ready for JSON.
+        tables: the figures.
+        notes: what to know of all tables.
+        lines: the CSV files' lines, by what the file's name ends with.
+    """
+
+    facts: Mapping[str, Any]
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    lines: Mapping[str, Sequence[Line]] = field(default_factory=dict)
+
+
+def show(result: Result, as_json: bool = False) -> None:
+    """Print to standard output."""
+    if as_json:
+        click.echo(json.dumps(result.facts))
+        return
+    console = result_console()
+    for table in result.tables:
+        _say(console, table.above)
+        console.print(draw(table))
+        _say(console, table.below)
+    _say(console, result.notes)
+
+
+def write(result: Result, folder: Path, name: str) -> list[Path]:
+    """Write NAME.json and the CSV files; those of an earlier result of the name are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {f"{name}{end}.csv": csv_text(lines) for end, lines in result.lines.items()}
+    contents[f"{name}.json"] = json.dumps(result.facts, indent=2) + "\n"
+    for file, text in contents.items():
+        replace_file(folder / file, text.encode())
+    return [folder / file for file in contents]
+
+
+def csv_text(lines: Sequence[Line]) -> str:
+    """Lines as CSV, below the names of the first one's columns."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def result_console() -> Console:
+    """Standard output, wide where nobody's window limits it."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
+
+
+def draw(table: Table) -> rich_table.Table:
+    """A table as the terminal shows it: numbers to the right, nothing cut off."""
+    drawn = rich_table.Table(title=Text(table.title) if table.title else None, title_justify="left")
+    for name in table.columns:
+        drawn.add_column(Text(name), justify="left" if name in table.words else "right", overflow="fold")
+    best = _best_means(table) if table.mark_best else {}
+    for row in table.rows:
+        is_best = [number in best and _mean(cell) == best[number] for number, cell in enumerate(row)]
+        styles = ["bold" if one else "" for one in is_best]
+        drawn.add_row(*(Text(show_cell(cell), style) for cell, style in zip(row, styles, strict=True)))
+    drawn.add_section()
+    for row in table.foot:
+        drawn.add_row(*(Text(show_cell(cell)) for cell in row))
+    return drawn
+
+
+def show_cell(cell: Cell) -> str:
+    """A cell's text: figures with one decimal, a dash for what cannot be told."""
+    if isinstance(cell, Spread):
+        return percent(cell.mean) + ("" if cell.std is None else f" ± {cell.std:.1f}")
+    return percent(cell) if cell is None or isinstance(cell, float) else str(cell)
+
+
+def percent(figure: float | None) -> str:
+    """A figure with one decimal, or a dash where there was no image to tell."""
+    return "–" if figure is None else f"{figure:.1f}"
+
+
+def show_value(value: Any) -> str:
+    """A setting's value as a person types it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return " ".join(show_value(part) for part in value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def show_settings(settings: Mapping[str, Any]) -> str:
+    """Settings with their values: `epochs 2, lambda_cal 0.1`."""
+    return ", ".join(f"{name} {show_value(value)}" for name, value in settings.items())
+
+
+def _say(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _best_means(table: Table) -> dict[int, float]:
+    """The best mean of each column by its number; none where there is nothing to compare it with."""
+    if len(table.rows) < 2:
+        return {}
+    means = [[_mean(row[number]) for row in table.rows] for number in range(len(table.columns))]
+    known = {number: [mean for mean in column if mean is not None] for number, column in enumerate(means)}
+    return {number: max(column) for number, column in known.items() if column}
+
+
+def _mean(cell: Cell) -> float | None:
+    return cell.mean if isinstance(cell, Spread) else None
