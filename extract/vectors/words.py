@@ -92,7 +92,7 @@ def read_word_vectors(
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
     total = path.stat().st_size
-    with path.open("rb", BUFFER_BYTES) as file:
+    with io.BufferedReader(path.open("rb", 0), BUFFER_BYTES) as file:
         digest = file_digest(file, "sha256").hexdigest()
         file.seek(0)
         encoded = {word.encode(): word for word in wanted}
