@@ -65,10 +65,9 @@ def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
     a = dataset.annotations
     sizes = {name: len(rows) for name, rows in a.splits.items()}
     yield "dataset", a.dataset
-    images = (
-        "{trainval} trainval ({train} train, {val} val), {test_seen} test_seen, {test_unseen} test_unseen"
-    )
-    yield "images", f"{len(a.image_paths)}: {images.format(**sizes)}"
+    training = "{trainval} trainval ({train} train, {val} val)".format(**sizes)
+    tests = "{test_seen} test_seen, {test_unseen} test_unseen".format(**sizes)
+    yield "images", f"{len(a.image_paths)}: {training}, {tests}"
     unseen = ", ".join(a.class_names[label] for label in a.unseen_classes[:NAMED])
     unseen += ", …" if len(a.unseen_classes) > NAMED else ""
     seen = f"{len(a.seen_classes)} seen"

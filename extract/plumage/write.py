@@ -144,8 +144,8 @@ def write_tables(folder: Path) -> None:
     names = list_attributes()
     lines = [f"{number} {name}\n" for number, name in enumerate(names, start=1)]
     (folder / "attributes.txt").write_text("".join(lines), encoding="utf-8")
-    vectors = {"vectors": birds.make_attribute_vectors(), "source": np.array(VECTORS_SOURCE)}
-    np.savez(folder / "attribute_vectors.npz", names=np.array(names), **vectors)
+    vectors, source = birds.make_attribute_vectors(), np.array(VECTORS_SOURCE)
+    np.savez(folder / "attribute_vectors.npz", names=np.array(names), vectors=vectors, source=source)
     labels = np.array([class_index + 1 for class_index, _ in list_pictures()])
     files = [PATH_PREFIX + name_picture(*picture) for picture in list_pictures()]
     _save_mat(folder / "res101.mat", {"labels": _numbers(labels), "image_files": _cells(files)})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def read_word_vectors(
     if not path.is_file():
         raise DatasetError(f"{path}: no such file")
     total = path.stat().st_size
-    with io.BufferedReader(path.open("rb", 0), BUFFER_BYTES) as file:
+    with io.BufferedReader(io.FileIO(path), BUFFER_BYTES) as file:
         digest = file_digest(file, "sha256").hexdigest()
         file.seek(0)
         encoded = {word.encode(): word for word in wanted}
@@ -104,13 +104,13 @@ def read_word_vectors(
     return WordVectors(parser.vectors, parser.size, digest)
 
 
-def _open_text(path: Path, file: io.BufferedReader) -> io.BufferedReader:
+def _open_text(path: Path, file: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":
     """Unpack gzip; refuse what else is no text."""
     start = file.peek(4)[:4]
     if start == b"PK\x03\x04":
         raise DatasetError(f"{path}: is a zip archive; unpack it, and give the text file in it")
     if start[:2] == b"\x1f\x8b":
-        file = cast(io.BufferedReader, gzip.GzipFile(fileobj=file))
+        file = cast("io.BufferedReader[Any]", gzip.GzipFile(fileobj=file))
     if b"\0" in file.peek(4096)[:4096]:
         advice = "save word2vec's binary vectors as text first"
         raise DatasetError(f"{path}: is binary, expected text: a word and its numbers in each line; {advice}")
@@ -127,7 +127,7 @@ class _Parser:
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     size: int = 0
 
-    def read(self, text: io.BufferedReader) -> None:
+    def read(self, text: "io.BufferedReader[Any]") -> None:
         number, announced = 0, None
         for number, line in enumerate(iter(lambda: text.readline(LONGEST_LINE), b""), start=1):
             if number == 1:

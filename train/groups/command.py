@@ -17,15 +17,9 @@ SHOWN = 3  # attributes of a group
 
 @click.command()
 @click.argument("dataset", metavar="NAME|FOLDER")
-@click.option(
-    "--cache", type=FILE, help="The features whose attributes are meant.  [the dataset's only ones]"
-)
-@click.option(
-    "--groups", "file", type=FILE, help="Show the groups of this CSV file 'attribute,group' instead."
-)
-@click.option(
-    "--csv", "out", type=FILE, help="Write the groups to this new file, to edit and to give with --groups."
-)
+@click.option("--cache", type=FILE, help="The features whose attributes are meant.  [the only ones]")
+@click.option("--groups", "file", type=FILE, help="Show those of this CSV file 'attribute,group' instead.")
+@click.option("--csv", "out", type=FILE, help="Write them to this new file, to edit and give with --groups.")
 @click.option("--json", "as_json", is_flag=True, help="Print the groups as JSON.")
 @home_option
 def groups(
