@@ -17,17 +17,17 @@ from msdn.cache.home import Home
 from msdn.cache.partial import partial_path
 from msdn.extract.plumage.write import write_plumage
 
-SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)  # of all rows that are written when a kill comes
+SHARES = (
     0.0,
     0.01,
     0.05,
-    0.12,
+    0.1,
     0.2,
-    0.35,
+    0.3,
+    0.4,
     0.5,
     0.65,
     0.8,
-    0.95,
 )  # of all rows that are written when a kill comes
 CACHE = "features/plumage-224-random.h5"
 EXTRACT = ["extract", "--dataset", "plumage", "--weights", "random", "--device", "cpu"]
