@@ -1,21 +1,38 @@
 """Long campaigns: SIGKILL spread over the whole of a real extraction and of a real training."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from toy_extraction import count_done
 
+from msdn.cache import FeatureCache
+from msdn.cache.header import read_header
 from msdn.cache.home import Home
+from msdn.cache.partial import partial_path
 from msdn.extract.plumage.write import write_plumage
 
-KILLS = 10
+SHARES = (
+    0.0,
+    0.01,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.65,
+    0.8,
+)  # of all rows that are written when a kill comes
 CACHE = "features/plumage-224-random.h5"
 EXTRACT = ["extract", "--dataset", "plumage", "--weights", "random", "--device", "cpu"]
+TWO_MAPS = [*EXTRACT, "--backbone", "resnet18", "--image-size", "64", "--also", "early=layer3,pool=2x2"]
+TWO_MAPS += ["--batch-size", "8"]
 TRAIN = ["train", "--dataset", "plumage", "--device", "cpu"]
 
 pytestmark = pytest.mark.slow
@@ -29,49 +46,55 @@ def start(arguments: list[str], home: Home) -> subprocess.Popen[bytes]:
     )
 
 
-def run_to_the_end(arguments: list[str], home: Home) -> float:
-    began = time.monotonic()
+def run_to_the_end(arguments: list[str], home: Home) -> None:
     assert start(arguments, home).wait() == 0
-    return time.monotonic() - began
 
 
-def kill_after(seconds: float, arguments: list[str], home: Home) -> bool:
-    """SIGKILL the command after so many seconds; False if it had ended by itself."""
+def kill_when(condition: Callable[[], bool], arguments: list[str], home: Home) -> None:
+    """SIGKILL the command as soon as the condition holds, however busy the machine is."""
     process = start(arguments, home)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return True
-    assert process.returncode == 0
-    return False
+    while process.poll() is None and not condition():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Home, float]:
-    """Two homes with the same images; in the first, features extracted in one go, and the seconds it took."""
+def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Home]:
+    """Two homes with the same images: one where nothing is interrupted, one where everything is."""
     whole, pieces = (Home(tmp_path_factory.mktemp(name)) for name in ("whole", "pieces"))
     for home in (whole, pieces):
         write_plumage(home.data / "plumage")
-    return whole, pieces, run_to_the_end(EXTRACT, whole)
+    run_to_the_end(EXTRACT, whole)
+    return whole, pieces
 
 
-def test_an_extraction_killed_at_ten_moments_gives_the_same_bytes(homes: tuple[Home, Home, float]) -> None:
-    whole, pieces, seconds = homes
-    start_up = min(12.0, seconds / 3)  # imports, weights, calibration, creation: several kills fall in there
-    moments = [start_up * share for share in (0.4, 0.6, 0.75, 0.9, 1.0)]
-    moments += [start_up + (seconds - start_up) * share for share in (0.05, 0.1, 0.15, 0.2, 0.25)]
-    assert len(moments) == KILLS
-    killed = [kill_after(moment, EXTRACT, pieces) for moment in moments]
-    print(f"uninterrupted {seconds:.0f} s; killed after {[round(m, 1) for m in moments]} s: {killed}")
-    assert sum(killed) >= KILLS - 1
-    run_to_the_end(EXTRACT, pieces)
-    assert (pieces.root / CACHE).read_bytes() == (whole.root / CACHE).read_bytes()
-    assert os.listdir(pieces.features) == [Path(CACHE).name]  # noqa: PTH208
+@pytest.mark.parametrize("arguments", [EXTRACT, TWO_MAPS], ids=["one map", "two maps"])
+def test_an_extraction_killed_at_ten_moments_gives_the_same_bytes(
+    homes: tuple[Home, Home], arguments: list[str]
+) -> None:
+    whole, pieces = homes
+    run_to_the_end(arguments, whole)
+    final = max(whole.features.glob("*.h5"), key=lambda path: path.stat().st_mtime_ns)
+    ours = pieces.features / final.name
+    partial = partial_path(ours)
+    creating = partial.with_name(partial.name + ".creating")
+    rows = len(read_header(final).states)
+    kill_when(
+        lambda: ours.with_name(ours.name + ".lock").exists(), arguments, pieces
+    )  # before the file is there
+    kill_when(lambda: creating.exists() or partial.exists(), arguments, pieces)
+    for share in SHARES:
+        goal = max(count_done(partial) + 1, round(share * rows))
+        kill_when(lambda goal=goal: count_done(partial) >= goal, arguments, pieces)
+    run_to_the_end(arguments, pieces)
+    assert ours.read_bytes() == final.read_bytes()
+    assert not list(pieces.features.glob("*.partial*"))
+    with FeatureCache(ours) as cache:
+        assert len(cache.maps) == (2 if "--also" in arguments else 1)
 
 
-def test_a_training_killed_and_resumed_gives_the_same_weights(homes: tuple[Home, Home, float]) -> None:
+def test_a_training_killed_and_resumed_gives_the_same_weights(homes: tuple[Home, Home]) -> None:
     home = homes[0]
     run_to_the_end(TRAIN, home)
     time.sleep(1.1)  # runs are told apart by the second they began
@@ -81,21 +104,12 @@ def test_a_training_killed_and_resumed_gives_the_same_weights(homes: tuple[Home,
     run_again.send_signal(signal.SIGKILL)
     assert run_again.wait() == -signal.SIGKILL
     for epochs in (7, 19):
-        kill_when_epochs_are_done(epochs, ["train", "--resume"], home)
+        kill_when(lambda epochs=epochs: count_epochs(home) >= epochs, ["train", "--resume"], home)
     run_to_the_end(["train", "--resume"], home)
     first, second = (read_weights(path) for path in sorted(home.runs.glob("*/checkpoint.pt")))
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
-
-
-def kill_when_epochs_are_done(count: int, arguments: list[str], home: Home) -> None:
-    """SIGKILL a training when its newest run has so many epochs."""
-    process = start(arguments, home)
-    while process.poll() is None and count_epochs(home) < count:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
 
 
 def count_epochs(home: Home) -> int:
