@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from toy_cache import make_annotations
-from toy_runs import assert_same_run, changed, final_state, read_records
+from toy_runs import assert_same_run, changed, final_state, read_records, write_split_cache
 
 from msdn.cache import FeatureCache
 from msdn.cache.files import LockError
@@ -24,8 +24,10 @@ from msdn.train.loop import training
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.training import continue_run, train_model
+from msdn.train.measure import evaluate
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.registry import settings_of
+from msdn.train.runs import run as run_module
 from msdn.train.runs.run import Run
 
 SETTINGS = settings_of(epochs=6, batch_size=4, learning_rate=1e-3)
@@ -289,3 +291,48 @@ def test_masked_images_are_never_drawn(make_cache: Callable[..., Path], tmp_path
     empty = FeatureCache(make_cache(tmp_path / "none.h5", masked=everything))
     with empty, pytest.raises(TrainError, match="all training images are masked"):
         train_model(empty, SETTINGS, tmp_path)
+
+
+def count_calls(patch: pytest.MonkeyPatch, owner: Any, name: str, counts: dict[str, int]) -> None:
+    original = getattr(owner, name)
+
+    def counted(*given: Any, **more: Any) -> Any:
+        counts[name] = counts.get(name, 0) + 1
+        return original(*given, **more)
+
+    patch.setattr(owner, name, counted)
+
+
+def test_nothing_is_read_or_built_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: dict[str, int] = {}
+    for owner, name in (
+        *((training, name) for name in ("test_division", "validation_division", "load_checkpoint")),
+        (run_module, "read_json"),
+        (evaluate, "load_checkpoint"),
+        (evaluate, "test_division"),
+    ):
+        count_calls(monkeypatch, owner, name, counts)
+    with FeatureCache(write_split_cache(tmp_path / "toy.h5")) as cache:
+        for select, style in (("val", False), ("test", True)):
+            counts.clear()
+            settings = dataclasses.replace(SETTINGS, epochs=1, select=select, paper_style=style)
+            run = train_model(cache, settings, tmp_path / "runs")
+            assert counts == {"test_division": 1} | ({"validation_division": 1} if select == "val" else {})
+            counts.clear()
+            evaluate_run(run, cache)
+            assert counts == {"load_checkpoint": 1, "test_division": 1}
+
+
+def test_where_features_are_is_told_and_kept(tmp_path: Path) -> None:
+    with FeatureCache(write_split_cache(tmp_path / "toy.h5")) as cache:
+        settings = dataclasses.replace(SETTINGS, epochs=1, select="val")
+        notes: list[str] = []
+        run = train_model(cache, settings, tmp_path / "runs", features="map", on_note=notes.append)
+    assert notes == [
+        "validation features: training read from the file, measuring read from the file",
+        "features: training read from the file",
+    ]
+    assert Run(run.path).manifest["features_in"] == {
+        "validation": {"training": "read from the file", "measuring": "read from the file"},
+        "final": {"training": "read from the file"},
+    }
