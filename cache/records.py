@@ -32,9 +32,8 @@ def find_misfit(record: dict[Any, Any], kinds: "dict[str, Kind]") -> str | None:
             return plain
     if "*" in kinds:
         named = {name.removesuffix("?") for name in kinds}
-        return next(
-            (str(name) for name in record if name not in named and not fits(record[name], kinds["*"])), None
-        )
+        others = (name for name in record if name not in named)
+        return next((repr(n) for n in others if type(n) is not str or not fits(record[n], kinds["*"])), None)
     return None
 
 

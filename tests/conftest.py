@@ -79,3 +79,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home that is not there yet; `make_cache` puts its file into it."""
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def run_msdn(home: Home) -> Callable[..., Result]:
+    """Return a function that runs a command in that home, or in another one; what would be a traceback fails."""
+
+    def run(*arguments: str | Path, other: Path | None = None) -> Result:
+        words = [*map(str, arguments), "--home", str(other or home.root)]
+        done = CliRunner().invoke(main, words, prog_name="msdn")
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+
+    return run

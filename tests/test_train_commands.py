@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from msdn.cli import main
+from msdn.cache.home import Home
 from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.loop.training import Trainer
 from msdn.train.measure.reporting import epoch_line, percent
@@ -21,31 +21,19 @@ SHORT = ("--epochs", "3", "--batch-size", "8")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def home(make_cache: Callable[..., Path]) -> Path:
-    """A home with a small cache of the dataset 'toy'."""
-    return make_cache().parents[1]
+@pytest.fixture(autouse=True)
+def toy(make_cache: Callable[..., Path]) -> Path:
+    """A small cache of the dataset 'toy' in the home."""
+    return make_cache()
 
 
-@pytest.fixture
-def msdn(home: Path) -> Msdn:
-    """Return a function that runs `msdn` with that home."""
-
-    def run(*arguments: str) -> Result:
-        result = CliRunner().invoke(main, [*arguments, "--home", str(home)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
+def only_run(home: Home) -> Run:
+    (run,) = find_runs(home.runs)
     return run
 
 
-def only_run(home: Path) -> Run:
-    (run,) = find_runs(home / "runs")
-    return run
-
-
-def test_train_and_evaluate(msdn: Msdn, home: Path) -> None:
-    trained = msdn("train", "--dataset", "toy", *SHORT)
+def test_train_and_evaluate(run_msdn: Msdn, home: Home) -> None:
+    trained = run_msdn("train", "--dataset", "toy", *SHORT)
     assert trained.exit_code == 0, trained.output
     run = only_run(home)
     assert trained.stdout.splitlines()[-1] == f"next: msdn evaluate --run {run.path}"
@@ -53,27 +41,29 @@ def test_train_and_evaluate(msdn: Msdn, home: Path) -> None:
     assert lines[0].startswith("backbone: random weights")
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/3", "2/3", "3/3"]
     assert "test" not in trained.stderr.replace(str(run.path), "")
-    evaluated = msdn("evaluate")
+    evaluated = run_msdn("evaluate")
     assert evaluated.exit_code == 0, evaluated.output
     assert all(f"│ {name} " in evaluated.stdout for name in ("U", "S", "H", "acc"))
     assert "chance" in evaluated.stdout and "backbone: random weights" in evaluated.stdout
 
 
-def test_json_is_for_machines(msdn: Msdn) -> None:
-    trained = json.loads(msdn("train", "--dataset", "toy", "--model", "baseline", *SHORT, "--json").stdout)
-    figures = json.loads(msdn("evaluate", "--gzsl", "--json").stdout)
+def test_json_is_for_machines(run_msdn: Msdn) -> None:
+    trained = json.loads(
+        run_msdn("train", "--dataset", "toy", "--model", "baseline", *SHORT, "--json").stdout
+    )
+    figures = json.loads(run_msdn("evaluate", "--gzsl", "--json").stdout)
     assert figures["run"] == trained["run"]
     assert {"U", "S", "H", "dataset", "model", "weights", "masked_images", "chance"} <= set(figures)
     assert "acc" not in figures
     assert all(0 <= figures[name] <= 100 for name in ("U", "S", "H"))
-    assert "acc" in json.loads(msdn("evaluate", "--czsl", "--margin", "0.5", "--json").stdout)
+    assert "acc" in json.loads(run_msdn("evaluate", "--czsl", "--margin", "0.5", "--json").stdout)
 
 
-def test_every_setting_is_an_option(msdn: Msdn, home: Path) -> None:
+def test_every_setting_is_an_option(run_msdn: Msdn, home: Home) -> None:
     for model in model_names():
-        text = msdn("train", "--model", model, "--help").output
+        text = run_msdn("train", "--model", model, "--help").output
         assert all(option_name(one) in text for one in fields_of(find_model(model).settings).values())
-    common = msdn("train", "--help").output
+    common = run_msdn("train", "--help").output
     assert "--epochs" in common and "--lambda-distill" not in common
     assert all(name in common for name in model_names())
     options = [
@@ -88,7 +78,7 @@ def test_every_setting_is_an_option(msdn: Msdn, home: Path) -> None:
         "--seed",
         "3",
     ]
-    assert msdn("train", "--dataset", "toy", *SHORT, *options).exit_code == 0
+    assert run_msdn("train", "--dataset", "toy", *SHORT, *options).exit_code == 0
     run = only_run(home)
     assert run.settings == settings_of(
         epochs=3,
@@ -104,15 +94,15 @@ def test_every_setting_is_an_option(msdn: Msdn, home: Path) -> None:
     }
 
 
-def test_watching_the_test_is_shown_and_recorded(msdn: Msdn, home: Path) -> None:
-    trained = msdn("train", "--dataset", "toy", *SHORT, "--watch-test")
+def test_watching_the_test_is_shown_and_recorded(run_msdn: Msdn, home: Home) -> None:
+    trained = run_msdn("train", "--dataset", "toy", *SHORT, "--watch-test")
     assert "test U" in trained.stderr and "test acc" in trained.stderr
     assert only_run(home).manifest["watch_test"] is True
-    assert "test figures were shown while training" in msdn("evaluate").stdout
-    assert json.loads(msdn("evaluate", "--json").stdout)["watch_test"] is True
+    assert "test figures were shown while training" in run_msdn("evaluate").stdout
+    assert json.loads(run_msdn("evaluate", "--json").stdout)["watch_test"] is True
 
 
-def interrupt(msdn: Msdn, monkeypatch: pytest.MonkeyPatch, *options: str) -> Result:
+def interrupt(run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch, *options: str) -> Result:
     """Train, interrupted in the third epoch."""
 
     def stop(self: Trainer, epoch: int) -> dict[str, float]:
@@ -123,12 +113,14 @@ def interrupt(msdn: Msdn, monkeypatch: pytest.MonkeyPatch, *options: str) -> Res
     epochs, train_epoch = iter((1, 2, 3)), Trainer.train_epoch
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_epoch", stop)
-        return msdn("train", "--dataset", "toy", *SHORT, *options)
+        return run_msdn("train", "--dataset", "toy", *SHORT, *options)
 
 
 @pytest.mark.parametrize("how", ["alone", "dataset", "same command", "run"])
-def test_resume_continues_the_run(msdn: Msdn, home: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    stopped = interrupt(msdn, monkeypatch)
+def test_resume_continues_the_run(
+    run_msdn: Msdn, home: Home, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    stopped = interrupt(run_msdn, monkeypatch)
     assert stopped.exit_code != 0
     run = only_run(home)
     assert f"continue with: msdn train --resume {run.path}" in stopped.stderr
@@ -138,20 +130,20 @@ def test_resume_continues_the_run(msdn: Msdn, home: Path, monkeypatch: pytest.Mo
         "same command": ["--dataset", "toy", *SHORT, "--preset", "released", "--resume"],
         "run": ["--resume", str(run.path)],
     }[how]
-    resumed = msdn("train", *arguments)
+    resumed = run_msdn("train", *arguments)
     assert resumed.exit_code == 0, resumed.output
     assert only_run(home).finished
     assert "epoch 3/3" in resumed.stderr and "epoch 1/3" not in resumed.stderr
 
 
-def test_a_resumed_run_keeps_its_settings(msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(msdn, monkeypatch)
+def test_a_resumed_run_keeps_its_settings(run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(run_msdn, monkeypatch)
     for options, message in (
         (("--lr", "0.5"), "was started with --lr 0.0001, not 0.5: a resumed run keeps its settings"),
         (("--preset", "paper"), "was started with --preset released/gzsl, not paper/gzsl"),
         (("--watch-test",), "was started with --watch-test False, not True"),
     ):
-        refused = msdn("train", "--resume", *options)
+        refused = run_msdn("train", "--resume", *options)
         assert refused.exit_code == 1 and message in refused.stderr
 
 
@@ -168,8 +160,8 @@ def test_a_resumed_run_keeps_its_settings(msdn: Msdn, monkeypatch: pytest.Monkey
             "--alpha is no setting",
         ),
         (["train", "--dataset", "toy", "--seed", "9" * 400], 2, "expected a finite number below"),
-        (["train", "--dataset", "toy", "--device", "tpu9"], 1, "no device 'tpu9' here"),
-        (["train", "--dataset", "toy", "--device", "meta"], 1, "no device 'meta' here"),
+        (["train", "--dataset", "toy", "--device", "tpu9"], 1, "--device tpu9: not to be had"),
+        (["train", "--dataset", "toy", "--device", "meta"], 1, "--device meta: not to be had"),
         (["train", "--dataset", "toy", "--cache", __file__], 1, "test_train_commands.py: "),
         (["train", "--dataset", "toy", "--resume"], 1, "no unfinished run of 'toy'"),
         (["train", "--resume", "nowhere"], 1, "nowhere: not a run folder"),
@@ -179,36 +171,35 @@ def test_a_resumed_run_keeps_its_settings(msdn: Msdn, monkeypatch: pytest.Monkey
         (["evaluate", "--margin", "nan"], 2, "not a finite number"),
     ],
 )
-def test_bad_input_gets_one_sentence(msdn: Msdn, arguments: list[str], code: int, message: str) -> None:
-    result = msdn(*arguments)
+def test_bad_input_gets_one_sentence(run_msdn: Msdn, arguments: list[str], code: int, message: str) -> None:
+    result = run_msdn(*arguments)
     assert result.exit_code == code
     assert message in result.stderr
     assert result.stdout == ""
 
 
-def test_features_of_another_dataset_are_refused(msdn: Msdn, make_cache: Callable[..., Path]) -> None:
-    result = msdn("train", "--dataset", "cub", "--cache", str(make_cache()))
+def test_features_of_another_dataset_are_refused(run_msdn: Msdn, make_cache: Callable[..., Path]) -> None:
+    result = run_msdn("train", "--dataset", "cub", "--cache", str(make_cache()))
     assert result.exit_code == 1 and "features of 'toy', not of 'cub'" in result.stderr
 
 
-def test_a_folder_stands_for_the_dataset_of_its_name(msdn: Msdn, home: Path, tmp_path: Path) -> None:
-    assert msdn("train", "--dataset", f"{tmp_path}/toy/", *SHORT).exit_code == 0
+def test_a_folder_stands_for_the_dataset_of_its_name(run_msdn: Msdn, home: Home, tmp_path: Path) -> None:
+    assert run_msdn("train", "--dataset", f"{tmp_path}/toy/", *SHORT).exit_code == 0
     assert only_run(home).dataset == "toy"
-    assert msdn("evaluate", "--dataset", str(tmp_path / "toy")).exit_code == 0
-    assert "no finished run of 'other'" in msdn("evaluate", "--dataset", str(tmp_path / "other")).stderr
+    assert run_msdn("evaluate", "--dataset", str(tmp_path / "toy")).exit_code == 0
+    assert "no finished run of 'other'" in run_msdn("evaluate", "--dataset", str(tmp_path / "other")).stderr
 
 
-def test_evaluate_refuses_a_run_that_is_not_what_was_asked(msdn: Msdn, home: Path) -> None:
-    msdn("train", "--dataset", "toy", *SHORT)
-    result = msdn("evaluate", "--run", str(only_run(home).path), "--model", "baseline")
+def test_evaluate_refuses_a_run_that_is_not_what_was_asked(run_msdn: Msdn, home: Home) -> None:
+    run_msdn("train", "--dataset", "toy", *SHORT)
+    result = run_msdn("evaluate", "--run", str(only_run(home).path), "--model", "baseline")
     assert result.exit_code == 1 and "a run of the model 'msdn', not 'baseline'" in result.stderr
 
 
-def test_masked_images_are_counted(make_cache: Callable[..., Path]) -> None:
-    home = make_cache(masked={2: "truncated"}).parents[1]
-    trained = CliRunner().invoke(main, ["train", "--dataset", "toy", *SHORT, "--home", str(home)])
-    assert "masked images: 1" in trained.stderr
-    assert "masked images: 1" in CliRunner().invoke(main, ["evaluate", "--home", str(home)]).stdout
+def test_masked_images_are_counted(run_msdn: Msdn, make_cache: Callable[..., Path]) -> None:
+    make_cache(masked={2: "truncated"})
+    assert "masked images: 1" in run_msdn("train", "--dataset", "toy", *SHORT).stderr
+    assert "masked images: 1" in run_msdn("evaluate").stdout
 
 
 def test_epoch_line_has_a_fixed_order() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from toy_cache import make_annotations
-from toy_runs import changed
+from toy_runs import assert_same_run, changed, final_state, read_records, write_split_cache
 
 from msdn.cache import FeatureCache
 from msdn.cache.files import LockError
@@ -24,8 +24,10 @@ from msdn.train.loop import training
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.training import continue_run, train_model
+from msdn.train.measure import evaluate
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.registry import settings_of
+from msdn.train.runs import run as run_module
 from msdn.train.runs.run import Run
 
 SETTINGS = settings_of(epochs=6, batch_size=4, learning_rate=1e-3)
@@ -38,30 +40,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def cache(make_cache: Callable[..., Path]) -> FeatureCache:
     """A small open cache."""
     return FeatureCache(make_cache())
-
-
-def final_state(run: Run) -> dict[str, Any]:
-    """What a finished run's checkpoint holds, in comparable form."""
-    trainer = load_checkpoint(run.checkpoint)["trainer"]
-    optimizer = trainer["optimizer"]["state"]
-    tensors = {f"{n}.{k}": v for n, state in optimizer.items() for k, v in state.items()}
-    return {**trainer["model"], **tensors, "rng": trainer["torch_rng"], "sampler": trainer["sampler"]}
-
-
-def metrics(run: Run) -> list[dict[str, Any]]:
-    records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
-
-
-def assert_same(first: Run, second: Run) -> None:
-    """Two runs ended with the same bits and the same metrics."""
-    ours, theirs = final_state(first), final_state(second)
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        assert (
-            torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
-        ), name
-    assert metrics(first) == metrics(second)
 
 
 def stop_after(epoch: int) -> Callable[[dict[str, Any]], None]:
@@ -82,7 +60,7 @@ def interrupted_run(cache: FeatureCache, runs: Path, settings: RunSettings, epoc
 @pytest.mark.parametrize("model", ["msdn", "baseline"])
 def test_loss_falls(cache: FeatureCache, tmp_path: Path, model: str) -> None:
     settings = changed(SETTINGS, model=model, epochs=30, learning_rate=3e-3, lambda_cal=0.0)
-    losses = [record["loss"] for record in metrics(train_model(cache, settings, tmp_path))]
+    losses = [record["loss"] for record in read_records(train_model(cache, settings, tmp_path))]
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -91,7 +69,7 @@ def test_each_of_the_papers_forms_changes_training(cache: FeatureCache, tmp_path
     short = dataclasses.replace(SETTINGS, epochs=2)
     released = train_model(cache, short, tmp_path)
     paper = train_model(cache, dataclasses.replace(short, **{form: "paper"}), tmp_path)
-    assert metrics(released)[-1]["loss"] != metrics(paper)[-1]["loss"]
+    assert read_records(released)[-1]["loss"] != read_records(paper)[-1]["loss"]
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_callers_generator_alone(
@@ -102,7 +80,7 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_callers_generator_alone(
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(77)
     second = train_model(cache, SETTINGS, tmp_path, features="map")
-    assert_same(first, second)
+    assert_same_run(first, second)
     other = train_model(cache, dataclasses.replace(SETTINGS, seed=1), tmp_path)
     assert not torch.equal(final_state(first)["av_score"], final_state(other)["av_score"])
 
@@ -121,13 +99,13 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_callers_generator_alone(
 def test_an_interrupted_run_continues_exactly(
     cache: FeatureCache, tmp_path: Path, change: dict[str, Any], epoch: int
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, **change)
+    settings = changed(SETTINGS, **change)
     whole = train_model(cache, settings, tmp_path)
     broken = interrupted_run(cache, tmp_path, settings, epoch)
     assert broken.manifest["status"] == "interrupted"
     continued = continue_run(broken, cache)
     assert continued.manifest["status"] == "finished"
-    assert_same(whole, continued)
+    assert_same_run(whole, continued)
 
 
 @pytest.mark.parametrize("epochs_saved", [(), (2,)])
@@ -138,9 +116,9 @@ def test_epochs_after_the_checkpoint_are_trained_again(
     numbers = iter(range(1, 20))
     monkeypatch.setattr(training._SavingTimes, "due", lambda self: next(numbers) in epochs_saved)
     broken = interrupted_run(cache, tmp_path, SETTINGS, 4)
-    assert len(metrics(broken)) == 4
+    assert len(read_records(broken)) == 4
     assert broken.checkpoint.exists() == bool(epochs_saved)
-    assert_same(whole, continue_run(broken, cache))
+    assert_same_run(whole, continue_run(broken, cache))
 
 
 def test_a_killed_run_continues_exactly(cache: FeatureCache, tmp_path: Path) -> None:
@@ -159,8 +137,8 @@ def test_a_killed_run_continues_exactly(cache: FeatureCache, tmp_path: Path) -> 
         process.send_signal(signal.SIGKILL)
     (killed,) = (Run(path) for path in (home / "runs").iterdir())
     assert killed.manifest["status"] == "running"
-    assert 3 <= len(metrics(killed)) < 150
-    assert_same(train_model(cache, settings, tmp_path / "whole"), continue_run(killed, cache))
+    assert 3 <= len(read_records(killed)) < 150
+    assert_same_run(train_model(cache, settings, tmp_path / "whole"), continue_run(killed, cache))
 
 
 def _lines_written(home: Path) -> int:
@@ -206,7 +184,12 @@ def test_the_manifest_tells_everything(cache: FeatureCache, tmp_path: Path) -> N
     )
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert manifest["settings"] == SETTINGS.as_json()
-    assert manifest["cache"] == {"path": str(cache.path.resolve()), "fingerprint": cache.fingerprint}
+    assert manifest["cache"] == {
+        "path": str(cache.path.resolve()),
+        "fingerprint": cache.fingerprint,
+        "map": "regions",
+    }
+    assert manifest["features_in"] == {"final": {"training": "RAM", "measuring": "RAM"}}
     assert (manifest["preset"], manifest["overrides"]) == ("released/gzsl", {"epochs": 6})
     assert (manifest["status"], manifest["weights"]) == ("finished", "random")
     assert manifest["watch_test"] is True
@@ -216,9 +199,9 @@ def test_the_manifest_tells_everything(cache: FeatureCache, tmp_path: Path) -> N
 
 def test_test_figures_are_only_recorded_when_watched(cache: FeatureCache, tmp_path: Path) -> None:
     plain, watched = (train_model(cache, SETTINGS, tmp_path, watch_test=watch) for watch in (False, True))
-    assert not {"U", "S", "H", "acc"} & set(metrics(plain)[-1])
+    assert not {"U", "S", "H", "acc"} & set(read_records(plain)[-1])
     figures = evaluate_run(watched, cache)
-    assert {name: metrics(watched)[-1][name] for name in ("U", "S", "H", "acc")} == {
+    assert {name: read_records(watched)[-1][name] for name in ("U", "S", "H", "acc")} == {
         name: figures[name] for name in ("U", "S", "H", "acc")
     }
     assert torch.equal(final_state(plain)["av_score"], final_state(watched)["av_score"])
@@ -278,7 +261,7 @@ def test_msdn_needs_word_vectors_and_the_baseline_does_not(
             train_model(cache, SETTINGS, tmp_path / "runs")
         assert not (tmp_path / "runs").exists()
         for change in ({"model": "baseline"}, {"vectors": "learned"}):
-            run = train_model(cache, dataclasses.replace(SETTINGS, **change), tmp_path / "runs")
+            run = train_model(cache, changed(SETTINGS, **change), tmp_path / "runs")
             assert evaluate_run(run, cache)["acc"] is not None
 
 
@@ -288,8 +271,8 @@ def test_learned_vectors_are_trained_and_do_not_depend_on_the_given_ones(
     learned, annotations = dataclasses.replace(SETTINGS, vectors="learned"), make_annotations()
     states = []
     for number, vectors in enumerate((annotations.attribute_vectors, None)):
-        changed = dataclasses.replace(annotations, attribute_vectors=vectors)
-        with FeatureCache(make_cache(tmp_path / f"{number}.h5", annotations=changed)) as cache:
+        other = dataclasses.replace(annotations, attribute_vectors=vectors)
+        with FeatureCache(make_cache(tmp_path / f"{number}.h5", annotations=other)) as cache:
             run = train_model(cache, learned, tmp_path / "runs")
             states.append(final_state(run)["word_vectors"])
     assert torch.equal(*states)
@@ -308,3 +291,48 @@ def test_masked_images_are_never_drawn(make_cache: Callable[..., Path], tmp_path
     empty = FeatureCache(make_cache(tmp_path / "none.h5", masked=everything))
     with empty, pytest.raises(TrainError, match="all training images are masked"):
         train_model(empty, SETTINGS, tmp_path)
+
+
+def count_calls(patch: pytest.MonkeyPatch, owner: Any, name: str, counts: dict[str, int]) -> None:
+    original = getattr(owner, name)
+
+    def counted(*given: Any, **more: Any) -> Any:
+        counts[name] = counts.get(name, 0) + 1
+        return original(*given, **more)
+
+    patch.setattr(owner, name, counted)
+
+
+def test_nothing_is_read_or_built_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: dict[str, int] = {}
+    for owner, name in (
+        *((training, name) for name in ("test_division", "validation_division", "load_checkpoint")),
+        (run_module, "read_json"),
+        (evaluate, "load_checkpoint"),
+        (evaluate, "test_division"),
+    ):
+        count_calls(monkeypatch, owner, name, counts)
+    with FeatureCache(write_split_cache(tmp_path / "toy.h5")) as cache:
+        for select, style in (("val", False), ("test", True)):
+            counts.clear()
+            settings = dataclasses.replace(SETTINGS, epochs=1, select=select, paper_style=style)
+            run = train_model(cache, settings, tmp_path / "runs")
+            assert counts == {"test_division": 1} | ({"validation_division": 1} if select == "val" else {})
+            counts.clear()
+            evaluate_run(run, cache)
+            assert counts == {"load_checkpoint": 1, "test_division": 1}
+
+
+def test_where_features_are_is_told_and_kept(tmp_path: Path) -> None:
+    with FeatureCache(write_split_cache(tmp_path / "toy.h5")) as cache:
+        settings = dataclasses.replace(SETTINGS, epochs=1, select="val")
+        notes: list[str] = []
+        run = train_model(cache, settings, tmp_path / "runs", features="map", on_note=notes.append)
+    assert notes == [
+        "validation features: training read from the file, measuring read from the file",
+        "features: training read from the file",
+    ]
+    assert Run(run.path).manifest["features_in"] == {
+        "validation": {"training": "read from the file", "measuring": "read from the file"},
+        "final": {"training": "read from the file"},
+    }

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from toy_runs import assert_same_run, write_split_cache
 
-from msdn.cli import main
+from msdn.cache.home import Home
 from msdn.train.errors import TrainError
 from msdn.train.loop import training
 from msdn.train.loop.training import Trainer
@@ -31,22 +31,10 @@ SHOWN = ("acc", "U", "S", "H", "H_no_margin", "AUSUC")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home with a small cache of the dataset 'toy'."""
-    return write_split_cache(tmp_path / "home" / "features" / "toy-224-random.h5").parents[1]
-
-
-@pytest.fixture
-def msdn(home: Path) -> Msdn:
-    """Return a function that runs `msdn` with that home, or another one."""
-
-    def run(*arguments: str, other: Path | None = None) -> Result:
-        result = CliRunner().invoke(main, [*arguments, "--home", str(other or home)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run
+@pytest.fixture(autouse=True)
+def toy(home: Home) -> Path:
+    """A small cache of the dataset 'toy' in the home."""
+    return write_split_cache(home.features / "toy-224-random.h5")
 
 
 @pytest.fixture
@@ -63,9 +51,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-def results_of(home: Path) -> dict[int, dict[str, Any]]:
+def results_of(home: Home) -> dict[int, dict[str, Any]]:
     """What the folder of each seed's run holds."""
-    return {run.settings.seed: json.loads(run.results.read_text()) for run in find_runs(home / "runs")}
+    return {run.settings.seed: json.loads(run.results.read_text()) for run in find_runs(home.runs)}
 
 
 def naive_spread(values: list[float]) -> tuple[float, float]:
@@ -79,8 +67,8 @@ def table_cells(shown: str, first: str) -> list[str]:
     return re.findall(r"–|\d+\.\d(?: ± \d+\.\d)?", row.split(first, 1)[1])
 
 
-def test_the_table_shows_each_seed_then_mean_and_deviation(msdn: Msdn, home: Path) -> None:
-    shown = msdn("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
+def test_the_table_shows_each_seed_then_mean_and_deviation(run_msdn: Msdn, home: Home) -> None:
+    shown = run_msdn("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
     assert shown.exit_code == 0, shown.output
     results = results_of(home)
     assert sorted(results) == [0, 1, 2]
@@ -95,20 +83,20 @@ def test_the_table_shows_each_seed_then_mean_and_deviation(msdn: Msdn, home: Pat
     assert shown.stderr.count("epoch 3/3") == 3 and "done 3 of 3: seed 2  acc " in shown.stderr
 
 
-def test_each_seed_is_the_run_that_it_is_alone(msdn: Msdn, home: Path, tmp_path: Path) -> None:
+def test_each_seed_is_the_run_that_it_is_alone(run_msdn: Msdn, home: Home, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     write_split_cache(alone / "features" / "toy-224-random.h5")
-    msdn("train", *SHORT, "--seeds", "0,4", "--jobs", "1")
+    run_msdn("train", *SHORT, "--seeds", "0,4", "--jobs", "1")
     for seed in ("0", "4"):
-        assert msdn("train", *SHORT, "--seed", seed, other=alone).exit_code == 0
-    for ours, theirs in zip(find_runs(home / "runs"), find_runs(alone / "runs"), strict=True):
+        assert run_msdn("train", *SHORT, "--seed", seed, other=alone).exit_code == 0
+    for ours, theirs in zip(find_runs(home.runs), find_runs(alone / "runs"), strict=True):
         assert ours.settings == theirs.settings
         assert_same_run(ours, theirs)
 
 
 @pytest.mark.parametrize("select", ["last", "val", "test"])
-def test_json_holds_means_and_seeds(msdn: Msdn, home: Path, select: str) -> None:
-    shown = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--select", select, "--json")
+def test_json_holds_means_and_seeds(run_msdn: Msdn, home: Home, select: str) -> None:
+    shown = run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--select", select, "--json")
     content, results = json.loads(shown.stdout), results_of(home)
     assert (content["dataset"], content["model"], content["select"]) == ("toy", "baseline", select)
     for name in SHOWN:
@@ -122,96 +110,101 @@ def test_json_holds_means_and_seeds(msdn: Msdn, home: Path, select: str) -> None
     assert [Run(Path(one["run"])).settings.seed for one in content["seeds"]] == [0, 1]
 
 
-def test_repeated_it_trains_nothing_again(msdn: Msdn, home: Path, trained: list[int]) -> None:
-    first = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
+def test_repeated_it_trains_nothing_again(run_msdn: Msdn, home: Home, trained: list[int]) -> None:
+    first = run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
     assert len(trained) == 6
-    second = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
+    second = run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
     assert len(trained) == 6 and second.stdout == first.stdout
-    assert len(find_runs(home / "runs")) == 2
-    more = msdn("train", *SHORT, "--seeds", "1-2", "--jobs", "1")
+    assert len(find_runs(home.runs)) == 2
+    more = run_msdn("train", *SHORT, "--seeds", "1-2", "--jobs", "1")
     assert len(trained) == 9 and "2 seeds" in more.stdout
-    msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--epochs", "2")
+    run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--epochs", "2")
     assert len(trained) == 13
 
 
-def test_settings_that_only_predict_make_runs_of_their_own(msdn: Msdn, home: Path) -> None:
+def test_settings_that_only_predict_make_runs_of_their_own(run_msdn: Msdn, home: Home) -> None:
     """What the table shows can be seen again by `evaluate` and `compare`."""
     options = ("train", *SHORT, "--model", "msdn", "--seeds", "0")
     for alpha in (("1", "0"), ("0", "1"), ("1", "0")):
-        assert msdn(*options, "--alpha", *alpha).exit_code == 0
-    assert [run.settings.alpha for run in find_runs(home / "runs")] == [(1.0, 0.0), (0.0, 1.0)]
+        assert run_msdn(*options, "--alpha", *alpha).exit_code == 0
+    assert [run.settings.alpha for run in find_runs(home.runs)] == [(1.0, 0.0), (0.0, 1.0)]
 
 
-def test_runs_trained_alone_count(msdn: Msdn, home: Path, trained: list[int]) -> None:
-    msdn("train", *SHORT, "--seed", "1")
-    assert msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1").exit_code == 0
-    assert len(trained) == 6 and len(find_runs(home / "runs")) == 2
+def test_runs_trained_alone_count(run_msdn: Msdn, home: Home, trained: list[int]) -> None:
+    run_msdn("train", *SHORT, "--seed", "1")
+    assert run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1").exit_code == 0
+    assert len(trained) == 6 and len(find_runs(home.runs)) == 2
 
 
 @pytest.mark.parametrize("stop_at", [4, 5, 6, 9])
 def test_interrupted_and_repeated_it_trains_the_missing_epochs(
-    msdn: Msdn, home: Path, tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch, stop_at: int
+    run_msdn: Msdn,
+    home: Home,
+    tmp_path: Path,
+    trained: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    stop_at: int,
 ) -> None:
     monkeypatch.setattr(training._SavingTimes, "due", lambda self: True)
     whole_home = tmp_path / "whole"
     write_split_cache(whole_home / "features" / "toy-224-random.h5")
     command = ("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
-    whole = msdn(*command, other=whole_home)
+    whole = run_msdn(*command, other=whole_home)
     trained.clear()
     with pytest.MonkeyPatch.context() as patch:
         counted = Trainer.train_epoch
 
-        def stop(self: Trainer) -> dict[str, float]:
+        def stop(self: Trainer, epoch: int) -> dict[str, float]:
             if len(trained) + 1 == stop_at:
                 raise KeyboardInterrupt
-            return counted(self)
+            return counted(self, epoch)
 
         patch.setattr(Trainer, "train_epoch", stop)
-        stopped = msdn(*command)
+        stopped = run_msdn(*command)
     assert stopped.exit_code != 0 and stopped.stdout == ""
     assert "interrupted; the same command goes on where it stopped" in stopped.stderr
-    repeated = msdn(*command)
+    repeated = run_msdn(*command)
     assert len(trained) == 9 and repeated.stdout == whole.stdout
-    for ours, theirs in zip(find_runs(home / "runs"), find_runs(whole_home / "runs"), strict=True):
+    for ours, theirs in zip(find_runs(home.runs), find_runs(whole_home / "runs"), strict=True):
         assert_same_run(ours, theirs)
 
 
-def test_jobs_at_once_give_the_same_figures(msdn: Msdn, home: Path, tmp_path: Path) -> None:
+def test_jobs_at_once_give_the_same_figures(run_msdn: Msdn, home: Home, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_split_cache(other / "features" / "toy-224-random.h5")
     one, two = (
-        msdn("train", *SHORT, "--seeds", "0-1", "--jobs", jobs, "--select", "val", other=where)
-        for jobs, where in (("1", home), ("2", other))
+        run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", jobs, "--select", "val", other=where)
+        for jobs, where in (("1", home.root), ("2", other))
     )
     assert two.exit_code == 0, two.output
     assert one.stdout == two.stdout
     assert "done 2 of 2" in two.stderr
     ours, theirs = (
-        sorted(find_runs(where / "runs"), key=lambda run: run.settings.seed) for where in (home, other)
+        sorted(find_runs(where / "runs"), key=lambda run: run.settings.seed) for where in (home.root, other)
     )
     for first, second in zip(ours, theirs, strict=True):
         assert_same_run(first, second)
 
 
 @pytest.mark.slow
-def test_an_interrupt_stops_all_trainings_and_begins_no_other(home: Path) -> None:
+def test_an_interrupt_stops_all_trainings_and_begins_no_other(home: Home) -> None:
     command = [sys.executable, "-m", "msdn", "train", "--dataset", "toy", "--seeds", "0-3", "--jobs", "2"]
     with subprocess.Popen(
-        [*command, "--epochs", "3000", "--home", str(home)],
+        [*command, "--epochs", "3000", "--home", str(home.root)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
         deadline = time.monotonic() + 60
-        while len(list(home.glob("runs/*/checkpoint.pt"))) < 2:
+        while len(list(home.root.glob("runs/*/checkpoint.pt"))) < 2:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         shown = process.communicate(timeout=60)
     assert (process.returncode, shown[0]) == (130, "")
     assert "interrupted; the same command goes on where it stopped" in shown[1]
-    assert [run.manifest["status"] for run in find_runs(home / "runs")] == ["interrupted"] * 2
+    assert [run.manifest["status"] for run in find_runs(home.runs)] == ["interrupted"] * 2
 
 
 @pytest.mark.parametrize(
@@ -236,16 +229,16 @@ def test_an_interrupt_stops_all_trainings_and_begins_no_other(home: Path) -> Non
     ],
 )
 def test_wrong_usage_is_said_in_a_sentence(
-    msdn: Msdn, home: Path, options: tuple[str, ...], message: str
+    run_msdn: Msdn, home: Home, options: tuple[str, ...], message: str
 ) -> None:
-    result = msdn("train", *SHORT, *options)
+    result = run_msdn("train", *SHORT, *options)
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.stderr.split())
-    assert not (home / "runs").exists()
+    assert not home.runs.exists()
 
 
-def test_seeds_need_a_dataset(msdn: Msdn) -> None:
-    result = msdn("train", "--seeds", "0-1")
+def test_seeds_need_a_dataset(run_msdn: Msdn) -> None:
+    result = run_msdn("train", "--seeds", "0-1")
     assert result.exit_code == 2 and "Missing option '--dataset'" in result.stderr
 
 
@@ -268,47 +261,47 @@ def fail_with_seed_1(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_seed_that_fails_leaves_the_others(
-    msdn: Msdn, home: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
+    run_msdn: Msdn, home: Home, trained: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_with_seed_1(monkeypatch)
     command = ("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
-    shown = msdn(*command)
+    shown = run_msdn(*command)
     assert shown.exit_code == 0, shown.output
     assert table_cells(shown.stdout, "1 ") == table_cells(shown.stdout, "mean ± std") == ["–"] * 6
     assert "–" not in table_cells(shown.stdout, "2 ")
-    (failed,) = (run for run in find_runs(home / "runs") if run.settings.seed == 1)
+    (failed,) = (run for run in find_runs(home.runs) if run.settings.seed == 1)
     reason = "epoch 2: the loss is no longer finite"
     assert f"failed: seed 1: {reason} ({failed.path})\nwhat failed is not trained again" in shown.stdout
     assert f"done 2 of 3: seed 1  failed: {reason}\n" in shown.stderr
     trained.clear()
-    assert msdn(*command).stdout == shown.stdout and not trained
-    content = json.loads(msdn(*command, "--json").stdout)
+    assert run_msdn(*command).stdout == shown.stdout and not trained
+    content = json.loads(run_msdn(*command, "--json").stdout)
     assert [one["failed"] for one in content["seeds"]] == [None, reason, None]
     assert [one["H"] is None for one in content["seeds"]] == [False, True, False]
     assert content["summary"]["H"] == {"mean": None, "std": None, "seeds": 3}
 
 
 def test_a_series_of_failures_alone_fails(
-    msdn: Msdn, home: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
+    run_msdn: Msdn, home: Home, trained: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         fail_with_seed_1(patch)
-        shown = msdn("train", *SHORT, "--seeds", "1", "--jobs", "1")
-    (run,) = find_runs(home / "runs")
+        shown = run_msdn("train", *SHORT, "--seeds", "1", "--jobs", "1")
+    (run,) = find_runs(home.runs)
     assert shown.exit_code == 1 and shown.stdout == ""
     expected = "no training succeeded; seed 1: epoch 2: the loss is no longer finite. It is not trained again"
     assert expected in shown.stderr and f"delete {run.path}" in shown.stderr
     trained.clear()
-    assert msdn("train", *SHORT, "--seeds", "1", "--jobs", "1").exit_code == 1 and not trained
+    assert run_msdn("train", *SHORT, "--seeds", "1", "--jobs", "1").exit_code == 1 and not trained
     shutil.rmtree(run.path)
-    assert msdn("train", *SHORT, "--seeds", "1", "--jobs", "1").exit_code == 0 and len(trained) == 3
+    assert run_msdn("train", *SHORT, "--seeds", "1", "--jobs", "1").exit_code == 0 and len(trained) == 3
 
 
-def test_a_run_whose_test_figures_were_watched_is_named(msdn: Msdn) -> None:
-    assert msdn("train", *SHORT, "--seed", "1", "--watch-test").exit_code == 0
-    shown = msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
+def test_a_run_whose_test_figures_were_watched_is_named(run_msdn: Msdn) -> None:
+    assert run_msdn("train", *SHORT, "--seed", "1", "--watch-test").exit_code == 0
+    shown = run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1")
     assert "\ntest figures were shown while training (--watch-test): seed 1\n" in shown.stdout
-    content = json.loads(msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--json").stdout)
+    content = json.loads(run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "1", "--json").stdout)
     assert [one["watch_test"] for one in content["seeds"]] == [False, True]
 
 
@@ -328,59 +321,59 @@ def groups(tmp_path: Path) -> Path:
     return path
 
 
-def test_groups_of_a_file_are_kept_in_the_run(msdn: Msdn, home: Path, groups: Path) -> None:
-    shown = msdn("train", *DEDN, "--groups", str(groups))
+def test_groups_of_a_file_are_kept_in_the_run(run_msdn: Msdn, home: Home, groups: Path) -> None:
+    shown = run_msdn("train", *DEDN, "--groups", str(groups))
     assert "attribute groups: file mine.csv (wing 3, head 4)" in shown.stderr
-    (run,) = find_runs(home / "runs")
+    (run,) = find_runs(home.runs)
     assert run.manifest["groups"] == {
         "source": "file mine.csv",
         "groups": [{"name": "wing", "attributes": [1, 2, 6]}, {"name": "head", "attributes": [3, 4, 5, 7]}],
     }
-    before = msdn("evaluate", "--json").stdout
+    before = run_msdn("evaluate", "--json").stdout
     groups.unlink()
-    assert json.loads(msdn("evaluate", "--json").stdout) == json.loads(before)
+    assert json.loads(run_msdn("evaluate", "--json").stdout) == json.loads(before)
 
 
 @pytest.mark.parametrize("change", ["removed", "changed"])
 def test_a_resumed_run_keeps_its_groups(
-    msdn: Msdn, home: Path, groups: Path, trained: list[int], change: str
+    run_msdn: Msdn, home: Home, groups: Path, trained: list[int], change: str
 ) -> None:
-    msdn("train", *DEDN, "--groups", str(groups))
+    run_msdn("train", *DEDN, "--groups", str(groups))
     with pytest.MonkeyPatch.context() as patch:
         counted = Trainer.train_epoch
 
-        def stop(self: Trainer) -> dict[str, float]:
+        def stop(self: Trainer, epoch: int) -> dict[str, float]:
             if len(trained) == 3:
                 raise KeyboardInterrupt
-            return counted(self)
+            return counted(self, epoch)
 
         patch.setattr(Trainer, "train_epoch", stop)
-        assert msdn("train", *DEDN, "--groups", str(groups)).exit_code != 0
+        assert run_msdn("train", *DEDN, "--groups", str(groups)).exit_code != 0
     if change == "removed":
         groups.unlink()
     else:
         groups.write_text(groups.read_text().replace("1,wing", "1,head"))
-    assert msdn("train", "--resume").exit_code == 0
-    whole, continued = find_runs(home / "runs")
+    assert run_msdn("train", "--resume").exit_code == 0
+    whole, continued = find_runs(home.runs)
     assert whole.manifest["groups"] == continued.manifest["groups"]
     assert_same_run(whole, continued)
 
 
-def test_a_series_tells_groups_apart(msdn: Msdn, home: Path, groups: Path, trained: list[int]) -> None:
+def test_a_series_tells_groups_apart(run_msdn: Msdn, home: Home, groups: Path, trained: list[int]) -> None:
     command = ("train", *DEDN, "--seeds", "0", "--groups", str(groups))
-    msdn(*command)
+    run_msdn(*command)
     groups.rename(groups.with_name("same.csv"))
-    msdn("train", *DEDN, "--seeds", "0", "--groups", str(groups.with_name("same.csv")))
+    run_msdn("train", *DEDN, "--seeds", "0", "--groups", str(groups.with_name("same.csv")))
     assert len(trained) == 2  # the same groups under another name
-    assert msdn("train", *DEDN, "--seeds", "0").exit_code == 0
-    assert len(trained) == 4 and len(find_runs(home / "runs")) == 2
+    assert run_msdn("train", *DEDN, "--seeds", "0").exit_code == 0
+    assert len(trained) == 4 and len(find_runs(home.runs)) == 2
 
 
-def test_groups_go_with_models_that_take_them(msdn: Msdn, home: Path, groups: Path) -> None:
+def test_groups_go_with_models_that_take_them(run_msdn: Msdn, home: Home, groups: Path) -> None:
     for model in ("msdn", "baseline"):
-        result = msdn("train", "--dataset", "toy", "--model", model, "--groups", str(groups))
+        result = run_msdn("train", "--dataset", "toy", "--model", model, "--groups", str(groups))
         assert result.exit_code == 2
         assert f"--groups is no setting of the model '{model}'; leave it out" in result.stderr
-    resumed = msdn("train", "--resume", "--groups", str(groups))
+    resumed = run_msdn("train", "--resume", "--groups", str(groups))
     assert resumed.exit_code == 2 and "--groups does not go with --resume" in resumed.stderr
-    assert not (home / "runs").exists()
+    assert not home.runs.exists()

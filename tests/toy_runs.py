@@ -53,9 +53,9 @@ def rows_of_test(annotations: Annotations) -> np.ndarray:
 def final_state(run: Run) -> dict[str, Any]:
     """What a checkpoint continues from, in comparable form."""
     trainer = load_checkpoint(run.checkpoint)["trainer"]
-    optimizer = trainer["optimizer"]["state"]
+    optimizer = trainer["optimizer"]["state"] if "optimizer" in trainer else {}  # none of what is solved
     tensors = {f"{n}.{name}": value for n, state in optimizer.items() for name, value in state.items()}
-    return {**trainer["model"], **tensors, "rng": trainer["torch_rng"], "sampler": trainer["sampler"]}
+    return {**trainer["model"], **tensors, "rng": trainer["torch_rng"], "sampler": trainer.get("sampler")}
 
 
 def kept_weights(run: Run) -> dict[str, Any]:

@@ -108,9 +108,6 @@ def train(
     The preset's number of epochs is trained and the last epoch's weights are kept, unless --select says otherwise:
     nothing is chosen on test images.
     """
-    from msdn.train.loop.training import continue_run, train_model
-    from msdn.train.runs.run import open_dataset_cache, open_run_cache
-
     overrides = {name: value for name, value in settings.items() if value is not None}
     dataset = dataset and dataset_name(dataset)
     if seeds is None and jobs is not None:
@@ -121,24 +118,7 @@ def train(
         given["preset"] = preset_label(preset, overrides) if preset else None
         run = _find_unfinished(home, resume, dataset, overrides)
         _check_unchanged(run, given, overrides)
-        with open_run_cache(home, run, cache) as opened, _hint() as on_start:
-            _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
-            device = None if device == "auto" else device
-            if device not in (None, run.manifest["device"]):
-                say(
-                    f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly"
-                )
-            on_start(run)
-            run = continue_run(
-                run,
-                opened,
-                device=device,
-                features=features,
-                threads=threads,
-                on_epoch=_say_epoch,
-                on_note=say,
-            )
-        _report(run, as_json)
+        _report(_resume(home, run, cache, device, features, threads), as_json)
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset'.")
@@ -147,6 +127,9 @@ def train(
     remember(home, chosen.model)
     if watch_test and chosen.select == "val":
         raise click.UsageError("--watch-test does not go with --select val, which uses the test images once.")
+    from msdn.train.loop.training import train_model
+    from msdn.train.runs.run import open_dataset_cache
+
     facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
     with open_dataset_cache(home, dataset, cache, map) as opened:
         _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
@@ -204,6 +187,23 @@ def _find_unfinished(home: Home, resume: str, dataset: str | None, overrides: di
     if resume != _LATEST:
         return open_run(home.runs, Path(resume))
     return latest_run(home.runs, finished=False, dataset=dataset, model=overrides.get("model"))
+
+
+def _resume(
+    home: Home, run: "Run", cache: Path | None, device: str | None, features: str | None, threads: int | None
+) -> "Run":
+    from msdn.train.loop.training import continue_run
+    from msdn.train.runs.run import open_run_cache
+
+    with open_run_cache(home, run, cache) as opened, _hint() as on_start:
+        _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
+        device = None if device == "auto" else device
+        if device not in (None, run.manifest["device"]):
+            say(f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly")
+        on_start(run)
+        return continue_run(
+            run, opened, device=device, features=features, threads=threads, on_epoch=_say_epoch, on_note=say
+        )
 
 
 def _refuse_with(option: str, **given: Any) -> None:

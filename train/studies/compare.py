@@ -40,6 +40,7 @@ class Protocol:
 
     dataset: str
     fingerprint: str
+    map: str
     task: str
     select: str
     paper_style: bool
@@ -126,6 +127,7 @@ def protocol_of(run: Run) -> Protocol:
     return Protocol(
         dataset=run.dataset,
         fingerprint=run.manifest["cache"]["fingerprint"],
+        map=run.map,
         task=settings.task,
         select=settings.select,
         paper_style=settings.paper_style,
@@ -138,6 +140,7 @@ def differences(protocols: Sequence[Protocol]) -> list[str]:
     words = {
         "dataset": "dataset",
         "fingerprint": "features",
+        "map": "map of the features",
         "task": "task",
         "select": "selection of the weights",
         "paper_style": "selection of the weights",
@@ -231,7 +234,15 @@ def _age(one: Measured) -> tuple[datetime, str]:
 def _order(protocol: Protocol) -> tuple[Any, ...]:
     margin = -1.0 if protocol.margin is None else protocol.margin
     select = SELECTIONS.index(protocol.select)
-    return protocol.dataset, protocol.fingerprint, protocol.task, select, protocol.paper_style, margin
+    return (
+        protocol.dataset,
+        protocol.fingerprint,
+        protocol.map,
+        protocol.task,
+        select,
+        protocol.paper_style,
+        margin,
+    )
 
 
 @click.command()
