@@ -19,7 +19,7 @@ from msdn.cache import FeatureCache, Home
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.measure.show import draw
-from msdn.train.models.registry import settings_of
+from msdn.train.models.registry import find_model, settings_of
 from msdn.train.runs.results import Measured, collect_results
 from msdn.train.studies.compare import board_table, compare_runs, show_seeds
 
@@ -251,6 +251,23 @@ def test_the_papers_figures_stand_beside(home: Home, msdn: Msdn, tables_of: Tabl
     (table,) = tables_of()
     assert set(table["papers"]) == {"msdn", "msdn++"}
     assert table["papers"]["msdn"]["H"] == 68.1
+
+
+def test_no_papers_figures_stand_beside_other_counts(home: Home, msdn: Msdn, tables_of: Tables) -> None:
+    make_run(home, {}, dataset="cub", counts_differ=True)
+    shown = msdn().stdout
+    assert "the paper" not in shown and "splits: not of the sizes that cub has" in shown
+    assert (tables_of()[0]["papers"], tables_of()[0]["counts_differ"]) == ({}, True)
+
+
+def test_a_reconstruction_is_told(home: Home, msdn: Msdn, tables_of: Tables) -> None:
+    make_run(home, {})
+    assert "reconstruction" not in msdn().stdout
+    make_run(home, {}, model="msdn++")
+    note = find_model("msdn++").reconstruction
+    assert f"\n{note}\n" in msdn().stdout
+    told = {line["model"]: line["reconstruction"] for line in tables_of()[0]["lines"]}
+    assert told == {"msdn": None, "msdn++": note}
 
 
 def test_a_dataset_of_ones_own_has_no_papers(home: Home, msdn: Msdn, tables_of: Tables) -> None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ import torch
 from toy_runs import assert_same_bits, changed, final_state, write_split_cache
 
 from msdn.cache import FeatureCache
+from msdn.cache.errors import WrongUsageError
 from msdn.train.errors import TrainError
+from msdn.train.models import registry
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run, find_runs
 from msdn.train.studies import series
@@ -82,7 +86,10 @@ def test_a_process_that_ends_at_once_is_told(
 
 
 def test_devices_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_devices("cuda:0,cuda:2") == ["cuda:0", "cuda:2"]
+    assert choose_devices("cuda:0, cuda:2") == ["cuda:0", "cuda:2"]
+    for empty in ("", "cuda:0,,cuda:1", "cuda:0, "):
+        with pytest.raises(WrongUsageError, match="a name is empty"):
+            choose_devices(empty)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert choose_devices("auto") == ["cpu"]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
@@ -90,3 +97,72 @@ def test_devices_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert choose_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
     assert choose_workers("auto") == 3
+
+
+def dealt(
+    cache: FeatureCache,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    jobs: int,
+    workers: int,
+    waits: Sequence[int] = (),
+) -> dict[int, str]:
+    """Which device each job gets; those in `waits` last until all others are done."""
+    others_done, left, taken = threading.Event(), set(range(jobs)) - set(waits), {}
+
+    def work(_path: Path, job: Job, _runs: Path, device: str) -> dict[str, int]:
+        seed = job.settings.seed
+        taken[seed] = device
+        if seed in waits:
+            assert others_done.wait(30)
+        left.discard(seed)
+        if not left:
+            others_done.set()
+        return {"seed": seed}
+
+    monkeypatch.setattr(series, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(series, "_work", work)
+    many = [Job(dataclasses.replace(SETTINGS, seed=seed)) for seed in range(jobs)]
+    results = run_jobs(cache, many, Path("nowhere"), workers=workers, device=device)
+    assert [result["seed"] for result in results] == list(range(jobs))
+    return taken
+
+
+def test_a_job_goes_to_the_device_that_is_free(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = dealt(cache, monkeypatch, "cuda:0,cuda:1", jobs=5, workers=2, waits=[0])
+    assert taken == {0: "cuda:0", **dict.fromkeys(range(1, 5), "cuda:1")}
+
+
+def test_workers_share_devices_where_there_are_more_of_them(
+    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = dealt(cache, monkeypatch, "cuda:0,cuda:1", jobs=4, workers=4, waits=[0, 1, 2])
+    assert sorted(taken.values()) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+
+
+OWN_MODEL = '''"""A model of one's own."""
+
+from dataclasses import dataclass
+
+from msdn.train.models.model import Model
+from msdn.train.models.parts.settings import LossSettings
+
+
+@dataclass(frozen=True)
+class MySettings(LossSettings):
+    """Nothing besides."""
+
+
+MODEL = Model("mine", "mine", MySettings, "msdn.train.models.baseline.network:build_baseline")
+'''
+
+
+def test_processes_know_the_models_of_ones_own(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_own", {})
+    (tmp_path / "mine.py").write_text(OWN_MODEL)
+    model = registry.load_model_file(tmp_path / "mine.py")
+    jobs = [Job(model.default(epochs=1, batch_size=8, seed=seed)) for seed in range(2)]
+    results = run_jobs(cache, jobs, tmp_path / "runs", workers=2, device="cpu")
+    assert [(result["model"], result["seed"]) for result in results] == [("mine", 0), ("mine", 1)]

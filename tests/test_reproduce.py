@@ -125,6 +125,30 @@ def test_the_way_of_choosing_is_said(home: Home, features: Path, run_msdn: Msdn)
     assert wrong.exit_code == 2 and "--paper-style goes with --select test" in wrong.stderr
 
 
+def test_each_row_has_the_protocol_of_its_own_training(home: Home, features: Path, run_msdn: Msdn) -> None:
+    shown = run_msdn(*REPRODUCE, "--cache", features, "--select", "test")
+    by_h, by_acc = (f"test (EPOCH CHOSEN BY {figure} ON THE TEST CLASSES)" for figure in ("H", "acc"))
+    assert f"selection of msdn: {by_h}\n" in shown.stdout
+    assert f"selection of msdn for acc: {by_acc}\n" in shown.stdout
+    for end in ("", "-means"):
+        lines = read_csv(home.studies / f"reproduce-toy-test{end}.csv")
+        assert {(line["task"], line["selection"]) for line in lines} == {("gzsl", by_h), ("czsl", by_acc)}
+    stored = json.loads((home.studies / "reproduce-toy-test.json").read_text())
+    assert [(row["task"], row["selection"]) for row in stored["rows"]] == [("gzsl", by_h), ("czsl", by_acc)]
+    assert stored["task"] is stored["selection"] is None
+
+
+def test_other_counts_have_no_published_figures(home: Home, features: Path, run_msdn: Msdn) -> None:
+    provenance = {"weights": {"kind": "imported"}, "counts": "not those of toy"}
+    write_split_cache(features, provenance=provenance)
+    shown = run_msdn(*REPRODUCE, "--cache", features)
+    assert list(cells_of(shown.stdout)) == ["chance", "msdn"]
+    assert "splits: not of the sizes that toy has" in shown.stdout
+    assert "a paper" not in shown.stdout and "no published figures" not in shown.stdout.split("splits:")[0]
+    assert {line["paper_H"] for line in read_csv(home.studies / "reproduce-toy-means.csv")} == {""}
+    assert all(run.manifest["counts_differ"] for run in find_runs(home.studies / "runs"))
+
+
 def test_acc_has_a_training_of_its_own_where_it_must(toy_figures: None) -> None:
     last: dict[str, Any] = {"select": "last"}
     assert needs_two("toy", "msdn", last) and not needs_two("toy", "baseline", last)

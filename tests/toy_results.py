@@ -27,6 +27,7 @@ def make_run(home: Home, figures: dict[str, Any] | None = None, **options: Any) 
         "cache": {"path": "/nowhere/toy.h5", "fingerprint": options.get("fingerprint", "f1" * 32)},
         "weights": options.get("weights", "torchvision"),
         "masked_images": options.get("masked_images", 0),
+        "counts_differ": options.get("counts_differ", False),
         "device": "cpu",
         "features": "auto",
         "groups": options.get("groups"),

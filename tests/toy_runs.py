@@ -32,6 +32,7 @@ def write_split_cache(
     annotations: Annotations | None = None,
     masked: dict[int, str] | None = None,
     test_features: float | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> Path:
     """Features that attributes explain in part; `test_features` takes the place of all those of test images."""
     annotations = annotations or split_annotations()
@@ -42,7 +43,7 @@ def write_split_cache(
     features += 0.5 * rng.standard_normal(features.shape)
     if test_features is not None:
         features[rows_of_test(annotations)] = test_features
-    return write_cache(path, annotations, features.astype(np.float16), masked)
+    return write_cache(path, annotations, features.astype(np.float16), masked, provenance)
 
 
 def rows_of_test(annotations: Annotations) -> np.ndarray:
