@@ -1,6 +1,8 @@
 """The shape of the house: import direction, packaging, help without torch."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,3 +104,26 @@ def test_python_dash_m_works_from_another_folder(tmp_path: Path) -> None:
         [sys.executable, "-m", "msdn", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("msdn, version ")
+
+
+def test_the_walk_of_the_data_names_what_exists() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    names = re.findall(r"`((?:cache|extract|train)\.[\w.]+)`", page)
+    assert len(names) > 20
+    for name in names:
+        parts = name.split(".")
+        module = next(
+            n for n in range(len(parts), 0, -1) if (ROOT / "/".join(parts[:n])).with_suffix(".py").is_file()
+        )
+        found = importlib.import_module(".".join(["msdn", *parts[:module]]))
+        for part in parts[module:]:
+            found = getattr(found, part)
+        assert callable(found), name
+
+
+def test_every_room_is_on_the_page() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for house in ("extract", "train"):
+        for room in (ROOT / house).iterdir():
+            if (room / "__init__.py").is_file():
+                assert f"`{house}/{room.name}/`" in page or f"`{room.name}/`" in page, room

@@ -1,5 +1,6 @@
 """Plumage: what the drawn dataset promises of its classes, splits, pixels and files."""
 
+import csv
 import logging
 from itertools import combinations
 from pathlib import Path
@@ -136,24 +137,36 @@ def test_train_and_validation_split_by_class() -> None:
 
 
 def test_the_same_picture_is_drawn_twice() -> None:
-    first = draw_bird(5, 7)
+    first, parts = draw_bird(5, 7)
     draw_bird(6, 7)
-    assert first.tobytes() == draw_bird(5, 7).tobytes()
+    again, same_parts = draw_bird(5, 7)
+    assert first.tobytes() == again.tobytes() and parts == same_parts
     assert first.size == (IMAGE_SIDE, IMAGE_SIDE)
     assert first.mode == "RGB"
 
 
 def test_pictures_of_a_class_differ() -> None:
-    assert len({digest_pixels(draw_bird(3, i)) for i in range(6)}) == 6
+    assert len({digest_pixels(draw_bird(3, i)[0]) for i in range(6)}) == 6
 
 
 def test_sampled_pixels_are_the_frozen_ones() -> None:
-    assert hash_pixels(digest_pixels(draw_bird(c, 0)) for c in range(48)) == SAMPLE_SHA256
+    assert hash_pixels(digest_pixels(draw_bird(c, 0)[0]) for c in range(48)) == SAMPLE_SHA256
+
+
+def test_boxes_lie_on_the_parts_they_name() -> None:
+    for image_index in range(6):  # some of them are mirrored
+        _, parts = draw_bird(2, image_index)
+        assert tuple(parts) == PARTS
+        assert all(
+            0 <= x0 < x1 <= IMAGE_SIDE and 0 <= y0 < y1 <= IMAGE_SIDE for x0, y0, x1, y1 in parts.values()
+        )
+        bill, head, tail = (parts[part][0] + parts[part][2] for part in ("bill", "head", "tail"))
+        assert bill < head < tail or bill > head > tail
 
 
 @pytest.mark.slow
 def test_all_pixels_are_the_frozen_ones() -> None:
-    assert hash_pixels(digest_pixels(draw_bird(*picture)) for picture in list_pictures()) == PIXELS_SHA256
+    assert hash_pixels(digest_pixels(draw_bird(*picture)[0]) for picture in list_pictures()) == PIXELS_SHA256
 
 
 def test_tables_look_like_xlsa17(tables: Path) -> None:
@@ -196,14 +209,18 @@ def test_tables_are_the_same_bytes_every_time(tables: Path, tmp_path_factory: py
 
 
 @pytest.mark.usefixtures("few_pictures")
-def test_writing_gives_pictures_and_progress(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_writing_gives_pictures_parts_and_progress(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[tuple[int, int]] = []
     with caplog.at_level(logging.WARNING):
         write_plumage(tmp_path / "plumage", lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert "figures are not comparable" in caplog.text
+    with (tmp_path / "plumage/parts.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 3 * len(PARTS)
+    assert list(rows[0]) == ["image", "part", "x0", "y0", "x1", "y1"]
     with Image.open(tmp_path / "plumage" / "images" / name_picture(0, 0)) as image:
-        drawn = np.asarray(draw_bird(0, 0), dtype=int)
+        drawn = np.asarray(draw_bird(0, 0)[0], dtype=int)
         assert image.format == "JPEG"
         assert np.abs(np.asarray(image, dtype=int) - drawn).mean() < 8
     assert [path.name for path in tmp_path.iterdir()] == ["plumage"]

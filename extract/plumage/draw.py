@@ -23,6 +23,7 @@ from msdn.extract.plumage.parts import (
 
 Color = tuple[int, int, int]
 Outlines = dict[str, list[tuple[int, int]]]
+Box = tuple[int, int, int, int]
 
 PLUMAGE_VERSION = 1
 PIXELS_SHA256 = "2c74ffa558913387db7de2baba9a6b298f13417bddd76b9286656a90ed9610a5"  # before JPEG encoding
@@ -205,8 +206,19 @@ def paint_scene(pose: Pose, generator: np.random.RandomState) -> Image.Image:
     return image
 
 
-def draw_bird(class_index: int, image_index: int) -> Image.Image:
-    """Draw image `image_index` of class `class_index` (both from 0)."""
+def box_parts(labels: np.ndarray) -> dict[str, Box]:
+    """Box the visible pixels of every part in saved pixels: x0, y0, x1, y1, the last two exclusive."""
+    boxes = {}
+    for number, part in enumerate(PARTS, start=1):
+        seen = labels == number
+        columns, rows = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
+        x0, y0, x1, y1 = columns[0], rows[0], columns[-1] + 2, rows[-1] + 2
+        boxes[part] = (int(x0) // 2, int(y0) // 2, int(x1) // 2, int(y1) // 2)
+    return boxes
+
+
+def draw_bird(class_index: int, image_index: int) -> tuple[Image.Image, dict[str, Box]]:
+    """Draw image `image_index` of class `class_index` (both from 0); give it with the box of every part."""
     generator = seed_image(class_index, image_index)
     form = list_classes()[class_index].pick_form(int(generator.randint(0, 100)))
     outlines = shape_parts(form["bill shape"], form["tail shape"])
@@ -219,8 +231,8 @@ def draw_bird(class_index: int, image_index: int) -> Image.Image:
     paint_eye(image, pose)
     image = image.reduce(2).point(make_light(generator))
     if int(generator.randint(0, 2)):
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return image
+        image, labels = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), labels[:, ::-1]
+    return image, box_parts(labels)
 
 
 def digest_pixels(image: Image.Image) -> bytes:

@@ -1,5 +1,6 @@
 """Draws the whole Plumage dataset to disk, with tables as benchmarks have; a folder of that name is complete."""
 
+import csv
 import io
 import logging
 import os
@@ -18,12 +19,14 @@ IMAGES_PER_CLASS = 30
 TEST_SEEN_EVERY = 5  # of a seen class's images, each fifth is kept for testing
 JPEG_QUALITY = 90
 PATH_PREFIX = "/drawn/plumage/images/"  # xlsa17 keeps its authors' absolute paths; readers look for `images/`
+PARTS_HEADER = ("image", "part", "x0", "y0", "x1", "y1")
 VECTORS_SOURCE = f"synthetic (Plumage {PLUMAGE_VERSION}): the sum of one seeded vector per word of the name"
 MAT_HEADER = f"MATLAB 5.0 MAT-file, Plumage {PLUMAGE_VERSION}, synthetic".encode().ljust(116)
 README = f"""\
 Plumage, version {PLUMAGE_VERSION}: SYNTHETIC birds, drawn by msdn from seeds. No photographs, no real species.
 {CLASS_COUNT} classes ({{seen}} seen, {{unseen}} unseen), {{attributes}} attributes.
 images/                the pictures
+parts.csv              where each part is seen, in pixels; x1 and y1 lie just outside
 attributes.txt         the attributes' names, as in CUB
 attribute_vectors.npz  their word vectors, synthetic too
 res101.mat             labels and files of the pictures, as in xlsa17 (no features)
@@ -112,16 +115,20 @@ def open_draft(folder: Path) -> Path:
 
 
 def write_pictures(draft: Path, on_progress: Progress | None) -> None:
-    """Draw and encode every picture; warn when this machine drew other pixels than the frozen ones."""
+    """Draw every picture and list its parts; warn when this machine drew other pixels than the frozen ones."""
     pictures, digests = list(list_pictures()), []
-    for done, picture in enumerate(pictures, start=1):
-        image = draw_bird(*picture)
-        path = draft / "images" / name_picture(*picture)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, quality=JPEG_QUALITY, subsampling=0)
-        digests.append(digest_pixels(image))
-        if on_progress is not None:
-            on_progress(done, len(pictures))
+    with (draft / "parts.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(PARTS_HEADER)
+        for done, picture in enumerate(pictures, start=1):
+            image, parts = draw_bird(*picture)
+            path = draft / "images" / name_picture(*picture)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path, quality=JPEG_QUALITY, subsampling=0)
+            table.writerows((f"images/{name_picture(*picture)}", part, *box) for part, box in parts.items())
+            digests.append(digest_pixels(image))
+            if on_progress is not None:
+                on_progress(done, len(pictures))
     if (got := hash_pixels(digests)) != PIXELS_SHA256:
         message = (
             "Plumage: these pixels hash to %s, expected %s: figures are not comparable with published ones"
