@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import msdn
-from msdn.cache import FeatureCache
+from msdn.cache import FeatureCache, layout
 from msdn.machine import choose_device, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
@@ -191,7 +191,7 @@ def train_model(
         "weights": cache.provenance["weights"]["kind"],
         "image_size": cache.provenance.get("image_size"),
         "masked_images": len(cache.masked_rows),
-        "counts_differ": "counts" in cache.provenance,
+        "counts_differ": layout.COUNTS in cache.provenance,
         "reconstruction": find_model(settings.model).reconstruction or None,
         "device": str(target),
         "features": features,

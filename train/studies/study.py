@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msdn.cache import FeatureCache, Home
+from msdn.cache import FeatureCache, Home, layout
 from msdn.train.loop.options import choose_settings, preset_label
 from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.reporting import (
@@ -313,7 +313,7 @@ def study_facts(cache: FeatureCache, study: Study) -> Facts:
         weights=common["weights"],
         image_size=cache.provenance.get("image_size"),
         masked_images=common["masked_images"],
-        counts_differ="counts" in cache.provenance,
+        counts_differ=layout.COUNTS in cache.provenance,
         measured_on=VALIDATION if study.validate_only else "test",
         chance=_validation_chance(cache) if study.validate_only else common["chance"],
         seeds=study.seeds,
