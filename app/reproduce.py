@@ -23,7 +23,7 @@ from msdn.train.measure.show import Cell, Table
 from msdn.train.measure.summary import Spread
 from msdn.train.models.presets import preset_settings
 from msdn.train.models.published import Published, published_figures, published_image_size
-from msdn.train.models.registry import find_model, model_names
+from msdn.train.models.registry import find_model, model_names, use_home
 from msdn.train.studies.study import (
     MODEL,
     Facts,
@@ -134,6 +134,7 @@ def reproduce(
     Runs are kept in HOME/studies/runs, figures in HOME/studies: reproduce-DATASET.csv and .json (with --select in the
     name where it is not last).
     """
+    use_home(home)
     wanted = Reproduction(
         ExtractSettings(dataset, image_size, weights, device.partition(",")[0].strip()),
         cache,

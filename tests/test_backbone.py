@@ -260,6 +260,11 @@ def test_files_are_named_by_all_that_differs_and_never_by_hyphens() -> None:
     ]
     assert names[0] == "resnet101@layer3_imagenet" and names[1] == "convnext_tiny_imagenet"
     assert len(set(names)) == len(names)
+    maps = plan_of("timm:vit_tiny_patch16_224", None, "", ("early=blocks.3",)).describe()["maps"]
+    assert maps == {
+        "regions": {"layer": "blocks.11", "norm": True},
+        "early": {"layer": "blocks.3", "norm": False},
+    }
     assert not any(set(name) & set("-/: ") for name in names)
 
 

@@ -165,16 +165,21 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """What the recipe keeps of it."""
-        maps = {
-            choice.name: replace(choice, layer=choice.layer or self.backbone.layer).describe()
-            for choice in self.maps
-        }
+        maps = {choice.name: self._settle(choice).describe() for choice in self.maps}
         return {
             "backbone": self.backbone.describe() | ({"tag": self.tag} if self.tag else {}),
             "maps": maps,
             "transform": self.preparation.text,
             "image_size": self.preparation.size,
         }
+
+    def _settle(self, choice: MapChoice) -> MapChoice:
+        """Say the layer, and of timm's networks whether its output is normed: at the backbone's own layer only."""
+        layer = choice.layer or self.backbone.layer
+        is_normed = (
+            layer == self.backbone.layer if choice.norm is None and self.backbone.read else choice.norm
+        )
+        return replace(choice, layer=layer, norm=is_normed)
 
 
 DEFAULT_NAME = "resnet101"

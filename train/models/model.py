@@ -54,11 +54,11 @@ class Model:
 
     def network(self, problem: "Problem", settings: RunSettings) -> "ZslModel":
         """Build the model, with weights drawn from torch's global generator."""
-        return _find(self.build)(problem, settings)  # type: ignore[no-any-return]
+        return _find(self.build)(problem, settings)
 
     def read_published(self, file: "PublishedFile", settings: RunSettings) -> "Published":
         """Published weights of this model."""
-        return _find(self.published_weights)(file, settings)  # type: ignore[no-any-return]
+        return _find(self.published_weights)(file, settings)
 
     def check_effect(self, settings: RunSettings, given: Iterable[str]) -> None:
         """Refuse settings typed by a user that change nothing, for what the others are."""
@@ -74,4 +74,4 @@ def _find(function: str | Callable[..., Any]) -> Callable[..., Any]:
     if not isinstance(function, str):
         return function
     module, _, name = function.partition(":")
-    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+    return getattr(import_module(module), name)
