@@ -81,7 +81,7 @@ class Reproduction:
 @click.option(
     "--image-size",
     type=click.Choice([str(size) for size in IMAGE_SIZES]),
-    default=str(DEFAULT.image_size),
+    default=str(IMAGE_SIZES[0]),
     show_default=True,
     callback=lambda _context, _parameter, value: int(value),
     help="Pixels; 224 gives 7x7 regions, 448 gives 14x14.",

@@ -24,7 +24,7 @@ from msdn.app.reproduce import (
     reproduction_table,
 )
 from msdn.cache import Home
-from msdn.extract.backbones.entry import Backbone
+from msdn.extract.backbones.network import FrozenNetwork
 from msdn.extract.datasets import registry
 from msdn.train.measure.show import draw, result_console
 from msdn.train.models import presets, published
@@ -79,7 +79,7 @@ def test_from_images_to_the_table(
     stopped = run_msdn(*REPRODUCE)
     assert stopped.exit_code == 130 and (home.features / "toy-224-random.h5").is_file()
     epochs.stop_before = None
-    monkeypatch.setattr(Backbone, "__init__", lambda *_: pytest.fail("extracted again"))
+    monkeypatch.setattr(FrozenNetwork, "__init__", lambda *_: pytest.fail("extracted again"))
     shown = run_msdn(*REPRODUCE)
     assert shown.exit_code == 0, shown.output
     assert epochs.count == 2 * 2 * 2  # epochs, seeds, tasks

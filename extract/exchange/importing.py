@@ -86,11 +86,14 @@ def _name_import(dataset: str, facts: dict[str, Any], grid: str) -> str:
 
 def _has_other_counts(source: Path, spec: DatasetSpec, lists: PublishedFile, is_allowed: bool) -> bool:
     """Whether the file's splits are not as large as the dataset's are known to be; refused unless allowed."""
-    found = {name: len(lists.splits[name]) for name in spec.counts}
+    classes, attributes = lists.attributes.shape
+    counted = {name: len(rows) for name, rows in lists.splits.items()}
+    counted |= {"classes": classes, "attributes": attributes}
+    found = {name: counted[name] for name in spec.counts}
     if found != spec.counts and not is_allowed:
         said, known = (", ".join(f"{n} {name}" for name, n in c.items()) for c in (found, spec.counts))
         raise DatasetError(
-            f"{source}: holds {said} images, but '{spec.name}' has {known}; is it of another dataset? "
+            f"{source}: holds {said}, but '{spec.name}' has {known}; is it of another dataset? "
             "--allow-other-counts takes it all the same, and its results are then not those of the dataset"
         )
     return found != spec.counts
