@@ -141,7 +141,7 @@ def test_missing_parts_of_a_dataset_are_named(home: Home) -> None:
     ):
         extract(SETTINGS, home)
     (home.data / "TOY/images").rename(home.data / "TOY/other")
-    with pytest.raises(DatasetError, match=r"dataset 'toy' is not in .*TOY/images is missing; make it with"):
+    with pytest.raises(DatasetError, match=r"dataset 'toy' is not in .*TOY/images is missing; put it there"):
         extract(SETTINGS, home)
     assert not list(home.features.glob("*")) if home.features.exists() else True
 

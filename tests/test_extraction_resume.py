@@ -216,7 +216,7 @@ def kill_when(condition: Callable[[], bool], arguments: list[str], cwd: Path) ->
         stderr=subprocess.DEVNULL,
     )
     while process.poll() is None and not condition():
-        time.sleep(0.002)
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 

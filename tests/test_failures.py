@@ -220,7 +220,7 @@ def test_ctrl_c_keeps_what_was_done(home: Home, tmp_path: Path) -> None:
     )
     partial = partial_path(home.features / CACHE)
     while process.poll() is None and count_done(partial) < 2:
-        time.sleep(0.002)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

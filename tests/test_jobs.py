@@ -110,7 +110,7 @@ def dealt(
     """Which device each job gets; those in `waits` last until all others are done."""
     others_done, left, taken = threading.Event(), set(range(jobs)) - set(waits), {}
 
-    def work(_path: Path, job: Job, _runs: Path, device: str) -> dict[str, int]:
+    def work(_path: Path, _map: str, job: Job, _runs: Path, device: str, _threads: int) -> dict[str, int]:
         seed = job.settings.seed
         taken[seed] = device
         if seed in waits:
