@@ -129,28 +129,20 @@ def test_a_strangers_run_does_not_bring_its_code(desk: Path) -> None:
     assert code != 0 and "peak" in said
 
 
-@pytest.mark.parametrize(
-    ("code", "facts"),
-    [
-        ("1 +", ("SyntaxError",)),
-        ("import nowhere", ("nowhere",)),
-        ("x = 1", ("MODEL",)),
-        (None, ("no such file",)),
-    ],
-)
-def test_a_file_that_holds_no_model_is_named(desk: Path, code: str | None, facts: tuple[str, ...]) -> None:
-    file = desk / "other.py"
-    if code is not None:
-        file.write_text(code)
-    ((exit_code, _, said),) = run_msdn(desk, ["train", "--dataset", "plumage", "--model", "./other.py"])
-    assert exit_code == 2 and all(fact in said for fact in ("other.py", *facts)), said
-
-
-def test_a_name_that_is_taken_is_refused(desk: Path) -> None:
-    file = desk / "other.py"
-    file.write_text(page_blocks()["peak.py"].replace('name="peak"', 'name="msdn"'))
-    ((code, _, said),) = run_msdn(desk, ["train", "--dataset", "plumage", "--model", "./other.py"])
-    assert code == 2 and "'msdn'" in said and "taken" in said
+def test_a_file_that_holds_no_model_is_named(desk: Path) -> None:
+    bad = {
+        "syntax.py": ("1 +", "SyntaxError"),
+        "library.py": ("import nowhere", "nowhere"),
+        "empty.py": ("x = 1", "MODEL"),
+        "gone.py": (None, "no such file"),
+        "taken.py": (page_blocks()["peak.py"].replace('name="peak"', 'name="msdn"'), "'msdn'"),
+    }
+    for name, (code, _) in bad.items():
+        if code is not None:
+            (desk / name).write_text(code)
+    results = run_msdn(desk, *(["train", "--dataset", "plumage", "--model", f"./{name}"] for name in bad))
+    for (name, (_, fact)), (exit_code, _, said) in zip(bad.items(), results, strict=True):
+        assert exit_code == 2 and name in said and fact in said, said
 
 
 def test_a_folder_is_a_model_too(desk: Path) -> None:
