@@ -150,7 +150,7 @@ def test_a_file_cut_short_anywhere_is_refused(make_cache, tmp_path: Path, share:
     path.unlink()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.floats(0, 0.999), value=st.integers(0, 255))
 def test_a_damaged_header_gives_a_sentence_or_changes_nothing(
     make_cache, tmp_path: Path, where: float, value: int
