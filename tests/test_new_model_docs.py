@@ -145,6 +145,21 @@ def test_a_file_that_holds_no_model_is_named(desk: Path) -> None:
         assert exit_code == 2 and name in said and fact in said, said
 
 
+def test_a_preset_that_is_none_is_named(desk: Path) -> None:
+    bad = {
+        "number": ("[released.plumage]\nregion_drop = 0.1\n", "region_drop is 0.1"),
+        "unknown": ("[released.plumage]\nregion_dorp = { value = 0.1, source = 'x' }\n", "'region_drop'"),
+        "table": ("released = 3\n", "'released' is 3"),
+        "like": ("like = 'msdn'\n", "like is 'msdn'"),
+    }
+    for name, (preset, _) in bad.items():
+        (desk / f"{name}.py").write_text(page_blocks()["peak.py"].replace('name="peak"', f'name="{name}"'))
+        (desk / f"{name}.toml").write_text(preset)
+    results = run_msdn(desk, *(["train", "--dataset", "plumage", "--model", f"./{name}.py"] for name in bad))
+    for (name, (_, fact)), (exit_code, _, said) in zip(bad.items(), results, strict=True):
+        assert exit_code == 2 and f"{name}.toml" in said and fact in said, said
+
+
 def test_a_folder_is_a_model_too(desk: Path) -> None:
     (desk / "peaks").mkdir()
     shutil.copy(desk / "peak.py", desk / "peaks/__init__.py")

@@ -126,8 +126,33 @@ def _sourced(table: Mapping[str, Any], sources: Mapping[str, str]) -> Sourced:
 
 @cache
 def _read(model: str) -> dict[str, Any]:
+    """A model's presets, refused where they are not as docs/new-model.md has them: a user may have written them."""
     file = presets_file(model)
-    return _parse(file) if file.is_file() else {}
+    content = _parse(file) if file.is_file() else {}
+    if "like" in content:
+        _check_entry(f"{file}: like", content["like"], {"model", "source"})
+    known = fields_of(find_model(model).settings)
+    for kind in ("released", "paper", *TASKS):
+        for dataset in _tables(file, content, kind):
+            for name, one in _tables(file, content[kind], dataset).items():
+                if name not in {*known, "like"}:
+                    raise SettingsError(str(UnknownNameError(f"setting in {file}:", name, known)))
+                needed = {"dataset", "source"} if name == "like" else {"value", "source"}
+                _check_entry(f"{file}: [{kind}.{dataset}] {name}", one, needed)
+    return content
+
+
+def _check_entry(where: str, entry: Any, needed: set[str]) -> None:
+    if not isinstance(entry, dict) or set(entry) != needed:
+        expected = ", ".join(f"{name} = …" for name in sorted(needed, reverse=True))
+        raise SettingsError(f"{where} is {entry!r}, expected {{ {expected} }}")
+
+
+def _tables(file: Path, content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name, {})
+    if not isinstance(found, dict):
+        raise SettingsError(f"{file}: '{name}' is {found!r}, expected a table")
+    return found
 
 
 def _read_own(path: Path, model: str) -> Sourced:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from msdn.train.errors import SettingsError
 from msdn.train.models.registry import DEFAULT, presets_file
 
 PAPER_FIGURES = ("acc", "U", "S", "H")  # those that papers state
@@ -52,4 +53,14 @@ def published_ablation(dataset: str) -> dict[str, Published]:
 @cache
 def _read(model: str) -> dict[str, Any]:
     file = presets_file(model).with_name("figures.toml")
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read as TOML ({error})") from error
+    if content.get("figures") and not {"source", "selection"} <= set(content):
+        raise SettingsError(
+            f"{file}: says neither 'source' nor 'selection' of its figures, or only one of them"
+        )
+    return content
