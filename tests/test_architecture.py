@@ -84,9 +84,9 @@ def test_registries_settings_and_presets_load_no_torch() -> None:
     )
 
 
-def test_requirements_are_the_agreed_seven() -> None:
+def test_requirements_are_the_agreed_seven_and_pillow_which_is_imported_too() -> None:
     names = {line.split(">=")[0] for line in (ROOT / "requirements.txt").read_text().split()}
-    assert names == {"torch", "torchvision", "h5py", "numpy", "scipy", "click", "rich"}
+    assert names == {"torch", "torchvision", "h5py", "numpy", "scipy", "click", "rich", "pillow"}
 
 
 def test_every_file_says_what_it_is() -> None:
