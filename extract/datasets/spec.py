@@ -83,6 +83,16 @@ class DatasetSpec:
             return "it is drawn on first use"
         return f"'msdn data download {self.name}' fetches it" if self.sources else "put it there"
 
+    def find_other_counts(self, a: Annotations) -> str:
+        """Say which counts these annotations have instead of the known ones; nothing where they agree."""
+        counted = {name: len(rows) for name, rows in a.splits.items()}
+        counted["classes"], counted["attributes"] = a.attributes.shape
+        found = {name: counted[name] for name in self.counts}
+        if found == self.counts:
+            return ""
+        said, known = (", ".join(f"{n} {name}" for name, n in c.items()) for c in (found, self.counts))
+        return f"holds {said}, but '{self.name}' has {known}"
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -1,7 +1,6 @@
 """Draws one bird before sky or wood, on a branch: any class and image number, alone, always the same pixels."""
 
-import hashlib
-from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -62,10 +61,8 @@ def vary_color(color: Color, spread: int, generator: np.random.RandomState) -> C
 def make_light(generator: np.random.RandomState) -> list[int]:
     """Make the lookup table of one image's light: brightness, and a warm or cold tint."""
     gain, tint = int(generator.randint(214, 287)), int(generator.randint(-10, 11))
-    table: list[int] = []
-    for shift in (tint, 0, -tint):
-        table += [min(255, max(0, value * (gain + shift) // 256)) for value in range(256)]
-    return table
+    gains = (gain + tint, gain, gain - tint)
+    return [min(255, value * channel // 256) for channel in gains for value in range(256)]
 
 
 def paint_backdrop(side: int, generator: np.random.RandomState) -> Image.Image:
@@ -80,8 +77,8 @@ def paint_backdrop(side: int, generator: np.random.RandomState) -> Image.Image:
 
 def pick_paint(generator: np.random.RandomState) -> Color:
     """Pick any bird's colour."""
-    names = tuple(PAINTS)
-    return vary_color(PAINTS[names[int(generator.randint(0, len(names)))]], 16, generator)
+    paints = tuple(PAINTS.values())
+    return vary_color(paints[int(generator.randint(0, len(paints)))], 16, generator)
 
 
 def paint_leaf(draw: ImageDraw.ImageDraw, x: int, y: int, generator: np.random.RandomState) -> None:
@@ -124,11 +121,6 @@ def paint_branch(image: Image.Image, height: int, generator: np.random.RandomSta
     draw.line([(-8, height + tilt - 4), (image.width + 8, height - tilt - 4)], fill=lit, width=3)
 
 
-def seed_image(class_index: int, image_index: int) -> np.random.RandomState:
-    """Start the random stream of one image."""
-    return np.random.RandomState(PLUMAGE_VERSION * 1_000_000 + class_index * 1000 + image_index)
-
-
 def choose_pose(outlines: Outlines, size: str, generator: np.random.RandomState) -> Pose:
     """Choose turn, scale and place, with the whole bird on the canvas."""
     scale = SIZE_SCALES[size] * int(generator.randint(246, 265)) // 256
@@ -136,27 +128,23 @@ def choose_pose(outlines: Outlines, size: str, generator: np.random.RandomState)
     points = [point for outline in outlines.values() for point in pose.place(outline, SUBUNIT)]
     points += pose.place([point for leg in LEGS for point in leg])
     shift = []
-    for values in ([x for x, _ in points], [y for _, y in points]):
+    for values in zip(*points, strict=True):
         least, most = EDGE - min(values), CANVAS_SIDE - EDGE - max(values)
         shift.append(int(generator.randint(least, most + 1)) if most > least else (least + most) // 2)
-    return Pose(shift[0], shift[1], pose.scale, pose.sine, pose.cosine)
-
-
-def fill_mask(points: list[tuple[int, int]]) -> np.ndarray:
-    """Rasterise one outline: bool [side, side]."""
-    mask = Image.new("L", (CANVAS_SIDE, CANVAS_SIDE))
-    ImageDraw.Draw(mask).polygon(points, fill=1)
-    return np.asarray(mask) > 0
+    return replace(pose, x=shift[0], y=shift[1])
 
 
 def label_parts(placed: Outlines) -> np.ndarray:
     """Give each canvas pixel the number of the part seen there, 1.. in the order of PARTS, 0 for none."""
-    labels = np.zeros((CANVAS_SIDE, CANVAS_SIDE), dtype=np.uint8)
-    body = fill_mask(placed["body"])
+    masks = {}
     for part, outline in placed.items():
-        mask = body if part == "body" else fill_mask(outline)
-        mask = mask & body if part in ("back", "breast") else mask
-        labels[mask] = 1 + PARTS.index("belly" if part == "body" else part)
+        mask = Image.new("L", (CANVAS_SIDE, CANVAS_SIDE))
+        ImageDraw.Draw(mask).polygon(outline, fill=1)
+        masks[part] = np.asarray(mask) > 0
+    labels = np.zeros((CANVAS_SIDE, CANVAS_SIDE), dtype=np.uint8)
+    for part, mask in masks.items():
+        seen = mask & masks["body"] if part in ("back", "breast") else mask
+        labels[seen] = 1 + PARTS.index("belly" if part == "body" else part)
     return labels
 
 
@@ -177,9 +165,7 @@ def paint_parts(
 ) -> None:
     """Paint every part's pixels in place."""
     for number, part in enumerate(PARTS, start=1):
-        rows, columns = (
-            axis.astype(np.int32) for axis in divmod(np.flatnonzero(labels == number), CANVAS_SIDE)
-        )
+        rows, columns = (axis.astype(np.int32) for axis in np.nonzero(labels == number))
         paint = np.array(vary_color(PAINTS[form[f"{part} color"]], 10, generator), dtype=np.int32)
         shade = shade_part(part, form, pose, rows, columns)
         canvas[rows, columns] = (paint + shade[:, None]).clip(0, 255).astype(np.uint8)
@@ -210,16 +196,15 @@ def box_parts(labels: np.ndarray) -> dict[str, Box]:
     """Box the visible pixels of every part in saved pixels: x0, y0, x1, y1, the last two exclusive."""
     boxes = {}
     for number, part in enumerate(PARTS, start=1):
-        seen = labels == number
-        columns, rows = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
-        x0, y0, x1, y1 = columns[0], rows[0], columns[-1] + 2, rows[-1] + 2
-        boxes[part] = (int(x0) // 2, int(y0) // 2, int(x1) // 2, int(y1) // 2)
+        rows, columns = (axis // 2 for axis in np.nonzero(labels == number))
+        boxes[part] = int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
     return boxes
 
 
 def draw_bird(class_index: int, image_index: int) -> tuple[Image.Image, dict[str, Box]]:
     """Draw image `image_index` of class `class_index` (both from 0); give it with the box of every part."""
-    generator = seed_image(class_index, image_index)
+    seed = PLUMAGE_VERSION * 1_000_000 + class_index * 1000 + image_index
+    generator = np.random.RandomState(seed)
     form = list_classes()[class_index].pick_form(int(generator.randint(0, 100)))
     outlines = shape_parts(form["bill shape"], form["tail shape"])
     pose = choose_pose(outlines, form["size"], generator)
@@ -233,16 +218,3 @@ def draw_bird(class_index: int, image_index: int) -> tuple[Image.Image, dict[str
     if int(generator.randint(0, 2)):
         image, labels = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), labels[:, ::-1]
     return image, box_parts(labels)
-
-
-def digest_pixels(image: Image.Image) -> bytes:
-    """Digest the pixels of one picture."""
-    return hashlib.sha256(image.tobytes()).digest()
-
-
-def hash_pixels(digests: Iterable[bytes]) -> str:
-    """Hash the digests of pictures, in order of class and image, into one."""
-    total = hashlib.sha256()
-    for digest in digests:
-        total.update(digest)
-    return total.hexdigest()
