@@ -35,29 +35,20 @@ Status = Literal["missing", "partial", "present", "complete"]
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """What the user chooses.
+    """What the user chooses."""
 
-    Attributes:
-        mirror: address of a folder that holds the files under their publishers' names; tried first.
-        keep_archives: leave an archive in `data/downloads` after it was unpacked.
-        force: fetch what is there already, and accept a file that differs from the one fetched before.
-        fetch: how patient to be.
-    """
-
-    mirror: str | None = None
-    keep_archives: bool = False
-    force: bool = False
+    mirror: str | None = None  # a folder that holds the files under their publishers' names; tried first
+    keep_archives: bool = False  # leave an archive in `data/downloads` after it was unpacked
+    force: bool = False  # fetch what is there already, and accept a file that differs from the one before
     fetch: FetchSettings = field(default_factory=FetchSettings)
 
 
 @dataclass(frozen=True)
 class SourceState:
-    """A source on disk.
+    """How much of a source is on disk, and its size there.
 
-    Attributes:
-        status: missing; partial (begun, the same command goes on); present (put there by hand or changed since,
-            not verified); complete (fetched, checked and unpacked).
-        bytes: size on disk of what there is of it.
+    It may be missing; partial (begun, the same command goes on); present (put there by hand or changed since,
+    not verified); complete (fetched, checked and unpacked).
     """
 
     status: Status
@@ -71,24 +62,19 @@ class SourceState:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One source, fetched; what no code reads (url, known_checksum, unpacked_files) is there for people.
-
-    Attributes:
-        known_checksum: what was compared with the publisher's or another known checksum; None where none is known.
-        date: when it was unpacked, ISO 8601.
-        proof: the source's proof paths, with the size of those that are files.
-        is_complete: whether everything is in place; False while it is being replaced.
-    """
+    """One source, fetched; what no code reads (url, known_checksum, unpacked_files) is there for people."""
 
     url: str
     bytes: int
     sha256: str
-    known_checksum: str | None
-    date: str
+    known_checksum: str | None  # what was compared with a checksum known before; None where none is
+    date: str  # when it was unpacked, ISO 8601
     unpacked_files: int
     unpacked_bytes: int
-    proof: dict = field(default_factory=dict)
-    is_complete: bool = True
+    proof: dict = field(
+        default_factory=dict
+    )  # the source's proof paths, with the size of those that are files
+    is_complete: bool = True  # False while it is being replaced
 
 
 def downloads_folder(home: Home) -> Path:

@@ -54,23 +54,14 @@ class RangeError(PassingError):
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """How patient a download is.
+    """How patient a download is."""
 
-    Attributes:
-        timeout: seconds that a server may stay silent.
-        retries: further attempts at a mirror that, in a row, may bring nothing new.
-        progress: bytes beyond the furthest so far that count as something new.
-        backoff: seconds before the first retry, doubled for each further one.
-        least_rate: bytes a second below which a mirror is given up ...
-        window: ... when it stays below for so many seconds.
-    """
-
-    timeout: float = 30.0
-    retries: int = 4
-    progress: int = 2**20
-    backoff: float = 1.0
-    least_rate: float = 1024.0
-    window: float = 60.0
+    timeout: float = 30.0  # seconds that a server may stay silent
+    retries: int = 4  # further attempts at a mirror that, in a row, may bring nothing new
+    progress: int = 2**20  # bytes beyond the furthest so far that count as something new
+    backoff: float = 1.0  # seconds before the first retry, doubled for each further one
+    least_rate: float = 1024.0  # bytes a second below which a mirror is given up ...
+    window: float = 60.0  # ... when it stays below for so many seconds
 
 
 @dataclass(frozen=True)

@@ -34,19 +34,12 @@ ZERO_REASON = "all zero in the file it was imported from"
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made.
-
-    Attributes:
-        path: the cache.
-        masked: its rows without features, with the reason.
-        named: whether the file or the dataset's lists gave the names.
-        has_other_counts: whether its splits are not as large as the dataset's.
-    """
+    """What an import made."""
 
     path: Path
-    masked: dict[int, str]
-    named: bool
-    has_other_counts: bool
+    masked: dict[int, str]  # rows without features, with the reason
+    named: bool  # whether the file or the dataset's lists gave the names
+    has_other_counts: bool  # whether its splits are not as large as the dataset's
 
 
 def import_features(

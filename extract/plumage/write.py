@@ -75,14 +75,9 @@ def split_pictures() -> dict[str, np.ndarray]:
 
 
 def write_plumage(folder: Path, on_progress: Progress = lambda _done, _total: None) -> None:
-    """Draw the dataset into `folder`, which appears only once it is complete.
+    """Draw the dataset into `folder`, which must be new or empty and appears only once it is complete.
 
-    Args:
-        folder: Where the dataset goes; must not exist yet (an empty folder is taken).
-        on_progress: Called after each picture with the numbers done and in all.
-
-    Raises:
-        FileExistsError: `folder` holds something already.
+    `on_progress` is called after each picture with the numbers done and in all.
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder}: not empty, expected a new folder; remove it to draw Plumage again")

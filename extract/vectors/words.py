@@ -64,17 +64,11 @@ def read_spelling(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class WordVectors:
-    """What a file says of the wanted words.
+    """What a file says of the wanted words."""
 
-    Attributes:
-        vectors: float32 [D] for every word that was found.
-        size: D.
-        sha256: of the whole file, as it lies on disk.
-    """
-
-    vectors: dict[str, np.ndarray]
-    size: int
-    sha256: str
+    vectors: dict[str, np.ndarray]  # float32 [D] for every word that was found
+    size: int  # D
+    sha256: str  # of the whole file, as it lies on disk
 
 
 def read_word_vectors(
