@@ -30,17 +30,13 @@ LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unp
 class PublishedFile:
     """What a published feature file says beside its features.
 
-    Attributes:
-        annotations: its lists, of no named dataset; names, train and val are there only in a file of our own.
-        shape: (N, F, h, w).
-        provenance: of the cache it was exported from, or None.
-        masked: rows without features, with the reason.
+    Names, train and val are there only in a file of our own, and so is what follows the shape.
     """
 
     annotations: Annotations
-    shape: tuple[int, int, int, int]
-    provenance: dict[str, Any] | None = None
-    masked: dict[int, str] = field(default_factory=dict)
+    shape: tuple[int, int, int, int]  # (N, F, h, w)
+    provenance: dict[str, Any] | None = None  # of the cache it was exported from
+    masked: dict[int, str] = field(default_factory=dict)  # rows without features, with the reason
 
 
 def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:

@@ -22,7 +22,7 @@ class Source:
     proof: tuple[
         str, ...
     ]  # what must be there afterwards; of a file that is no archive, the place it goes to
-    # pattern of a member's whole path -> its place; members that fit no pattern stay packed; without any it is no archive
+    # pattern of a member's whole path -> its place; members that fit none stay packed. Without rules: no archive
     rules: tuple[tuple[str, str], ...] = ()
     about: int | None = None  # rough size in bytes, for people and for the free-space check
     room: int = 0  # rough size of what is unpacked from it
