@@ -48,7 +48,7 @@ def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:
     making = path.with_name(path.name + ".partial")
     try:
         with h5py.File(making, "w") as file:
-            _write_lists(file, cache.annotations, cache)
+            _write_lists(file, cache)
             _write_maps(file, cache, compress)
         making.replace(path)
     finally:
@@ -67,7 +67,8 @@ def _write_maps(file: h5py.File, cache: FeatureCache, compress: bool) -> None:
         maps[rows] = block.transpose(0, 3, 1, 2).astype(np.float32)
 
 
-def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:
+def _write_lists(file: h5py.File, cache: FeatureCache) -> None:
+    a = cache.annotations
     file["labels"] = a.labels
     for name, key in LOCATIONS.items():
         file[key] = cache.rows(name)

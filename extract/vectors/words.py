@@ -61,45 +61,6 @@ def read_spelling(path: Path) -> dict[str, str]:
     return {row.cells[0].lower(): row.cells[1] for row in table.rows}
 
 
-def read_word_vectors(
-    path: Path, wanted: Collection[str], on_progress: Callable[[int, int], None] = lambda _done, _total: None
-) -> "WordVectors":
-    """Read the vectors of the wanted words, none of which holds a space, holding one line at a time.
-
-    Words that the file lacks are left out; of a word that comes twice the first vector counts.
-
-    Args:
-        path: lines of a word and its numbers; word2vec's files begin with a line of two counts.
-        wanted: the words.
-        on_progress: called now and then with the bytes read, and those of the whole file.
-    """
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file")
-    total = path.stat().st_size
-    with io.BufferedReader(io.FileIO(path), BUFFER_BYTES) as file:
-        digest = file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        found = WordVectors(path, wanted, digest)
-        try:
-            found.read(_open_text(path, file), lambda: on_progress(file.tell(), total))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DatasetError(f"{path}: cannot be unpacked ({error}); {FETCH_AGAIN}") from error
-    return found
-
-
-def _open_text(path: Path, file: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":
-    """Unpack gzip; refuse what else is no text."""
-    start = file.peek(4)[:4]
-    if start == b"PK\x03\x04":
-        raise DatasetError(f"{path}: is a zip archive; unpack it, and give the text file in it")
-    if start[:2] == b"\x1f\x8b":
-        file = cast("io.BufferedReader[Any]", gzip.GzipFile(fileobj=file))
-    if b"\0" in file.peek(4096)[:4096]:
-        advice = "save word2vec's binary vectors as text first"
-        raise DatasetError(f"{path}: is binary, expected text: a word and its numbers in each line; {advice}")
-    return file
-
-
 class WordVectors:
     """What a file says of the wanted words, as far as it has been read.
 
@@ -172,3 +133,42 @@ class WordVectors:
 
     def _refuse(self, number: int, reason: str) -> NoReturn:
         raise DatasetError(f"{self._path}, line {number}: {reason}")
+
+
+def read_word_vectors(
+    path: Path, wanted: Collection[str], on_progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> WordVectors:
+    """Read the vectors of the wanted words, none of which holds a space, holding one line at a time.
+
+    Words that the file lacks are left out; of a word that comes twice the first vector counts.
+
+    Args:
+        path: lines of a word and its numbers; word2vec's files begin with a line of two counts.
+        wanted: the words.
+        on_progress: called now and then with the bytes read, and those of the whole file.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
+    total = path.stat().st_size
+    with io.BufferedReader(io.FileIO(path), BUFFER_BYTES) as file:
+        digest = file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        found = WordVectors(path, wanted, digest)
+        try:
+            found.read(_open_text(path, file), lambda: on_progress(file.tell(), total))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DatasetError(f"{path}: cannot be unpacked ({error}); {FETCH_AGAIN}") from error
+    return found
+
+
+def _open_text(path: Path, file: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":
+    """Unpack gzip; refuse what else is no text."""
+    start = file.peek(4)[:4]
+    if start == b"PK\x03\x04":
+        raise DatasetError(f"{path}: is a zip archive; unpack it, and give the text file in it")
+    if start[:2] == b"\x1f\x8b":
+        file = cast("io.BufferedReader[Any]", gzip.GzipFile(fileobj=file))
+    if b"\0" in file.peek(4096)[:4096]:
+        advice = "save word2vec's binary vectors as text first"
+        raise DatasetError(f"{path}: is binary, expected text: a word and its numbers in each line; {advice}")
+    return file
