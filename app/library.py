@@ -298,8 +298,8 @@ def predict(
         `spoke_against` the best one, its `confidence` where the run has one, or the `error`.
 
     Example:
-        found = msdn.predict("birds/images/robin", like="robin", changes={"back: red": 1}, name="red robin")
-        for one in found:
+        swallows = "msdn-home/data/plumage/images/019.Gale_Swallow"
+        for one in msdn.predict(swallows, like="019.Gale_Swallow", changes={"size: small": 100}, name="Dwarf Swallow"):
             print(one.image, one.answer, one.classes[0].kind)
     """
     _check_positive(top=top, threads=threads, workers=workers)

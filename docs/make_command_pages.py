@@ -1,7 +1,7 @@
 """Writes docs/commands/: a page for every command, made from its help.
 
-    python docs/make_command_pages.py            # write the pages
-    python docs/make_command_pages.py --check    # only say which are out of date
+python docs/make_command_pages.py            # write the pages
+python docs/make_command_pages.py --check    # only say which are out of date
 """
 
 import html
@@ -52,7 +52,9 @@ def escape(text: str) -> str:
     return re.sub(r"([|*_\[\]`\\])", r"\\\1", html.escape(text, quote=False))
 
 
-def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(
+    group: click.Group, words: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command that does something, with the words that call it."""
     context = click.Context(group)
     for name in group.list_commands(context):
