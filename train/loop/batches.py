@@ -185,7 +185,6 @@ class Sampler(ABC):
     def __init__(self, rows: np.ndarray, labels: np.ndarray, batch_size: int, seed: int) -> None:
         """Take the training rows, the label of each, the batch size and the generator's seed."""
         self.rows = rows
-        self.labels = labels
         self.batch_size = batch_size
         self._rng = np.random.Generator(np.random.PCG64(seed))
 
