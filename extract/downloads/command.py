@@ -92,7 +92,9 @@ def _fetch_all(
         try:
             fetch_source(name, home, settings, view.report)
         except DownloadError as error:
-            failures.append(error)
+            failures.append(
+                DownloadError(f"{error}, or name a web folder that holds the file with --mirror URL")
+            )
     return failures
 
 

@@ -110,8 +110,7 @@ class Fetch:
                 logger.warning("%s %s", url, error)
                 failures.append(f"{url} {error}")
         raise DownloadError(
-            f"{self._source.file} cannot be had: {'; '.join(failures)}; repeat the command later, or name a "
-            "web folder that holds the file: 'msdn data download ... --mirror URL'"
+            f"{self._source.file} cannot be had: {'; '.join(failures)}; repeat the command later"
         )
 
     @property

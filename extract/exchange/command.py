@@ -81,7 +81,7 @@ def annotate(home: Home, cache: Path, dataset: str | None, **files: Path | None)
     """
     from msdn.cache.annotate import replace_annotations
     from msdn.cache.reader import FeatureCache
-    from msdn.extract.datasets.registry import open_dataset
+    from msdn.extract.datasets.registry import DATASETS, open_dataset
     from msdn.extract.exchange.annotating import apply_files
 
     if dataset is None and not any(files.values()):
@@ -95,7 +95,9 @@ def annotate(home: Home, cache: Path, dataset: str | None, **files: Path | None)
         annotations, sources = found.annotations, found.sources
     else:
         annotations, sources = apply_files(before, **files)
-    changed = replace_annotations(cache, annotations, sources)
+    spec = DATASETS.get(annotations.dataset)
+    other_counts = spec.find_other_counts(annotations) if spec else ""
+    changed = replace_annotations(cache, annotations, sources, other_counts)
     if not changed:
         click.echo(f"{cache}: has these annotations already; nothing changed")
         return
@@ -105,4 +107,6 @@ def annotate(home: Home, cache: Path, dataset: str | None, **files: Path | None)
         )
         if before.attribute_vectors is not None and opened.annotations.attribute_vectors is None:
             click.echo("its word vectors belonged to other attributes and are gone: give --vectors", err=True)
+    if other_counts:
+        click.echo(f"it {other_counts}: no published figure compares", err=True)
     click.echo("runs trained before refuse this cache: train again", err=True)

@@ -66,7 +66,7 @@ def import_features(
         check_annotations(annotations)
         facts = _describe_import(source, lists, annotations.dataset, dataset, dtype)
         if other_counts:
-            facts[layout.COUNTS] = f"not those of {annotations.dataset}"
+            facts[layout.COUNTS] = other_counts
         _, channels, height, width = lists.shape
         spec = MapSpec(MAIN, height, width, channels, np.dtype(dtype), signed=None)
         final = out or home.features / _name_import(annotations.dataset, facts, f"{height}x{width}")
