@@ -40,7 +40,7 @@ class MarkdownFormatter(click.HelpFormatter):
 
     def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """A table of options and what they mean."""
-        self.write("| | |\n|---|---|\n")
+        self.write("| name | meaning |\n|---|---|\n")
         for name, meaning in rows:
             code = html.escape(name, quote=False).replace("|", "&#124;")
             self.write(f"| <code>{code}</code> | {escape(meaning)} |\n")
@@ -86,7 +86,7 @@ def make_pages() -> dict[str, str]:
         f"| [`msdn {' '.join(words)}`]({'-'.join(words)}.md) | {escape(command.get_short_help_str(200))} |"
         for words, command in found
     ]
-    pages["index.md"] = "\n".join([NOTE, "", "# Commands", "", "| | |", "|---|---|", *lines, ""])
+    pages["index.md"] = "\n".join([NOTE, "", "# Commands", "", "| command | what it does |", "|---|---|", *lines, ""])
     return pages
 
 
