@@ -30,7 +30,7 @@ results: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python docs/make_command_pages.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(READY): requirements.txt pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msdn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
