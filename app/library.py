@@ -50,10 +50,9 @@ def open_cache(features: Place, *, map: str = MAIN, home: Place | None = None) -
             regions = cache.read_rows(cache.rows("train")[:8])  # [8, 49, 2048]
             labels = cache.annotations.labels
     """
-    text = str(Path(features).expanduser()) if _is_file(features) else os.fspath(features)
-    if _is_file(features):
-        return FeatureCache(text, map)
-    return FeatureCache(choose_cache(_home(home), dataset_name(text), None), map)
+    if os.fspath(features).endswith(_CACHE_ENDING):
+        return FeatureCache(Path(features).expanduser(), map)
+    return FeatureCache(choose_cache(_home(home), dataset_name(os.fspath(features)), None), map)
 
 
 def extract(
@@ -124,7 +123,7 @@ def extract(
         workers=workers,
         threads=threads,
         bad_images=bad_images,
-        out=None if out is None else Path(out),
+        out=None if out is None else Path(out).expanduser(),
         restart=restart,
     )
     watcher = extraction.SILENT if on_progress is None else Watcher(on_progress=on_progress)
@@ -362,10 +361,6 @@ def _opened_home(given: Place | None) -> Home:
 
 def _find_model(given: Place) -> str:
     return registry.choose_model(os.fspath(given)).name
-
-
-def _is_file(features: Place) -> bool:
-    return os.fspath(features).endswith(_CACHE_ENDING)
 
 
 def _check_choice(option: str, value: str, known: Sequence[str]) -> None:

@@ -86,7 +86,9 @@ def make_pages() -> dict[str, str]:
         f"| [`msdn {' '.join(words)}`]({'-'.join(words)}.md) | {escape(command.get_short_help_str(200))} |"
         for words, command in found
     ]
-    pages["index.md"] = "\n".join([NOTE, "", "# Commands", "", "| command | what it does |", "|---|---|", *lines, ""])
+    pages["index.md"] = "\n".join(
+        [NOTE, "", "# Commands", "", "| command | what it does |", "|---|---|", *lines, ""]
+    )
     return pages
 
 

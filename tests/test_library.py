@@ -28,14 +28,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_toy_dataset(home / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATASETS, "toy", TOY)
-        done = msdn.extract("toy", weights="random", device="cpu", threads=1, home=home)
+        told: list[int] = []
+        done = msdn.extract(
+            "toy",
+            weights="random",
+            device="cpu",
+            threads=1,
+            home=home,
+            on_progress=lambda progress: told.append(progress.done),
+        )
+    assert told[-1] == 30
     assert done.path == home / "features/toy-224-random.h5" and done.weights_kind == "random"
     return home
 
 
 @pytest.fixture(scope="module")
 def run(place: Path) -> msdn.Run:
-    return msdn.train("toy", model="baseline", epochs=3, batch_size=8, threads=1, device="cpu", home=place)
+    records: list[dict] = []
+    choices = {"model": "baseline", "epochs": 3, "batch_size": 8}
+    run = msdn.train("toy", **choices, threads=1, device="cpu", on_epoch=records.append, home=place)
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    return run
 
 
 def test_importing_loads_nothing_heavy() -> None:
