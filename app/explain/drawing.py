@@ -6,6 +6,7 @@ from PIL import Image
 _STOPS = np.array(  # from no heat to full heat: RGB, and how much of the image is covered, all of 255
     [(0, 0, 96, 90), (40, 80, 200, 70), (250, 210, 40, 130), (255, 110, 0, 170), (220, 0, 0, 190)], np.float64
 )
+_BRANCHES = {"av": "A→V", "va": "V→A"}
 
 
 def overlay(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
@@ -30,9 +31,13 @@ def upsample(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def find_peak(attention: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
-    """Row and column of the pixel where the upsampled map is highest."""
-    row, column = np.unravel_index(int(upsample(attention, size).argmax()), size)
-    return int(row), int(column)
+    """Row and column of the pixel in the centre of the cell with the highest attention."""
+    cell = np.unravel_index(int(attention.argmax()), attention.shape)
+    row, column = (
+        (2 * int(place) + 1) * side // (2 * cells)
+        for place, side, cells in zip(cell, size, attention.shape, strict=True)
+    )
+    return row, column
 
 
 def scale_to_one(values: np.ndarray) -> np.ndarray:
@@ -40,3 +45,8 @@ def scale_to_one(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, np.float64)
     spread = values.max() - values.min()
     return (values - values.min()) / spread if spread > 0 else np.zeros_like(values)
+
+
+def branch_title(branch: str) -> str:
+    """A branch as papers write it."""
+    return _BRANCHES.get(branch, branch)

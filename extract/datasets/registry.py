@@ -1,12 +1,14 @@
 """The datasets by name, each a file in `known/`, and folders of one's own."""
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home, dataset_name
+from msdn.cache.layout import ANNOTATIONS
 from msdn.extract.datasets import known
 from msdn.extract.datasets.proposed_splits import read_dataset
 from msdn.extract.datasets.spec import Dataset, DatasetSpec
@@ -30,6 +32,16 @@ def find_spec(name: str) -> DatasetSpec:
 def is_own_folder(text: str) -> bool:
     """Whether `--dataset` names a folder of the user's own rather than a known dataset."""
     return text not in DATASETS and (dataset_name(text) != text or Path(text).is_dir())
+
+
+def find_image_folder(recipe: Mapping[str, Any], home: Home) -> Path:
+    """Where the images of a cache lie, by its recipe: whether they are there nobody has looked."""
+    own = recipe.get(ANNOTATIONS, {}).get("folder")
+    if own is not None:
+        from msdn.extract.own.folder import IMAGES  # it asks this file for the known names
+
+        return Path(own) / IMAGES
+    return home.data / find_spec(recipe["dataset"]).images
 
 
 def open_dataset(text: str, home: Home, on_making: Callable[[int, int], None] | None = None) -> Dataset:
