@@ -1,14 +1,20 @@
-"""Attention maps over images, as pixels."""
+"""Attention maps over images, as pixels, and where the regions of a map lie."""
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from msdn.app.explain.drawing import find_peak, overlay, upsample
+from msdn.extract.backbones.entry import Backbone, MapChoice, Plan, Preparation
+from msdn.extract.backbones.places import Places, even_places, locate_regions
+from msdn.extract.backbones.registry import find_backbone
+
+RESNET = Places(0, 32)
 
 
 @pytest.fixture
 def grey() -> np.ndarray:
-    return np.full((70, 140, 3), 128, np.uint8)
+    return np.full((140, 140, 3), 128, np.uint8)
 
 
 def test_heat_lies_where_the_attention_is(grey: np.ndarray) -> None:
@@ -18,13 +24,13 @@ def test_heat_lies_where_the_attention_is(grey: np.ndarray) -> None:
     assert drawn.shape == grey.shape
     redness = drawn[:, :, 0] - drawn[:, :, 2]
     row, column = np.unravel_index(redness.argmax(), redness.shape)
-    assert (row // 10, column // 20) == (1, 5)
+    assert (row // 20, column // 20) == (1, 5)
     assert redness[row, column] > 100  # red where it looks, blue where it does not
-    assert redness[60, 20] < 0
+    assert redness[120, 20] < 0
 
 
 def test_a_flat_map_is_one_colour(grey: np.ndarray) -> None:
-    drawn = overlay(grey, np.full((3, 4), 1 / 12))
+    drawn = overlay(grey, np.full((3, 3), 1 / 9))
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
 
 
@@ -35,17 +41,39 @@ def test_what_is_below_stays_visible() -> None:
     assert (drawn[:, 20:].sum(axis=2) > drawn[:, :20].sum(axis=2).max()).all()
 
 
-def test_upsampled_maps_keep_their_places() -> None:
-    attention = np.array([[0.0, 1.0], [2.0, 5.0]])
-    smooth = upsample(attention, (20, 40))
-    assert smooth.shape == (20, 40)
-    order = [smooth[5, 10], smooth[5, 30], smooth[15, 10], smooth[15, 30]]
-    assert order == sorted(order)
-
-
-@pytest.mark.parametrize("cell", [(0, 0), (3, 2), (6, 6)])
-def test_the_peak_is_the_centre_of_the_highest_cell(cell: tuple[int, int]) -> None:
+@pytest.mark.parametrize("places", [None, RESNET])
+@pytest.mark.parametrize("cell", [(1, 1), (3, 2), (5, 4)])
+def test_the_smooth_map_is_highest_at_the_region_that_is(
+    cell: tuple[int, int], places: Places | None
+) -> None:
     attention = np.random.default_rng(1).uniform(0, 0.1, (7, 7))
     attention[cell] = 1.0
-    row, column = find_peak(attention, (224, 224))
-    assert (row, column) == (32 * cell[0] + 16, 32 * cell[1] + 16)
+    smooth = upsample(attention, 224, places)
+    assert smooth.shape == (224, 224)
+    middle = 0 if places else 16
+    assert find_peak(attention, 224, places) in [
+        (32 * cell[0] + m, 32 * cell[1] + m) for m in (middle, middle - 1)
+    ]
+    highest = np.unravel_index(smooth.argmax(), smooth.shape)
+    assert np.abs(np.subtract(highest, find_peak(attention, 224, places))).max() <= 3
+
+
+def test_regions_lie_where_strides_put_them() -> None:
+    for name, places in (("resnet18", RESNET), ("vgg11", Places(15.5, 32)), ("vit_b_16", Places(7.5, 16))):
+        backbone = find_backbone(name)
+        assert locate_regions(Plan(backbone, backbone.preparation), 224 // int(places.step)) == places
+
+
+def test_what_is_no_convolution_is_an_even_grid() -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.last(images.unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)))
+
+    plan = Plan(Backbone(Patches, "last", Preparation(size=32), name="patches"), Preparation(size=32))
+    assert locate_regions(plan, 4) == even_places(32, 4) == Places(3.5, 8)
+    pooled = Plan(plan.backbone, plan.preparation, (MapChoice(pool="2x2"),))
+    assert locate_regions(pooled, 2) == even_places(32, 2)

@@ -220,7 +220,7 @@ def _notes(explainer: "Explainer") -> list[str]:
     return [
         f"run: {run.path}",
         "score: what all branches together say of the attribute, then what each says by itself",
-        "peak: the centre of the region it looks at most, in pixels of the prepared image from the left and the top",
+        "peak: where the region it looks at most is centred, in pixels of the prepared image from the left and the top",
         *reconstruction_notes([run.settings.model]),
         *provenance_notes(run.manifest["weights"], 0),
     ]

@@ -3,39 +3,48 @@
 import numpy as np
 from PIL import Image
 
+from msdn.extract.backbones.places import Places, even_places
+
 _STOPS = np.array(  # from no heat to full heat: RGB, and how much of the image is covered, all of 255
     [(0, 0, 96, 90), (40, 80, 200, 70), (250, 210, 40, 130), (255, 110, 0, 170), (220, 0, 0, 190)], np.float64
 )
 _BRANCHES = {"av": "A→V", "va": "V→A"}
 
 
-def overlay(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """The image [H, W, 3] uint8 with its attention [h, w] as heat over it, [H, W, 3] uint8.
+def overlay(pixels: np.ndarray, attention: np.ndarray, places: Places | None = None) -> np.ndarray:
+    """The image [S, S, 3] uint8 with its attention [n, n] as heat over it, [S, S, 3] uint8.
 
     The highest attention of the image is red and the lowest dark blue; a map that is the same everywhere stays blue.
+
+    Args:
+        pixels: the image as prepared for the network.
+        attention: how much each region is looked at.
+        places: where the regions are, as `locate_regions` finds them; None means the middles of equal cells.
     """
-    heat = scale_to_one(upsample(attention, (pixels.shape[0], pixels.shape[1])))
-    places = np.linspace(0, 1, len(_STOPS))
-    layers = np.stack([np.interp(heat, places, stop) for stop in _STOPS.T], axis=2)  # [H, W, 4]
+    heat = scale_to_one(upsample(attention, len(pixels), places))
+    at = np.linspace(0, 1, len(_STOPS))
+    layers = np.stack([np.interp(heat, at, stop) for stop in _STOPS.T], axis=2)  # [S, S, 4]
     cover = layers[:, :, 3:] / 255
     return np.rint(pixels * (1 - cover) + layers[:, :, :3] * cover).astype(np.uint8)
 
 
-def upsample(attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The map [h, w] at an image's height and width, bicubic; a cell's value is its centre's."""
-    height, width = size
-    small = Image.fromarray(
-        np.ascontiguousarray(scale_to_one(attention), np.float32)
-    )  # safe from tiny floats
-    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+def upsample(attention: np.ndarray, size: int, places: Places | None = None) -> np.ndarray:
+    """The map [n, n], from 0 to 1, at an image's size: bicubic between the regions' centres, even beyond them."""
+    places = places or even_places(size, len(attention))
+    margin = 1 + int(
+        size / places.step
+    )  # regions repeated at the edges: there the image goes on beyond the centres
+    small = np.pad(scale_to_one(attention), margin, mode="edge").astype(np.float32)
+    start = margin + 0.5 - (places.first + 0.5) / places.step  # of the image, counted in regions
+    box = (start, start, start + size / places.step, start + size / places.step)
+    return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC, box))
 
 
-def find_peak(attention: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
-    """Row and column of the pixel in the centre of the cell with the highest attention."""
-    cell = np.unravel_index(int(attention.argmax()), attention.shape)
+def find_peak(attention: np.ndarray, size: int, places: Places | None = None) -> tuple[int, int]:
+    """Row and column of the pixel where the region with the highest attention is centred."""
+    places = places or even_places(size, len(attention))
     row, column = (
-        (2 * int(place) + 1) * side // (2 * cells)
-        for place, side, cells in zip(cell, size, attention.shape, strict=True)
+        int(places.centre(int(at))) for at in np.unravel_index(attention.argmax(), attention.shape)
     )
     return row, column
 

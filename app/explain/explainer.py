@@ -13,7 +13,8 @@ from msdn.app.predict.classes import number_of
 from msdn.app.predict.predictor import Answer, Predictor
 from msdn.cache import FeatureCache
 from msdn.cache.errors import UnknownNameError
-from msdn.extract.backbones.entry import Preparation
+from msdn.extract.backbones.entry import Plan
+from msdn.extract.backbones.places import Places, locate_regions
 from msdn.extract.errors import BadImageError
 from msdn.extract.pipeline.reading import read_image
 from msdn.extract.pipeline.repeating import ImageFeatures, Repeater, plan_of
@@ -28,7 +29,7 @@ class Look:
     Attributes:
         branch: the branch's name.
         score: what it says of the attribute.
-        attention: where it looks, [h, w] over the grid of regions.
+        attention: where it looks, [n, n] over the regions.
         peak: row and column, in the prepared image, of the centre of the region where it looks most.
     """
 
@@ -56,6 +57,7 @@ class Explanation:
         image: the image's path.
         pixels: the image as the network saw it, [H, W, 3] uint8; None where it could not be used.
         answer: the class that is explained.
+        places: where the regions are in it.
         is_best: whether that is the model's answer, and not a class that the user named.
         reasons: attributes, those that spoke most for the class first, or as the user named them.
         error: why the image could not be used.
@@ -64,6 +66,7 @@ class Explanation:
     image: str
     pixels: np.ndarray | None = None
     answer: Answer | None = None
+    places: Places | None = None
     is_best: bool = True
     reasons: tuple[Reason, ...] = ()
     error: str = ""
@@ -126,6 +129,7 @@ class Explainer:
         unknown = [one for one in attributes if one not in names]
         if unknown:
             raise UnknownNameError("attribute", unknown[0], names)
+        self._places: Places | None = None  # found when the first image is there
         self._attributes = [names.index(one) for one in attributes]
 
     def explain_images(
@@ -133,7 +137,7 @@ class Explainer:
     ) -> Iterator[Explanation]:
         """An explanation of every image, in order; one that cannot be read is an explanation with an error."""
         for one in repeater.compute(paths, workers):
-            yield self._explain_file(paths[one.row], one, repeater.plan.preparation)
+            yield self._explain_file(paths[one.row], one, repeater.plan)
 
     def explain_rows(
         self, cache: FeatureCache, rows: np.ndarray, folder: Path, backbone: str | None = None
@@ -147,25 +151,36 @@ class Explainer:
             backbone: the file of a backbone of the user's own, which knows how images are prepared.
         """
         self.predictor.check_cache(cache)
-        preparation = plan_of(cache.provenance, cache.map.name, backbone).preparation
+        plan = plan_of(cache.provenance, cache.map.name, backbone)
         for row in rows.tolist():
             path = folder / cache.annotations.image_paths[row]
             error = cache.mask_reasons.get(row, "")
             features = None if error else cache.read_rows(np.array([row]))[0]
-            yield self._explain_file(path, ImageFeatures(row, features, error), preparation)
+            yield self._explain_file(path, ImageFeatures(row, features, error), plan)
 
-    def _explain_file(self, path: Path, found: ImageFeatures, preparation: Preparation) -> Explanation:
+    def _explain_file(self, path: Path, found: ImageFeatures, plan: Plan) -> Explanation:
         if found.features is None:
             return Explanation(str(path), error=found.error)
         try:
-            pixels = read_image(path, preparation)
+            pixels = read_image(path, plan.preparation)
         except BadImageError as error:
             return Explanation(str(path), error=str(error))
-        return self.explain(str(path), found.features, pixels)
+        if self._places is None:
+            self._places = locate_regions(plan, len(found.features))
+        return self.explain(str(path), found.features, pixels, self._places)
 
     @torch.inference_mode()
-    def explain(self, image: str, features: np.ndarray, pixels: np.ndarray) -> Explanation:
-        """The explanation of one image by its features [h, w, F] and its pixels as the network saw them."""
+    def explain(
+        self, image: str, features: np.ndarray, pixels: np.ndarray, places: Places | None = None
+    ) -> Explanation:
+        """The explanation of one image.
+
+        Args:
+            image: its path.
+            features: [n, n, F].
+            pixels: as the network saw them.
+            places: where the regions are in them; None means the middles of equal cells.
+        """
         predictor, grid = self.predictor, features.shape[:2]
         flat = features.reshape(1, -1, features.shape[2])
         scores, said = predictor.scores(flat)
@@ -184,14 +199,14 @@ class Explainer:
                 float(evidence[k]),
                 float(shares[k]),
                 tuple(
-                    Look(name, float(seen[name][k]), one, find_peak(one, pixels.shape[:2]))
+                    Look(name, float(seen[name][k]), one, find_peak(one, len(pixels), places))
                     for name, one in ((name, rows[k].reshape(grid)) for name, rows in maps.items())
                 ),
             )
             for k in self._choose(shares, predictor.advantages[number])
         )
         answer = Answer(candidates.names[number], float(scores[0, number]), candidates.kinds[number])
-        return Explanation(image, pixels, answer, number == best, reasons)
+        return Explanation(image, pixels, answer, places, number == best, reasons)
 
     def _choose(self, shares: np.ndarray, advantages: np.ndarray) -> list[int]:
         """The attributes that the user named, or those the class has above the average that speak most for it."""

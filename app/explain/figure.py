@@ -31,7 +31,7 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
     for column, reason in enumerate(one.reasons, start=1):
         for row, look in enumerate(reason.looks):
             panel = axes[row, column]
-            panel.imshow(overlay(one.pixels, look.attention))
+            panel.imshow(overlay(one.pixels, look.attention, one.places))
             panel.plot(look.peak[1], look.peak[0], "+", color="white", markersize=9, markeredgewidth=1.5)
             title = f"{branch_title(look.branch)} {look.score:.3f}"
             title = f"{_wrap(reason.attribute)}\n{title}" if row == 0 else title
