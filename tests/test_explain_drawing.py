@@ -77,3 +77,11 @@ def test_what_is_no_convolution_is_an_even_grid() -> None:
     assert locate_regions(plan, 4) == even_places(32, 4) == Places(3.5, 8)
     pooled = Plan(plan.backbone, plan.preparation, (MapChoice(pool="2x2"),))
     assert locate_regions(pooled, 2) == even_places(32, 2)
+
+
+def test_a_map_need_not_be_square(grey: np.ndarray) -> None:
+    attention = np.array([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    smooth = upsample(attention, 140)
+    row, column = np.unravel_index(smooth.argmax(), smooth.shape)
+    assert row < 70 <= column < 105
+    assert find_peak(attention, 140) == (34, 87)

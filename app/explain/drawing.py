@@ -12,7 +12,7 @@ _BRANCHES = {"av": "A→V", "va": "V→A"}
 
 
 def overlay(pixels: np.ndarray, attention: np.ndarray, places: Places | None = None) -> np.ndarray:
-    """The image [S, S, 3] uint8 with its attention [n, n] as heat over it, [S, S, 3] uint8.
+    """The image [S, S, 3] uint8 with its attention [h, w] as heat over it, [S, S, 3] uint8.
 
     The highest attention of the image is red and the lowest dark blue; a map that is the same everywhere stays blue.
 
@@ -29,24 +29,29 @@ def overlay(pixels: np.ndarray, attention: np.ndarray, places: Places | None = N
 
 
 def upsample(attention: np.ndarray, size: int, places: Places | None = None) -> np.ndarray:
-    """The map [n, n], from 0 to 1, at an image's size: bicubic between the regions' centres, even beyond them."""
-    places = places or even_places(size, len(attention))
-    margin = 1 + int(
-        size / places.step
-    )  # regions repeated at the edges: there the image goes on beyond the centres
+    """The map [h, w], from 0 to 1, at an image's size: bicubic between the regions' centres, even beyond them."""
+    margin = max(attention.shape)  # regions repeated at the edges: the image goes on beyond the outer centres
     small = np.pad(scale_to_one(attention), margin, mode="edge").astype(np.float32)
-    start = margin + 0.5 - (places.first + 0.5) / places.step  # of the image, counted in regions
-    box = (start, start, start + size / places.step, start + size / places.step)
+    starts, lengths = [], []  # of the image, counted in regions; columns first, as Pillow has it
+    for side in _sides(attention, size, places)[::-1]:
+        starts.append(margin + 0.5 - (side.first + 0.5) / side.step)
+        lengths.append(size / side.step)
+    box = (*starts, starts[0] + lengths[0], starts[1] + lengths[1])
     return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC, box))
 
 
 def find_peak(attention: np.ndarray, size: int, places: Places | None = None) -> tuple[int, int]:
     """Row and column of the pixel where the region with the highest attention is centred."""
-    places = places or even_places(size, len(attention))
+    cell = np.unravel_index(int(attention.argmax()), attention.shape)
     row, column = (
-        int(places.centre(int(at))) for at in np.unravel_index(attention.argmax(), attention.shape)
+        int(side.centre(int(at))) for side, at in zip(_sides(attention, size, places), cell, strict=True)
     )
     return row, column
+
+
+def _sides(attention: np.ndarray, size: int, places: Places | None) -> list[Places]:
+    """Where the regions are from the top, and from the left."""
+    return [places or even_places(size, cells) for cells in attention.shape]
 
 
 def scale_to_one(values: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class Look:
     Attributes:
         branch: the branch's name.
         score: what it says of the attribute.
-        attention: where it looks, [n, n] over the regions.
+        attention: where it looks, [h, w] over the regions.
         peak: row and column, in the prepared image, of the centre of the region where it looks most.
     """
 
@@ -129,6 +129,8 @@ class Explainer:
         unknown = [one for one in attributes if one not in names]
         if unknown:
             raise UnknownNameError("attribute", unknown[0], names)
+        assert predictor.basis.problem.grid is not None, "a run keeps it"
+        self._grid = predictor.basis.problem.grid
         self._places: Places | None = None  # found when the first image is there
         self._attributes = [names.index(one) for one in attributes]
 
@@ -165,8 +167,8 @@ class Explainer:
             pixels = read_image(path, plan.preparation)
         except BadImageError as error:
             return Explanation(str(path), error=str(error))
-        if self._places is None:
-            self._places = locate_regions(plan, len(found.features))
+        if self._places is None and self._grid[0] == self._grid[1]:
+            self._places = locate_regions(plan, self._grid[0])
         return self.explain(str(path), found.features, pixels, self._places)
 
     @torch.inference_mode()
@@ -177,12 +179,12 @@ class Explainer:
 
         Args:
             image: its path.
-            features: [n, n, F].
+            features: of its regions, as a cache has them.
             pixels: as the network saw them.
             places: where the regions are in them; None means the middles of equal cells.
         """
-        predictor, grid = self.predictor, features.shape[:2]
-        flat = features.reshape(1, -1, features.shape[2])
+        predictor, problem = self.predictor, self.predictor.basis.problem
+        flat = features.reshape(1, problem.regions, problem.channels)
         scores, said = predictor.scores(flat)
         regions = torch.from_numpy(np.ascontiguousarray(flat)).to(predictor.device).float()
         maps = {name: one[0].T.cpu().numpy() for name, one in predictor.model.attention(regions).items()}
@@ -200,7 +202,7 @@ class Explainer:
                 float(shares[k]),
                 tuple(
                     Look(name, float(seen[name][k]), one, find_peak(one, len(pixels), places))
-                    for name, one in ((name, rows[k].reshape(grid)) for name, rows in maps.items())
+                    for name, one in ((name, rows[k].reshape(self._grid)) for name, rows in maps.items())
                 ),
             )
             for k in self._choose(shares, predictor.advantages[number])
