@@ -13,7 +13,7 @@ from msdn.app.explain.explainer import Explanation
 from msdn.cache.csv_table import escape
 
 _SIDE = 2.2  # inches of one picture
-_LETTERS = 24  # of a line above a picture
+_LETTERS = 28  # of a line above a picture
 
 
 def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
@@ -27,7 +27,7 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
         panel.set_axis_off()
     axes[0, 0].imshow(one.pixels)
     kind = one.answer.kind if one.is_best else f"{one.answer.kind}, not the answer"
-    axes[0, 0].set_title(_wrap(f"{one.answer.name} ({kind})"), fontsize=9, parse_math=False)
+    axes[0, 0].set_title(_wrap(f"{one.answer.name} ({kind})"), fontsize=8, parse_math=False)
     for column, reason in enumerate(one.reasons, start=1):
         for row, look in enumerate(reason.looks):
             panel = axes[row, column]
@@ -35,7 +35,7 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
             panel.plot(look.peak[1], look.peak[0], "+", color="white", markersize=9, markeredgewidth=1.5)
             title = f"{branch_title(look.branch)} {look.score:.3f}"
             title = f"{_wrap(reason.attribute)}\n{title}" if row == 0 else title
-            panel.set_title(title, fontsize=9, parse_math=False)
+            panel.set_title(title, fontsize=8, parse_math=False)
     figure.savefig(path, dpi=dpi, format="png")
 
 
