@@ -67,6 +67,11 @@ class Game:
         """How often a random region hits, [N]."""
         return self.inside[self.image, self.part].mean(axis=1)
 
+    @property
+    def most(self) -> np.ndarray:
+        """Whether any region would hit, [N]."""
+        return self.inside[self.image, self.part].any(axis=1)
+
     def elsewhere(self, regions: np.ndarray) -> np.ndarray:
         """How often the regions hit that answer the same question about other images, [N]."""
         hits = np.zeros(len(regions))
@@ -193,6 +198,9 @@ def page_lines(
     yield table_line(["a random region (chance)", *by_part(game, [game.chance]), "", show([even.chance])])
     best = [even.hits(even.constant[even.part])]
     yield table_line(["the best constant region", *by_part(game, [game.hits(constant)]), "", show(best)])
+    yield table_line(
+        ["a right region, where there is one", *by_part(game, [game.most]), "", show([even.most])]
+    )
     for name, runs in answers.items():
         cells = by_part(game, [game.hits(regions) for regions in runs])
         others = [game.elsewhere(regions) for regions in runs]
@@ -210,7 +218,8 @@ def verdict(game: Game, name: str, runs: Sequence[np.ndarray]) -> str:
     parts = [
         part
         for number, part in enumerate(PARTS)
-        if mean(game.hits(regions)[game.part == number].mean() for regions in runs)
+        if (game.part == number).any()
+        and mean(game.hits(regions)[game.part == number].mean() for regions in runs)
         > constant[game.part == number].mean()
     ]
     return (
@@ -226,7 +235,7 @@ def by_part(game: Game, seeds: Sequence[np.ndarray]) -> list[str]:
 
 def show(seeds: Sequence[np.ndarray]) -> str:
     """Mean and standard deviation over seeds of hits, in percent."""
-    return show_cell(spread([100 * float(np.mean(hits)) for hits in seeds]))
+    return show_cell(spread([100 * float(np.mean(hits)) if len(hits) else None for hits in seeds]))
 
 
 if __name__ == "__main__":
