@@ -14,6 +14,7 @@ from msdn.cache import FeatureCache, Home
 from msdn.cache.csv_table import escape
 from msdn.cache.errors import MsdnError
 from msdn.cache.home import dataset_name, home_option
+from msdn.cache.layout import ANNOTATIONS
 from msdn.machine import keep_threads
 from msdn.train.loop.options import threads_option
 from msdn.train.measure.show import Result, Table, show
@@ -189,7 +190,8 @@ def _find_rows(
     from msdn.extract.datasets.registry import find_image_folder
 
     cache = FeatureCache(path, explainer.predictor.basis.map)
-    chosen, folder = parse_rows(rows, cache), find_image_folder(cache.provenance, home)
+    chosen, sources = parse_rows(rows, cache), cache.provenance.get(ANNOTATIONS, {})
+    folder = find_image_folder(cache.annotations.dataset, sources, home)
     paths = [folder / cache.annotations.image_paths[row] for row in chosen]
     return paths, explainer.explain_rows(cache, chosen, folder, backbone)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home, dataset_name
-from msdn.cache.layout import ANNOTATIONS
 from msdn.extract.datasets import known
 from msdn.extract.datasets.proposed_splits import read_dataset
 from msdn.extract.datasets.spec import Dataset, DatasetSpec
@@ -34,17 +33,19 @@ def is_own_folder(text: str) -> bool:
     return text not in DATASETS and (dataset_name(text) != text or Path(text).is_dir())
 
 
-def find_image_folder(recipe: Mapping[str, Any], home: Home) -> Path:
-    """Where the images of a cache lie, by its recipe: whether they are there nobody has looked."""
-    own = recipe.get(ANNOTATIONS, {}).get("folder")
+def find_image_folder(name: str, sources: Mapping[str, Any], home: Home) -> Path:
+    """Where the images of a dataset lie, by its name and what it was read from; nobody looks whether they are there."""
+    own = sources.get("folder")
     if own is not None:
         from msdn.extract.own.folder import IMAGES  # it asks this file for the known names
 
         return Path(own) / IMAGES
-    return home.data / find_spec(recipe["dataset"]).images
+    return home.data / find_spec(name).images
 
 
-def open_dataset(text: str, home: Home, on_making: Callable[[int, int], None] | None = None) -> Dataset:
+def open_dataset(
+    text: str, home: Home, on_making: Callable[[int, int], None] = lambda _done, _total: None
+) -> Dataset:
     """Read the annotations of a known dataset or of a folder of one's own.
 
     A dataset that ships as code is drawn first where it is not there yet.
