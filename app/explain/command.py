@@ -221,7 +221,7 @@ def _notes(explainer: "Explainer") -> list[str]:
     run = explainer.predictor.run
     return [
         f"run: {run.path}",
-        "score: what all branches together say of the attribute, then what each says by itself",
+        "score: what the model says of the attribute, then what each branch says by itself",
         "peak: where the region it looks at most is centred, in pixels of the prepared image from the left and the top",
         *reconstruction_notes([run.settings.model]),
         *provenance_notes(run.manifest["weights"], 0),

@@ -21,7 +21,7 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
     assert one.pixels is not None and one.answer is not None, "an image that could not be used has no picture"
     branches = [look.branch for look in one.reasons[0].looks] if one.reasons else []
     columns, rows = len(one.reasons) + 1, max(len(branches), 1)
-    figure = Figure(figsize=(_SIDE * columns, (_SIDE + 0.45) * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(_SIDE * columns, (_SIDE + 0.25) * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for panel in axes.flat:
         panel.set_axis_off()
