@@ -155,6 +155,11 @@ def test_rows_of_a_cache_are_explained_as_their_files(
             )
 
 
+def test_the_images_of_own_data_are_in_their_folder(home: Home) -> None:
+    assert registry.find_image_folder("birds", {"folder": "/data/birds"}, home) == Path("/data/birds/images")
+    assert registry.find_image_folder("plumage", {}, home) == home.data / "plumage/images"
+
+
 def test_a_class_and_attributes_are_chosen_by_name(
     made: Home, images: list[Path], run_msdn: Msdn, tmp_path: Path
 ) -> None:
@@ -222,7 +227,7 @@ def test_without_matplotlib_the_extra_is_named(
 
 
 @pytest.mark.parametrize(
-    "name", ["$x_{", "a\x1b[31m", "<b>", "ein Vögelchen mit einem sehr langen Namen " * 4]
+    "name", ["$x_{", "a\x1b[31m", "<b>", "鳥", "ein Vögelchen mit einem sehr langen Namen " * 4]
 )
 def test_every_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     attention = np.eye(7)

@@ -4,6 +4,7 @@ Needs matplotlib, of the extra `viz`.
 """
 
 import textwrap
+import warnings
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -36,7 +37,11 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
             title = f"{branch_title(look.branch)} {look.score:.3f}"
             title = f"{_wrap(reason.attribute)}\n{title}" if row == 0 else title
             panel.set_title(title, fontsize=8, parse_math=False)
-    figure.savefig(path, dpi=dpi, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # of a script that matplotlib's font lacks: boxes are drawn
+        figure.savefig(path, dpi=dpi, format="png")
 
 
 def _wrap(text: str) -> str:
