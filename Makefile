@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow check bench results docs clean
+.PHONY: demo test test-slow check bench results pointing docs clean
 
 demo: $(READY)
 	$(BIN)/msdn demo
@@ -26,6 +26,9 @@ bench: $(READY)
 
 results: $(READY)
 	$(BIN)/python benchmarks/plumage_results.py
+
+pointing: $(READY)
+	$(BIN)/python benchmarks/pointing_game.py
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

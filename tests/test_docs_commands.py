@@ -122,7 +122,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_toy_dataset(data, annotations=plumage_like())
     (data / "plumage").symlink_to("TOY")
     write_folder(desk / "birds", classes=("Cardinal", "heron", "robin", "wren"))
-    table = (desk / "birds/attributes.csv").read_text().replace("wing colour", "wing color")
+    table = (
+        (desk / "birds/attributes.csv")
+        .read_text()
+        .replace("wing colour", "wing color")
+        .replace('"beak, long"', "bill shape: cone")
+    )
     (desk / "birds/attributes.csv").write_text(table.replace("crane", "Cardinal"))
     (desk / "birds/splits.csv").write_text(image_splits().replace("crane", "Cardinal"))
     (desk / "new.csv").write_text(f"{table.splitlines()[0]}\nAzure Finch,0,100,1,0\n")
@@ -141,7 +146,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def own_run(desk: Path) -> msdn.Run:
     """The latest run is one on own data."""
     msdn.extract("./birds", backbone="./colours.py", weights="random", device="cpu")
-    return msdn.train("./birds", model="baseline", epochs=2, batch_size=4, device="cpu")
+    return msdn.train("./birds", model="msdn", vectors="learned", epochs=2, batch_size=4, device="cpu")
 
 
 RUN = [block for block in BLOCKS if block.mark not in NOT_RUN and block.page not in OWN_TESTS]
@@ -151,7 +156,7 @@ def test_the_pages_commands_run(own_run: msdn.Run) -> None:
     assert RUN
     for block in RUN:
         for words in block.commands:
-            extra = ["--backbone", "colours.py"] if words[0] == "predict" else []
+            extra = ["--backbone", "colours.py"] if words[0] in ("predict", "explain") else []
             done = CliRunner().invoke(main, [*words, *extra], prog_name="msdn", catch_exceptions=False)
             assert done.exit_code == 0, (block.page, words, done.output)
 
