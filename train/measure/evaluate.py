@@ -141,7 +141,7 @@ def evaluate_published(
 def test_figures(gzsl: Scored, czsl: Scored, cache: FeatureCache, margin: float) -> dict[str, Any]:
     """Figures of the scores that are to tell U, S and H, and of those that are to tell acc; per class too."""
     return {
-        **per_class_figures(gzsl, czsl, margin, cache.annotations.class_names),
+        **per_class_figures(gzsl, czsl, margin, cache.annotations.with_images_only().class_names),
         **accuracies(gzsl, margin),
         "acc": accuracies(czsl, margin)["acc"],
         "AUSUC": ausuc(gzsl),
@@ -164,7 +164,7 @@ def score_model(model: ZslModel, cache: FeatureCache, device: str) -> Scored:
 
 def facts_of(cache: FeatureCache) -> dict[str, Any]:
     """What the features are, and what guessing would reach."""
-    annotations = cache.annotations
+    annotations = cache.annotations.with_images_only()
     chance = chance_levels(len(annotations.class_names), len(annotations.unseen_classes))
     return {
         "dataset": annotations.dataset,
