@@ -30,6 +30,7 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
     "backbones": "msdn.extract.backbones.command:backbones",
     "train": "msdn.train.loop.command:train",
     "evaluate": "msdn.train.measure.evaluate_command:evaluate",
+    "predict": "msdn.app.predict.command:predict",
     "ablate": "msdn.train.studies.ablation:ablate",
     "sweep": "msdn.train.studies.sweep:sweep",
     "reproduce": "msdn.app.reproduce:reproduce",

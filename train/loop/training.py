@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 import msdn
 from msdn.cache import FeatureCache, layout
+from msdn.cache.files import replace_file
 from msdn.machine import choose_device, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
@@ -39,6 +41,8 @@ from msdn.train.measure.selection import (
 from msdn.train.models.parts.base import SolvedModel, ZslModel, build_model, check_buildable
 from msdn.train.models.parts.problem import AttributeGroup
 from msdn.train.models.registry import find_model
+from msdn.train.runs.basis import FILE as BASIS
+from msdn.train.runs.basis import basis_of, pack_basis
 from msdn.train.runs.run import VALIDATED, Run, create_run
 
 log = logging.getLogger(__name__)
@@ -179,6 +183,7 @@ def train_model(
     groups = _groups_of(cache, settings, groups)
     divisions = _divide(cache, settings, groups.groups if groups else ())
     target = choose_device(device)
+    basis = pack_basis(basis_of(cache, groups.groups if groups else ()))
     facts = {
         "preset": preset,
         "overrides": overrides or {},
@@ -199,8 +204,10 @@ def train_model(
         "watch_test": watch_test,
         "chosen": None,
         "environment": _environment(),
+        "basis": sha256(basis).hexdigest(),
     }
     run = create_run(runs, cache.annotations.dataset, settings, facts)
+    replace_file(run.path / BASIS, basis)
     with run.lock(), _undisturbed(run, target, None):
         if on_start:
             on_start(run)
@@ -238,7 +245,7 @@ def continue_run(
         run.check_features(cache)
         run.check_model()
         target = choose_device(device or run.manifest["device"])
-        divisions = _divide(cache, run.settings, run.groups(cache))
+        divisions = _divide(cache, run.settings, run.groups(cache.annotations.attributes.shape[1]))
         with _undisturbed(run, target, threads):
             _warn_of_changes(run)
             features = features or run.manifest["features"]

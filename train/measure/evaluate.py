@@ -18,7 +18,7 @@ from msdn.train.measure.published_weights import load_published
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import describe_selection, expected_epochs, kept_tasks
 from msdn.train.models.parts.base import ZslModel, build_model
-from msdn.train.models.parts.problem import problem_of
+from msdn.train.models.parts.problem import Problem, problem_of
 from msdn.train.models.presets import preset_settings
 from msdn.train.models.registry import DEFAULT, find_model
 from msdn.train.runs.run import Run
@@ -49,8 +49,7 @@ def evaluate_run(
     Returns:
         Figures in percent, per class too, and what they belong to; ready for JSON.
     """
-    if not run.finished:
-        raise RunError(f"{run.path}: not finished; finish it with 'msdn train --resume {run.path}'")
+    run.check_finished()
     run.check_features(cache)
     run.check_model()
     settings = dataclasses.replace(run.settings, **(predict_with or {}))
@@ -58,7 +57,9 @@ def evaluate_run(
     own = chosen["margin"] if chosen else settings.margin
     content, target = load_run_checkpoint(run), choose_device(device)
     scorer = Scorer(cache, test_division(cache), target, "map")
-    model = build_model(problem_of(cache, run.groups(cache)), settings).to(target)
+    model = build_model(problem_of(cache, run.groups(cache.annotations.attributes.shape[1])), settings).to(
+        target
+    )
     scored = []
     for task in kept_tasks(settings) or (settings.task,):
         _fill(model, run, content, task)
@@ -187,10 +188,10 @@ def load_run_checkpoint(run: Run) -> dict[str, Any]:
     return content
 
 
-def load_model(run: Run, cache: FeatureCache, task: str | None = None) -> ZslModel:
-    """The model of a finished run, on the CPU, with the weights that it ended with, or keeps for the task."""
+def load_model(run: Run, problem: Problem, task: str | None = None) -> ZslModel:
+    """The model of a finished run for these classes, on the CPU, as it ended, or as it is kept for the task."""
     run.check_model()
-    model = build_model(problem_of(cache, run.groups(cache)), run.settings)
+    model = build_model(problem, run.settings)
     _fill(model, run, load_run_checkpoint(run), task or run.settings.task)
     return model
 

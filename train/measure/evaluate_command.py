@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,9 +16,6 @@ from msdn.train.loop.settings import fields_of
 from msdn.train.measure.reporting import WATCHED, groups_line, provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Cell, Result, Table, show, show_value
 from msdn.train.models import registry
-
-if TYPE_CHECKING:
-    from msdn.train.runs.run import Run
 
 _GZSL = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC")
 _CZSL = ("acc",)
@@ -174,26 +171,14 @@ def _measure_run(
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
     from msdn.train.measure.evaluate import evaluate_run, keep_results
-    from msdn.train.runs.run import latest_run, open_run, open_run_cache
+    from msdn.train.runs.run import find_run, open_run_cache
 
-    if run_path is None:
-        run = latest_run(home.runs, finished=True, dataset=dataset, model=model)
-    else:
-        run = open_run(home.runs, run_path)
-        _check_is(run, dataset, model)
+    run = find_run(home.runs, run_path, dataset=dataset, model=model)
     with open_run_cache(home, run, cache) as opened:
         result = evaluate_run(run, opened, **measuring)
     if measuring["margin"] is None:
         keep_results(run, result)
     return result
-
-
-def _check_is(run: "Run", dataset: str | None, model: str | None) -> None:
-    for name, asked, is_ in (("dataset", dataset, run.dataset), ("model", model, run.settings.model)):
-        if asked not in (None, is_):
-            raise RunError(
-                f"{run.path}: a run of the {name} '{is_}', not '{asked}'; leave out --{name} or --run"
-            )
 
 
 def _figures_table(result: dict[str, Any]) -> Table:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 Figures = dict[str, float | None]
+_LOG_TEMPERATURES = (-7.0, 7.0)  # from 0.001 to 1,000
 _SAME_H = 1e-10  # values of H nearer than this differ by rounding only
 
 
@@ -209,7 +212,29 @@ def validation_figures(scored: Scored) -> dict[str, Any]:
     curve = _curve(scored)
     margin = curve.best()[0] if curve else 0.0
     figures = {**accuracies(scored, margin), "AUSUC": ausuc(scored), "margin": margin}
+    figures["temperature"] = fit_temperature(scored, margin)
     return {f"val_{name}": value for name, value in figures.items()}
+
+
+def confidences(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """How probable each image's best class is [N]: the softmax over scores [N, C] with margins, at a temperature."""
+    scaled = (scores - scores.max(axis=1, keepdims=True)).astype(np.float64) / temperature
+    return 1 / np.exp(scaled).sum(axis=1)
+
+
+def fit_temperature(scored: Scored, margin: float) -> float:
+    """The softmax's temperature under which the images' own classes are most probable, all classes competing."""
+    margins = np.full(scored.classes, margin)
+    margins[scored.seen_classes] = -margin
+    both = (scored.unseen_images, scored.seen_images)
+    scores = np.concatenate([images.scores for images in both]).astype(np.float64) + margins
+    labels = np.concatenate([images.labels for images in both])
+    gaps = scores - scores[np.arange(len(labels)), labels][:, None]  # to the score of the image's own class
+
+    def surprise(log_temperature: float) -> float:
+        return float(logsumexp(gaps * np.exp(-log_temperature), axis=1).mean())
+
+    return float(np.exp(minimize_scalar(surprise, bounds=_LOG_TEMPERATURES, method="bounded").x))
 
 
 def per_class_figures(gzsl: Scored, czsl: Scored, margin: float, names: tuple[str, ...]) -> dict[str, Any]:

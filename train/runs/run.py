@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from reprlib import repr as shorten
@@ -41,6 +42,7 @@ VALIDATED = "validated"  # the status of a run that was only to choose on valida
 VALIDATION_FIGURES: dict[str, Kind] = {
     **{f"val_{name}": is_figure for name in COMPARED},
     "val_margin": is_number,
+    "val_temperature": is_number,
 }
 _MANIFEST: dict[str, Kind] = {
     "status": one_of(("running", "interrupted", "failed", FINISHED, VALIDATED)),
@@ -57,6 +59,7 @@ _MANIFEST: dict[str, Kind] = {
     "features_in?": {"*": {"*": is_text}},
     "preset?": is_text,
     "overrides?": is_table,
+    "basis?": is_text,
     "watch_test?": is_flag,
     "reason?": lambda value: isinstance(value, str),
 }
@@ -123,16 +126,22 @@ class Run:
         """Whether it was stopped in the middle: neither finished, nor left on purpose after its validation."""
         return self.manifest["status"] not in (FINISHED, VALIDATED)
 
-    def groups(self, cache: FeatureCache) -> tuple[AttributeGroup, ...]:
-        """The attributes in the groups that the run's model was built with; none for a model that takes none."""
+    def groups(self, attributes: int) -> tuple[AttributeGroup, ...]:
+        """The attributes, so many, in the groups that its model was built with; none for a model that takes none."""
         if not registry.find_model(self.settings.model).takes_groups:
             return ()
-        stored, attributes = self.manifest.get("groups"), cache.annotations.attributes.shape[1]
+        stored = self.manifest.get("groups")
         return AttributeGroups.from_json(stored, attributes, self.path / MANIFEST).groups
 
     def is_of(self, cache: FeatureCache) -> bool:
         """Whether it was trained on these features, and on the map of them that was chosen."""
         return (self.manifest["cache"]["fingerprint"], self.map) == (cache.fingerprint, cache.map.name)
+
+    def check_finished(self) -> None:
+        """Refuse a run whose training was not finished."""
+        if not self.finished:
+            again = f"'msdn train --resume {shlex.quote(str(self.path))}'"
+            raise RunError(f"{self.path}: not finished ({self.manifest['status']}); finish it with {again}")
 
     def check_features(self, cache: FeatureCache) -> None:
         """Refuse features that are not those it was trained on."""
@@ -226,6 +235,19 @@ def open_run(runs: Path, given: Path) -> Run:
     """Open a run by its folder, or by its name below `runs`."""
     named = runs / given
     return Run(named if not given.exists() and named.exists() else given)
+
+
+def find_run(runs: Path, given: Path | None, *, dataset: str | None = None, model: str | None = None) -> Run:
+    """The run that a user means: a folder or name, which has to fit what else is said, or the latest finished one."""
+    if given is None:
+        return latest_run(runs, finished=True, dataset=dataset, model=model)
+    run = open_run(runs, given)
+    for name, asked, is_ in (("dataset", dataset, run.dataset), ("model", model, run.settings.model)):
+        if asked not in (None, is_):
+            raise RunError(
+                f"{run.path}: a run of the {name} '{is_}', not '{asked}'; leave out --{name} or --run"
+            )
+    return run
 
 
 def find_runs(runs: Path, *, dataset: str | None = None, model: str | None = None) -> list[Run]:

@@ -34,8 +34,20 @@ class ClassSpace(nn.Module):
         self.register_buffer("margins", class_margins(is_seen, margin).to(attributes.dtype), persistent=False)
 
     def forward(self, attribute_scores: Tensor) -> Tensor:
-        """Class scores `psi · z_c`, without margin: [B, K] -> [B, C]."""
-        return attribute_scores @ self.attributes.T
+        """Class scores `psi · z_c`, without margin: [B, K] -> [B, C].
+
+        Where nothing is trained they are summed in float64, so that a class's score does not depend on what other
+        classes there are.
+        """
+        if self.training or attribute_scores.device.type == "mps":  # which has no float64
+            return attribute_scores @ self.attributes.T
+        return (attribute_scores.double() @ self.attributes.double().T).to(attribute_scores.dtype)
+
+    def probe(self) -> None:
+        """Append one class for every attribute, which has nothing else: its score is what is said of the attribute."""
+        self.attributes = torch.cat(
+            [self.attributes, torch.eye(self.attributes.shape[1]).to(self.attributes)]
+        )
 
 
 def class_space_of(problem: Problem, settings: RunSettings) -> ClassSpace:

@@ -1,0 +1,1 @@
+"""Predictions for images that nobody has labelled, among known classes and new ones."""

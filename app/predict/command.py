@@ -1,0 +1,260 @@
+"""`msdn predict`: what images show that nobody has labelled. Loads torch only when it runs."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from msdn.cache import Home
+from msdn.cache.csv_table import escape
+from msdn.cache.home import dataset_name, home_option
+from msdn.machine import keep_threads
+from msdn.train.errors import RunError
+from msdn.train.loop.options import threads_option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from msdn.app.predict.predictor import Prediction, Predictor
+    from msdn.cache import FeatureCache
+
+KINDS = ("all", "seen", "unseen")
+FILLS = ("mean",)
+
+
+@click.command()
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    help="The run: its folder, or its name.  [the latest one]",
+)
+@click.option("--dataset", metavar="NAME|FOLDER", help="The latest finished run of this dataset.")
+@click.option(
+    "--model", metavar="NAME|FILE", help="The latest finished run of this model, one of your own by its file."
+)
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to name for an image."
+)
+@click.option(
+    "--among",
+    type=click.Choice(KINDS),
+    default=KINDS[0],
+    show_default=True,
+    help="The classes that compete: all the run knows, or only those with or without training images.",
+)
+@click.option("--drop", multiple=True, metavar="CLASS", help="Leave a known class out. Can be repeated.")
+@click.option(
+    "--classes",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="New classes, which need no photo: a CSV with a column 'class' and one for each attribute, in the units of "
+    "attributes.csv.",
+)
+@click.option("--only", is_flag=True, help="With --classes or --like: nothing but the new classes competes.")
+@click.option(
+    "--fill", type=click.Choice(FILLS), help="With --classes: attributes without a column get the mean."
+)
+@click.option("--like", metavar="CLASS", help="One new class made from a known one, changed by --set.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="ATTRIBUTE=VALUE",
+    help="With --like: an attribute that differs.",
+)
+@click.option("--as", "name", metavar="NAME", help="With --like: what the new class is called.")
+@click.option(
+    "--margin",
+    type=float,
+    help="Added to the scores of unseen and new classes, taken from seen ones'.  [as the run was trained or validated]",
+)
+@click.option(
+    "--reject",
+    type=click.FloatRange(0, 1),
+    metavar="LEVEL",
+    help="Answer 'none of these' where the confidence is below LEVEL (0 to 1). For runs trained with --select val.",
+)
+@click.option(
+    "--cache", type=click.Path(path_type=Path), help="Predict for images of this cache instead of files."
+)
+@click.option(
+    "--rows",
+    help="With --cache: a split (trainval, test_seen, test_unseen …), or rows such as 0-9,15.  [all]",
+)
+@click.option(
+    "--backbone",
+    metavar="FILE.py",
+    help="The backbone's file, where the run's features come from one of your own.",
+)
+@click.option(
+    "--weights", metavar="FILE", help="The backbone's weights, where the features come from a file of them."
+)
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one a core, at most 8]")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@threads_option
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A new file, a line for each image.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a list of all predictions as JSON, and nothing else."
+)
+@home_option
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    home: Home,
+    images: tuple[Path, ...],
+    run_path: Path | None,
+    dataset: str | None,
+    model: str | None,
+    cache: Path | None,
+    rows: str | None,
+    threads: int | None,
+    csv_path: Path | None,
+    as_json: bool,
+    strict: bool,
+    **choices: Any,
+) -> None:
+    """Say what images show: files, or folders of them.
+
+    The classes are those that the run knows, and new ones that you describe by their attributes. Each is marked as seen
+    (it had training images), unseen (the run knew its attributes), or new. Attributes that spoke for and against the
+    best class are named. The run's folder is enough, its features need not be here.
+    """
+    _check_usage(images, cache, rows, choices)
+    from msdn.app.predict.showing import tell
+    from msdn.extract.backbones.network import fixed_arithmetic
+    from msdn.train.models import registry
+    from msdn.train.runs.run import find_run
+
+    registry.use_home(home)
+    model = model and registry.choose_model(model).name
+    run = find_run(home.runs, run_path, dataset=dataset and dataset_name(dataset), model=model)
+    with keep_threads(threads), fixed_arithmetic():
+        predictor = _open(run, home, choices)
+        if cache is not None:
+            found, count = _predict_rows(predictor, cache, rows)
+        else:
+            paths = list(find_images(images))
+            repeater = predictor.repeater(choices["backbone"], choices["weights"])
+            found, count = predictor.predict_images(paths, repeater, choices["workers"]), len(paths)
+        bad = tell(predictor, _watch(found, count, strict), as_json, csv_path)
+    if bad:
+        ctx.exit(1)
+
+
+def _check_usage(
+    images: Sequence[Path], cache: Path | None, rows: str | None, choices: dict[str, Any]
+) -> None:
+    if bool(images) == (cache is not None):
+        raise click.UsageError("Give images or folders of images, or a cache with --cache.")
+    if rows is not None and cache is None:
+        raise click.UsageError("--rows goes with --cache.")
+    if choices["margin"] is not None and not math.isfinite(choices["margin"]):
+        raise click.UsageError(f"--margin {choices['margin']} is not a finite number.")
+    if choices["only"] and choices["file"] is None and choices["like"] is None:
+        raise click.UsageError(
+            "--only leaves no class to choose among; give new ones with --classes or --like."
+        )
+    if choices["fill"] and choices["file"] is None:
+        raise click.UsageError("--fill goes with --classes.")
+    if bool(choices["changes"]) != bool(choices["like"]):
+        raise click.UsageError(
+            '--like and --set go together: --like "Cardinal" --set "wing color: blue=100".'
+        )
+    if choices["name"] and not choices["like"]:
+        raise click.UsageError("--as goes with --like.")
+
+
+def _open(run: Any, home: Home, choices: dict[str, Any]) -> "Predictor":
+    from msdn.app.predict.classes import Wanted, choose_candidates, parse_changes
+    from msdn.app.predict.predictor import Predictor
+    from msdn.train.runs.basis import load_basis
+
+    wanted = Wanted(
+        among=KINDS[1:] if choices["among"] == KINDS[0] else (choices["among"],),
+        changes=parse_changes(choices["changes"]),
+        **{name: choices[name] for name in ("drop", "file", "only", "fill", "like", "name")},
+    )
+    return Predictor(
+        run,
+        home,
+        candidates=choose_candidates(load_basis(run), wanted),
+        **{name: choices[name] for name in ("margin", "device", "top", "reject")},
+    )
+
+
+def find_images(given: Sequence[Path]) -> Iterator[Path]:
+    """The files as given, and of a folder every file that is an image by its name, in order."""
+    from msdn.extract.own.images import ENDINGS
+
+    for path in given:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(
+            Path(top) / name
+            for top, _, names in os.walk(path)
+            for name in names
+            if Path(name).suffix.lower().removeprefix(".") in ENDINGS and not name.startswith(".")
+        )
+        if not found:
+            raise RunError(f"{path}: holds no image (a file that ends in {', '.join(ENDINGS)})")
+        yield from found
+
+
+def _predict_rows(predictor: "Predictor", path: Path, rows: str | None) -> "tuple[Iterator[Prediction], int]":
+    from msdn.cache import FeatureCache
+
+    cache = FeatureCache(path, predictor.basis.map)
+    chosen = parse_rows(rows, cache)
+    return predictor.predict_rows(cache, chosen), len(chosen)
+
+
+def parse_rows(text: str | None, cache: "FeatureCache") -> "np.ndarray":
+    """The rows that `--rows` means."""
+    import numpy as np
+
+    count = cache.shape[0]
+    if text is None:
+        return np.arange(count)
+    if text in cache.annotations.splits:
+        return cache.annotations.splits[text]
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            known = ", ".join(cache.annotations.splits)
+            raise click.UsageError(f"--rows {text}: expected a split ({known}) or rows such as 0-9,15.")
+        numbers += range(int(first), int(last or first) + 1)
+        if numbers and numbers[-1] >= count:
+            raise click.UsageError(f"--rows {text}: the cache has rows 0 to {count - 1}.")
+    return np.unique(np.array(numbers, np.int64))
+
+
+def _watch(found: "Iterator[Prediction]", count: int, strict: bool) -> "Iterator[Prediction]":
+    """The predictions with a bar on the terminal and bad images named as they come; those end it where asked to."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+
+    from msdn.extract.pipeline.progress import make_bar
+
+    console = Console(stderr=True)
+    with make_bar(console, MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("predicting", total=count)
+        for one in found:
+            if one.error and strict:
+                raise RunError(
+                    f"{escape(one.image)}: {one.error}; leave out --strict to go on with the others"
+                )
+            bar.advance(task)
+            yield one

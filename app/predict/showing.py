@@ -1,0 +1,130 @@
+"""How predictions are shown and written: a table for people, JSON and CSV for machines."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from msdn.app.predict.predictor import Prediction, Predictor
+from msdn.cache.csv_table import escape
+from msdn.cache.files import flush_folder
+from msdn.train.errors import RunError
+from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
+from msdn.train.measure.show import Result, Table, show
+
+SHOWN = 50  # images, before the others are only counted
+_COUNTED = 10  # classes whose answers are counted below the table
+
+
+def tell(predictor: Predictor, found: Iterable[Prediction], as_json: bool, path: Path | None) -> int:
+    """Print or write the predictions as they come; return how many images could not be used."""
+    shown: list[Prediction] = []
+    answers: Counter[str] = Counter()
+    bad = 0
+    with _open_csv(path, predictor.top) as write_line:
+        for number, one in enumerate(found):
+            write_line(one)
+            if as_json:
+                click.echo((",\n" if number else "[\n") + json.dumps(one.as_json()), nl=False)
+            if one.error:
+                bad += 1
+                click.echo(escape(f"{one.image}: {one.error}"), err=True)
+                continue
+            answers[one.answer] += 1
+            if len(shown) < SHOWN:
+                shown.append(one)
+        if as_json:
+            click.echo("\n]" if bad or answers else "[]")
+    if not as_json:
+        show(_result(predictor, shown, answers))
+    if bad:
+        click.echo(f"{bad} of {bad + answers.total()} images could not be used", err=True)
+    return bad
+
+
+def _result(predictor: Predictor, shown: Sequence[Prediction], answers: Counter[str]) -> Result:
+    run, kinds, total = predictor.run, Counter(predictor.candidates.kinds), answers.total()
+    notes = []
+    if total > len(shown):
+        counted = ", ".join(f"{escape(name)} {count}" for name, count in answers.most_common(_COUNTED))
+        notes = [
+            f"{total - len(shown)} more images are not shown; --csv FILE or --json gives all",
+            f"answers to all {total}: {counted}" + (", …" if len(answers) > _COUNTED else ""),
+        ]
+    notes += [
+        f"run: {run.path}",
+        f"classes: {len(predictor.candidates.names)} ({', '.join(f'{n} {kind}' for kind, n in kinds.items())}), "
+        f"margin {predictor.margin:.3g}",
+        *reconstruction_notes([run.settings.model]),
+        *provenance_notes(run.manifest["weights"], 0),
+    ]
+    tables = [_one_image(shown[0])] if len(shown) == 1 else [_many_images(shown)] if shown else []
+    return Result({}, tables, notes)
+
+
+def _one_image(one: Prediction) -> Table:
+    below = [] if one.confidence is None else [f"answer: {one.answer}, confidence {one.confidence:.2f}"]
+    for side, parts in (("spoke for it", one.spoke_for), ("spoke against it", one.spoke_against)):
+        if parts:
+            below.append(f"{side}: " + ", ".join(f"{name} {share:+.3f}" for name, share in parts))
+    rows = [[answer.name, answer.kind, f"{answer.score:.3f}"] for answer in one.classes]
+    return Table(("class", "kind", "score"), rows, escape(one.image), words=("class", "kind"), below=below)
+
+
+def _many_images(shown: Sequence[Prediction]) -> Table:
+    is_sure = any(one.confidence is not None for one in shown)
+    rows = [
+        [
+            escape(one.image),
+            one.answer,
+            "–" if one.rejected else one.classes[0].kind,
+            f"{one.classes[0].score:.3f}",
+            *([f"{one.confidence:.2f}"] if one.confidence is not None else []),
+            ", ".join(name for name, _ in one.spoke_for),
+        ]
+        for one in shown
+    ]
+    columns = ("image", "answer", "kind", "score", *(["confidence"] if is_sure else []), "spoke for it")
+    return Table(columns, rows, words=("image", "answer", "kind", "spoke for it"))
+
+
+@contextmanager
+def _open_csv(path: Path | None, top: int) -> Iterator[Callable[[Prediction], None]]:
+    """A new CSV file that takes predictions one by one and has its name once all are in; without a path, nothing."""
+    if path is None:
+        yield lambda _one: None
+        return
+    if path.exists():
+        raise RunError(f"{path}: exists already, and nothing is overwritten; choose another --csv")
+    beside = path.with_name(path.name + ".partial")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(_columns(top))
+            yield lambda one: lines.writerow(_cells(one, top))
+        beside.replace(path)
+        flush_folder(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _columns(top: int) -> list[str]:
+    ranked = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "kind", "score")]
+    return ["image", "answer", "confidence", *ranked, "spoke_for", "spoke_against", "error"]
+
+
+def _cells(one: Prediction, top: int) -> list[str]:
+    ranked = [cell for answer in one.classes for cell in (answer.name, answer.kind, f"{answer.score:.6g}")]
+    return [
+        one.image,
+        "" if one.error else one.answer,
+        "" if one.confidence is None else f"{one.confidence:.6g}",
+        *ranked,
+        *[""] * (3 * top - len(ranked)),
+        *("; ".join(name for name, _ in side) for side in (one.spoke_for, one.spoke_against)),
+        one.error,
+    ]
