@@ -10,13 +10,16 @@ from click.testing import CliRunner
 from own_data import ATTRIBUTES, write_folder, write_image
 from toy_cache import make_annotations, write_cache
 
-from msdn.cache import FeatureCache
+from msdn.app.predict.predictor import Predictor
+from msdn.cache import FeatureCache, Home
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
 from msdn.cli import main
 from msdn.extract.own.folder import find_mistakes, open_own_dataset
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run, load_model
+from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.registry import settings_of
+from msdn.train.runs.basis import load_basis
 
 
 @pytest.fixture
@@ -93,8 +96,23 @@ def test_weights_and_figures_are_those_without_it(tmp_path: Path, select: str) -
         settings = settings_of(epochs=2, batch_size=4, select=select)
         with FeatureCache(path) as cache:
             run = train_model(cache, settings, tmp_path / name)
-            found.append((load_model(run, cache).state_dict(), evaluate_run(run, cache)))
+            found.append((load_model(run, problem_of(cache)).state_dict(), evaluate_run(run, cache)))
+            assert load_basis(run).class_names == cache.annotations.class_names
     (weights, figures), (with_weights, with_figures) = found
     assert all(torch.equal(weights[name], with_weights[name]) for name in weights)
     for name in ("U", "S", "H", "AUSUC", "acc", "chance", "per_class", "confusion", "class_names"):
         assert figures[name] == with_figures[name]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_it_is_predicted(tmp_path: Path) -> None:
+    """Its images are of a class of their own, and the training knows nothing of it."""
+    a = add_class(make_annotations())
+    features = np.random.RandomState(0).uniform(0, 1, (30, 3, 3, 16)).astype(np.float16)
+    home = Home(tmp_path)
+    with FeatureCache(write_cache(home.features / "toy-224-random.h5", a, features)) as cache:
+        run = train_model(cache, settings_of("baseline", epochs=2, batch_size=8), home.runs)
+        predictor = Predictor(run, home, top=7)
+        assert predictor.candidates.kinds[0] == "unseen" and predictor.candidates.names[0] == "bare"
+        for one in predictor.predict_rows(cache, np.arange(3)):
+            assert "bare" in [answer.name for answer in one.classes]

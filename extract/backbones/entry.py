@@ -19,6 +19,7 @@ CLASSIFIERS = (
     "head.",
     "heads.",
 )  # names of what lies behind the maps, in most libraries
+TURNED = "turned upright by EXIF"  # in a recipe's words, where images are
 HASH_DIGITS = 8  # of a file, enough to tell a few apart
 MAP_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 POOLINGS = "pool=HxW (means over equal parts), pool=mean or pool=class (the class token)"
@@ -64,7 +65,7 @@ class Preparation:
         what = f"both sides{to}" if self.squash else f"the shorter side{to}"
         usual = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
         numbers = "ImageNet mean/std" if usual else f"mean {_join(self.mean)} std {_join(self.std)}"
-        turned = "turned upright by EXIF" if self.upright else "no EXIF rotation"
+        turned = TURNED if self.upright else "no EXIF rotation"
         return f"Pillow RGB, {turned}, {self.interpolation} resize of {what}, centre crop, {numbers}"
 
 
