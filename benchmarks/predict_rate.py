@@ -1,7 +1,7 @@
 """Compares the rate of `msdn predict` with that of `msdn extract` on the same images, and shows predict's peak memory.
 
-Plumage's images go through both, with a backbone of random weights; model by the preset, trained for one epoch. Start-up
-is left out of both rates. They alternate, and their medians are compared.
+Plumage's images go through both, with a backbone of random weights; the model is trained for one epoch. Start-up is
+left out of both rates. They alternate, and their medians are compared.
 
     python benchmarks/predict_rate.py [--images 1000] [--rounds 3] [--home msdn-home]
 """
