@@ -10,7 +10,7 @@ from msdn.train.errors import SettingsError
 
 TASKS = ("gzsl", "czsl")
 SELECTIONS = ("last", "val", "test")
-_SEARCHED = (0.1, 1.0, 10.0)  # times the learning rate
+_SEARCHED = (0.3, 1.0, 3.0)  # times the learning rate
 _LARGEST = 2**53  # of whole numbers: beyond it JSON readers round them
 
 
@@ -99,8 +99,7 @@ class TrainingSettings(RunSettings):
     )
     search_lr: bool = setting(
         False,
-        "With --select val: validate with a tenth of --lr and ten times as much too, and train with the best of the "
-        "three.",
+        "With --select val: validate with 0.3 and 3 times --lr too, and train with the best of the three.",
     )
     weight_decay: float = setting(1e-4, "RMSprop's weight decay.", at_least=0, sweep=(0.0, 1e-5, 1e-4, 1e-3))
     momentum: float = setting(0.9, "RMSprop's momentum.", at_least=0, below=1)
@@ -121,8 +120,8 @@ class TrainingSettings(RunSettings):
 
     @property
     def searched_rates(self) -> tuple[float, ...]:
-        """A power of ten on either side of the learning rate, and itself."""
-        return tuple(self.learning_rate * factor for factor in _SEARCHED) if self.search_lr else ()
+        """A larger and a smaller one, and the learning rate itself."""
+        return tuple(float(f"{self.learning_rate * one:.6g}") for one in _SEARCHED) if self.search_lr else ()
 
 
 def option_name(one: "dataclasses.Field[Any]") -> str:

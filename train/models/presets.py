@@ -13,7 +13,7 @@ from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, fields_of
 from msdn.train.models.registry import find_model, model_names, presets_file
-from msdn.train.models.rule import Amounts, rule_values
+from msdn.train.models.rule import RULE, Amounts, rule_values
 
 Sourced = dict[str, tuple[Any, str]]  # a setting's value, and where it comes from
 
@@ -64,7 +64,8 @@ def preset_values(
         raise SettingsError(f"the model '{model}' has no preset 'paper'; leave --preset out")
     values = _values_of(model, "released", dataset)
     if amounts is not None and not has_preset(dataset):
-        values |= _rule_of(model) | rule_values(amounts)
+        chosen = rule_values(amounts).items()
+        values |= _rule_of(model) | {name: (value, f"{RULE}: {why}") for name, (value, why) in chosen}
     if preset == "paper":
         values |= _values_of(model, "paper", dataset)
     elif task != TASKS[0]:

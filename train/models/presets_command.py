@@ -20,7 +20,9 @@ _IN_TITLE = ("model", "task")
 
 @click.command()
 @click.option("--model", metavar="NAME|FILE", help="This model alone.")
-@click.option("--dataset", metavar="NAME|FOLDER", help="This dataset alone; your own: by the rule for its amounts.")
+@click.option(
+    "--dataset", metavar="NAME|FOLDER", help="This dataset alone; your own: by the rule for its amounts."
+)
 @click.option(
     "--task", default=TASKS[0], type=click.Choice(TASKS), show_default=True, help="The figure that matters."
 )

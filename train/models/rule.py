@@ -1,6 +1,5 @@
 """Settings for data that nobody published a preset for: a rule that goes by how many images and classes there are."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from msdn.cache.errors import MsdnError
 from msdn.cache.header import read_header
 from msdn.cache.home import Home, find_caches
 
-SOURCE = "rule for data without a preset"
-STEPS = 300  # of a training, at the least; enough for every model here, and validation may take fewer
+RULE = "rule for data without a preset"
+STEPS = 300  # of a training, at the least; enough for every model here, and validation takes as few as serve
+BLIND_STEPS = 200  # where no validation can say that fewer would do
 FEWEST_EPOCHS = 8  # where there are so many images that these are more steps
 SMALLEST_BATCH, LARGEST_BATCH = 16, 50  # the latter as published
 STEPS_OF_AN_EPOCH = 16  # that a batch is to leave, between those two
@@ -50,10 +50,12 @@ class Amounts:
         )
 
 
-def amounts_of(annotations: Annotations, masked_rows: Iterable[int]) -> Amounts:
+def amounts_of(annotations: Annotations, masked_rows: np.ndarray) -> Amounts:
     """Count what a cache holds."""
     labels = annotations.labels
-    rows = {name: np.setdiff1d(annotations.splits[name], masked_rows) for name in ("trainval", "train", "val")}
+    rows = {
+        name: np.setdiff1d(annotations.splits[name], masked_rows) for name in ("trainval", "train", "val")
+    }
     of_classes = np.unique(labels[rows["train"]], return_counts=True)
     val = rows["val"][~np.isin(labels[rows["val"]], of_classes[0])]
     return Amounts(
@@ -81,7 +83,8 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
     """The rule's settings, each with its reason; a model takes those that it has."""
     n = amounts.images
     batch = int(np.clip(n // STEPS_OF_AN_EPOCH, SMALLEST_BATCH, LARGEST_BATCH))
-    epochs = max(-(-STEPS * batch // n), FEWEST_EPOCHS) if n else FEWEST_EPOCHS
+    steps = STEPS if amounts.can_validate else BLIND_STEPS
+    epochs = max(-(-steps * batch // n), FEWEST_EPOCHS) if n else FEWEST_EPOCHS
     why = f"{n} training images"
     values: dict[str, tuple[Any, str]] = {
         "batch_size": (batch, why),
@@ -90,10 +93,12 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
     found = f"{amounts.validation_classes} validation classes with {amounts.validation_images} images"
     if amounts.can_validate:
         values["select"] = ("val", f"{found}, enough to choose the margin and the number of epochs by")
-        values["search_lr"] = (True, "and the learning rate")
+        values["search_lr"] = (True, f"{found}, enough to choose the learning rate by")
     else:
         values["select"] = ("last", f"{found} are too few to choose anything by")
-        values["search_lr"] = (False, "as it stands, for the same reason")
     if not amounts.has_vectors:
-        values["vectors"] = ("learned", "the features come without vectors of attributes ('msdn data vectors')")
-    return {name: (value, f"{SOURCE}: {reason}") for name, (value, reason) in values.items()}
+        values["vectors"] = (
+            "learned",
+            "the features come without vectors of attributes ('msdn data vectors')",
+        )
+    return values

@@ -59,6 +59,7 @@ _MANIFEST: dict[str, Kind] = {
     "features_in?": {"*": {"*": is_text}},
     "preset?": is_text,
     "overrides?": is_table,
+    "rule?": {"*": is_text},
     "basis?": is_text,
     "watch_test?": is_flag,
     "reason?": lambda value: isinstance(value, str),
@@ -67,6 +68,7 @@ _CHOSEN_ON_VALIDATION: dict[str, Kind] = {
     "epochs": whole(1),
     "margin": is_number,
     f"{RATE}?": is_number,
+    "validation_epochs?": whole(1),
     **VALIDATION_FIGURES,
 }
 _CHOSEN_ON_TEST: dict[str, Kind] = {"epoch": whole(1), **dict.fromkeys(KEPT, is_figure)}
