@@ -294,4 +294,5 @@ def _report(run: "Run", cache: "FeatureCache", as_json: bool) -> None:
     keep_results(run, result)
     facts["test"] = {name: result[name] for name in _SHOWN}
     notes[2:2] = learning_notes(result)
-    show(Result(facts, [figures_table(result)], [*notes, f"margin: {result['margin']:.4g}"]), as_json)
+    notes += [f"margin: {result['margin']:.4g}", f"the same again: msdn evaluate --run {run.path}"]
+    show(Result(facts, [figures_table(result)], notes), as_json)

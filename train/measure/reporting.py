@@ -75,7 +75,7 @@ def learning_notes(result: Mapping[str, Any]) -> list[str]:
         found, chance = chosen["val_H"], told["chance_all"]
         if found is not None and found < _CLEARLY * chance:
             return [
-                f"hardly better than chance on validation classes: H {found:.1f} %, guessing reaches {chance:.1f} %; try "
+                f"hardly better than chance on validation classes: H {found:.1f} %, guessing gives {chance:.1f} %; try "
                 "attributes that can be seen in the pictures, more classes to train on, or other features"
             ]
     return []

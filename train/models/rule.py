@@ -13,11 +13,11 @@ from msdn.cache.home import Home, find_caches
 
 RULE = "rule for data without a preset"
 STEPS = 300  # of a training, at the least; enough for every model here, and validation takes as few as serve
-BLIND_STEPS = 200  # where no validation can say that fewer would do
+BLIND_STEPS = 150  # where no validation can say that fewer would do
 FEWEST_EPOCHS = 8  # where there are so many images that these are more steps
 SMALLEST_BATCH, LARGEST_BATCH = 16, 50  # the latter as published
 STEPS_OF_AN_EPOCH = 16  # that a batch is to leave, between those two
-FEWEST_CLASSES, FEWEST_IMAGES, FEWEST_HELD_OUT = 2, 8, 4  # that choose anything in validation
+FEWEST_CLASSES, FEWEST_IMAGES, FEWEST_HELD_OUT = 3, 9, 4  # that choose anything in validation
 
 
 @dataclass(frozen=True)
