@@ -14,6 +14,7 @@ from msdn.cache.home import Home, find_caches
 RULE = "rule for data without a preset"
 STEPS = 300  # of a training, at the least; enough for every model here, and validation takes as few as serve
 BLIND_STEPS = 150  # where no validation can say that fewer would do
+BLIND_MARGIN = 0.7  # likewise
 FEWEST_EPOCHS = 8  # where there are so many images that these are more steps
 SMALLEST_BATCH, LARGEST_BATCH = 16, 50  # the latter as published
 STEPS_OF_AN_EPOCH = 16  # that a batch is to leave, between those two
@@ -96,6 +97,10 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
         values["search_lr"] = (True, f"{found}, enough to choose the learning rate by")
     else:
         values["select"] = ("last", f"{found} are too few to choose anything by")
+        values["margin"] = (
+            BLIND_MARGIN,
+            "served small sets better than the published 1, if nothing can choose it",
+        )
     if not amounts.has_vectors:
         values["vectors"] = (
             "learned",
