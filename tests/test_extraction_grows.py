@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click import ClickException
 from own_data import write_folder, write_image
 from PIL import Image
@@ -22,6 +23,7 @@ from msdn.extract.errors import ExtractError
 from msdn.extract.own.folder import open_own_dataset
 from msdn.extract.pipeline import extraction, growing
 from msdn.extract.pipeline.extraction import Extraction, extract
+from msdn.extract.pipeline.repeating import Repeater
 from msdn.extract.pipeline.settings import ExtractSettings
 
 
@@ -176,6 +178,11 @@ def test_images_that_are_gone_are_refused(home: Home, settings: ExtractSettings)
 
 def test_own_images_are_turned_upright_unless_told(home: Home, settings: ExtractSettings) -> None:
     path = extract(settings, home).path
-    assert "turned upright by EXIF" in read_header(path).provenance["transform"]
+    recipe, statistics = read_header(path).provenance, read_header(path).backbone_state
+    assert "turned upright by EXIF" in recipe["transform"]
+    repeater = Repeater(
+        recipe, statistics, home, torch.device("cpu"), map="regions", dtype=np.dtype(np.float16)
+    )
+    assert repeater.plan.preparation.upright, "images to be predicted are turned as those trained on"
     with pytest.raises(ExtractError, match=r"turned upright by EXIF.*now .*no EXIF rotation"):
         extract(replace(settings, exif="keep"), home)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -80,7 +81,8 @@ def turn_upright(image: Image.Image) -> Image.Image:
     """Turn an image as its EXIF data says; where that is damaged or says nothing, it stays as it is stored."""
     image.load()  # of a TIFF, Pillow turns it here and forgets the orientation
     try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION))
+        orientation: Any = image.getexif().get(ORIENTATION)
+        turn = TURNS.get(orientation)
     except Exception:  # Pillow's readers raise nearly anything on broken data
         return image
     return image if turn is None else image.transpose(turn)
