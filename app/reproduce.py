@@ -4,8 +4,7 @@ Loads torch only when it runs.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import home_option
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.pipeline.settings import IMAGE_SIZES, ExtractSettings
-from msdn.train.loop.options import cache_option, jobs_option, seeds_option
+from msdn.train.loop.options import cache_option, devices_option, jobs_option, seeds_option
 from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.selection import COMPARED
 from msdn.train.measure.show import Cell, Table
 from msdn.train.measure.summary import Spread
 from msdn.train.models.presets import preset_settings
 from msdn.train.models.published import Published, published_figures, published_image_size
-from msdn.train.models.registry import find_model, model_names, use_home
+from msdn.train.models.registry import model_names, use_home
 from msdn.train.studies.study import (
     MODEL,
     Facts,
@@ -43,38 +42,11 @@ NOT_COMPARABLE = (
 )
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """What to reproduce.
-
-    Attributes:
-        extraction: the dataset, and how to get its features where they are missing.
-        cache: features that are there already, instead.
-        models: each is trained by its own preset.
-        seeds: each model's.
-        overrides: what is changed of the presets: how the weights are chosen.
-    """
-
-    extraction: ExtractSettings
-    cache: Path | None
-    models: tuple[str, ...]
-    seeds: tuple[int, ...]
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Of the study's files."""
-        select, paper_style = self.overrides.get("select", "last"), self.overrides.get("paper_style")
-        unusual = [select] * (select != "last") + ["paper-style"] * bool(paper_style)
-        return "-".join(["reproduce", self.extraction.dataset, *unusual])
-
-
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.argument("dataset", metavar="cub|sun|awa2|flo|plumage")
 @click.option(
     "--weights",
     default=DEFAULT.weights,
-    show_default=True,
     metavar="imagenet|FILE|random",
     help="The backbone's weights; with random ones nothing can be compared with the papers.",
 )
@@ -82,7 +54,6 @@ class Reproduction:
     "--image-size",
     type=click.Choice([str(size) for size in IMAGE_SIZES]),
     default=str(IMAGE_SIZES[0]),
-    show_default=True,
     callback=lambda _context, _parameter, value: int(value),
     help="Pixels; 224 gives 7x7 regions, 448 gives 14x14.",
 )
@@ -93,24 +64,18 @@ class Reproduction:
     help=f"The models to train: {', '.join(model_names())}.  [default: msdn; msdn++ on flo, where only its figures are "
     "published]",
 )
-@seeds_option(default="0-4", show_default=True, help="The seeds that each model is trained with.")
+@seeds_option(default="0-4", help="The seeds that each model is trained with.")
 @click.option(
     "--select",
     type=click.Choice(SELECTIONS),
     default=RunSettings.select,
-    show_default=True,
     help="How the weights are chosen, as 'msdn train' explains; the papers' were chosen on the test set.",
 )
 @click.option(
     "--paper-style", is_flag=True, help="With --select test: the best H and the best acc of different epochs."
 )
 @jobs_option
-@click.option(
-    "--device",
-    default=DEFAULT.device,
-    show_default=True,
-    help="cpu, cuda, cuda:1, several with commas; auto takes every GPU there is.",
-)
+@devices_option
 @click.option("--json", "as_json", is_flag=True, help="Print the study as JSON.")
 @home_option
 def reproduce(
@@ -135,58 +100,43 @@ def reproduce(
     name where it is not last).
     """
     use_home(home)
-    wanted = Reproduction(
-        ExtractSettings(dataset, image_size, weights, device.partition(",")[0].strip()),
-        cache,
-        tuple(dict.fromkeys(name.strip() for name in models.split(",")))
-        if models
-        else default_models(dataset),
-        seeds,
-        {"select": select, "paper_style": paper_style},
-    )
-    rows = check_reproduction(wanted)
+    if dataset not in DATASETS:
+        raise UnknownNameError("dataset", dataset, DATASETS)
+    chosen = [name.strip() for name in models.split(",")] if models else default_models(dataset)
+    rows = reproduction_rows(dataset, dict.fromkeys(chosen), {"select": select, "paper_style": paper_style})
+    unusual = [select] * (select != "last") + ["paper-style"] * paper_style
+    name = "-".join(["reproduce", dataset, *unusual])
+    extraction = ExtractSettings(dataset, image_size, weights, device.partition(",")[0].strip())
     from msdn.train.runs.run import open_dataset_cache
 
-    with open_dataset_cache(home, dataset, features_for(wanted, home)) as opened:
-        study = Study(wanted.name, rows, seeds)
-        facts, done = measure_study(opened, study, home, workers=jobs, device=device)
+    with open_dataset_cache(home, dataset, cache or extract_features(extraction, home)) as opened:
+        facts, done = measure_study(opened, Study(name, rows, seeds), home, workers=jobs, device=device)
     table, notes = reproduction_table(facts, done), reproduction_notes(facts, done)
     keep_and_show(home, study_result(facts, done, table, notes), as_json)
-
-
-def check_reproduction(wanted: Reproduction) -> tuple[StudyRow, ...]:
-    """The rows to train; refuses unknown names before anything is extracted."""
-    if wanted.extraction.dataset not in DATASETS:
-        raise UnknownNameError("dataset", wanted.extraction.dataset, DATASETS)
-    for model in wanted.models:
-        find_model(model)
-    return reproduction_rows(wanted.extraction.dataset, wanted.models, wanted.overrides)
 
 
 def default_models(dataset: str) -> tuple[str, ...]:
     """MSDN, or where no figures of it are published on a dataset, the first model of which there are some."""
     known = [model for model in model_names() if published_figures(model, dataset)]
-    return (known[0] if known else "msdn",)
+    return tuple(known[:1]) or ("msdn",)
 
 
 def reproduction_rows(
-    dataset: str, models: Sequence[str], overrides: Mapping[str, Any]
+    dataset: str, models: Iterable[str], overrides: Mapping[str, Any]
 ) -> tuple[StudyRow, ...]:
     """One row for each model, and one more for acc where that is trained otherwise than for U, S and H."""
-    rows = []
-    for model in models:
-        for task in ("gzsl", "czsl") if needs_two(dataset, model, overrides) else ("gzsl",):
-            rows.append(
-                model_row(
-                    dataset,
-                    model,
-                    model if task == "gzsl" else f"{model} for acc",
-                    common={**overrides, "task": task},
-                    facts={MODEL: model, TASK: task},
-                    published=published_figures(model, dataset),
-                )
-            )
-    return tuple(rows)
+    return tuple(
+        model_row(
+            dataset,
+            model,
+            model if task == "gzsl" else f"{model} for acc",
+            common={**overrides, "task": task},
+            facts={MODEL: model, TASK: task},
+            published=published_figures(model, dataset),
+        )
+        for model in models
+        for task in (("gzsl", "czsl") if needs_two(dataset, model, overrides) else ("gzsl",))
+    )
 
 
 def needs_two(dataset: str, model: str, overrides: Mapping[str, Any]) -> bool:
@@ -196,17 +146,15 @@ def needs_two(dataset: str, model: str, overrides: Mapping[str, Any]) -> bool:
     return chosen_by_task or dataclasses.replace(czsl, task="gzsl") != gzsl
 
 
-def features_for(wanted: Reproduction, home: Home) -> Path:
-    """The features' file, extracted first where it is missing."""
-    if wanted.cache is not None:
-        return wanted.cache
+def extract_features(settings: ExtractSettings, home: Home) -> Path:
+    """The features' file, extracted where it is missing."""
     from rich.console import Console
 
     from msdn.extract.pipeline.extraction import extract
     from msdn.extract.pipeline.progress import ProgressView
 
     with ProgressView(Console(stderr=True)) as view:
-        return extract(wanted.extraction, home, view.watcher).path
+        return extract(settings, home, view.watcher).path
 
 
 def model_figures(model: str, rows: Sequence[RowResult]) -> dict[str, Spread]:
@@ -240,21 +188,15 @@ def reproduction_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
         lines.append(f"no published figures of {', '.join(without)} on {facts.dataset} are known")
     if facts.weights == "random" and any(done.row.published for done in rows):
         lines.append(NOT_COMPARABLE)
-    lines += [_size_note(done, facts) for done in rows if done.row.published and _other_size(done, facts)]
+    for done in rows:
+        size = published_image_size(done.row.facts[MODEL])
+        if done.row.published and not _is_for_acc(done) and size not in (None, facts.image_size):
+            ours = facts.image_size or "an unknown number of"
+            lines.append(
+                f"{done.row.label}: the authors' script reads images of {size} pixels, these features are of {ours}; "
+                f"--image-size {size} comes closer"
+            )
     return lines
-
-
-def _other_size(done: RowResult, facts: Facts) -> bool:
-    size = published_image_size(done.row.facts[MODEL])
-    return size is not None and not _is_for_acc(done) and facts.image_size != size
-
-
-def _size_note(done: RowResult, facts: Facts) -> str:
-    size = published_image_size(done.row.facts[MODEL])
-    return (
-        f"{done.row.label}: the authors' script reads images of {size} pixels, these features are of "
-        f"{facts.image_size or 'an unknown number of'}; --image-size {size} comes closer"
-    )
 
 
 def _is_for_acc(done: RowResult) -> bool:

@@ -22,13 +22,16 @@ from msdn.cache.structure import create_structure
 COPY_BYTES = 2**26
 
 
-def replace_annotations(path: Path, annotations: Annotations, sources: Mapping[str, Any]) -> list[str]:
+def replace_annotations(
+    path: Path, annotations: Annotations, sources: Mapping[str, Any], other_counts: str = ""
+) -> list[str]:
     """Put `annotations` in place of the cache's own and return the names of what changed.
 
     Args:
         path: a finished cache.
         annotations: of the same images, in the same order.
         sources: where what is new comes from, recorded in the provenance.
+        other_counts: where splits are now not as large as the known dataset's, what differs.
     """
     path = path.resolve()  # of a link, what it leads to is replaced
     with FileLock(path.with_name(path.name + ".lock"), f"writing {path}"):
@@ -39,7 +42,7 @@ def replace_annotations(path: Path, annotations: Annotations, sources: Mapping[s
         if annotations.image_paths != header.annotations.image_paths:
             changed.append("image paths")
         if changed:
-            _rewrite(header, settle_types(annotations), sources)
+            _rewrite(header, settle_types(annotations), sources, other_counts)
         return changed
 
 
@@ -58,10 +61,13 @@ def _check_same_images(header: Header, annotations: Annotations) -> None:
         )
 
 
-def _rewrite(header: Header, annotations: Annotations, sources: Mapping[str, Any]) -> None:
+def _rewrite(header: Header, annotations: Annotations, sources: Mapping[str, Any], other_counts: str) -> None:
     making = header.path.with_name(header.path.name + ".annotating")
     provenance = dict(header.provenance)
     provenance[layout.ANNOTATIONS] = {**provenance.get(layout.ANNOTATIONS, {}), **sources}
+    provenance.pop(layout.COUNTS, None)
+    if other_counts:
+        provenance[layout.COUNTS] = other_counts
     if annotations.image_paths != header.annotations.image_paths:
         del provenance[layout.UNNAMED_IMAGES]
     create_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)

@@ -8,6 +8,12 @@ import numpy as np
 from msdn.cache.errors import MsdnError
 
 SPLIT_NAMES = ("trainval", "train", "val", "test_seen", "test_unseen")
+LOCATIONS = {  # the published splits, by the names that the Proposed Splits' files have for them
+    "trainval": "trainval_loc",
+    "test_seen": "test_seen_loc",
+    "test_unseen": "test_unseen_loc",
+}
+NAME_LISTS = ("image_paths", "class_names", "attribute_names")
 
 
 class AnnotationError(MsdnError):

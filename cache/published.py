@@ -5,7 +5,7 @@ of its own, which those scripts pass over.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from msdn.cache.annotations import SPLIT_NAMES, Annotations, name_differences
+from msdn.cache.annotations import LOCATIONS, NAME_LISTS, SPLIT_NAMES, Annotations
 from msdn.cache.errors import CacheError, explain_damage
-from msdn.cache.files import FileLock, check_free_space
-from msdn.cache.header import read_header, refuse_foreign_file
-from msdn.cache.layout import EXPORTED_MAP, MAIN, MapSpec
-from msdn.cache.partial import PartialCache, partial_path
+from msdn.cache.files import check_free_space
+from msdn.cache.layout import EXPORTED_MAP, MAIN
 from msdn.cache.reader import FeatureCache
-from msdn.cache.structure import create_structure
 
 MAPS = "feature_map"
-LOCATIONS = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 EXTRA = "msdn"
 DAMAGED = "damaged, or no published feature file"
 BLOCK_BYTES = 2**28  # of float32 maps in memory at once
-ZERO_REASON = "all zero in the file it was imported from"
 LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unpacked more than once
 
 
@@ -35,25 +30,13 @@ LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unp
 class PublishedFile:
     """What a published feature file says beside its features.
 
-    Attributes:
-        labels: [N], 0-based.
-        splits: rows of `LOCATIONS`, and of train and val where a file of our own says them.
-        attributes: [C, K], raw.
-        attribute_vectors: [K, D], or None.
-        shape: (N, F, h, w).
-        names: image paths, class names, attribute names: only in a file of our own.
-        provenance: of the cache it was exported from, or None.
-        masked: rows without features, with the reason.
+    Names, train and val are there only in a file of our own, and so is what follows the shape.
     """
 
-    labels: np.ndarray
-    splits: dict[str, np.ndarray]
-    attributes: np.ndarray
-    attribute_vectors: np.ndarray | None
-    shape: tuple[int, int, int, int]
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    provenance: dict[str, Any] | None = None
-    masked: dict[int, str] = field(default_factory=dict)
+    annotations: Annotations
+    shape: tuple[int, int, int, int]  # (N, F, h, w)
+    provenance: dict[str, Any] | None = None  # of the cache it was exported from
+    masked: dict[int, str] = field(default_factory=dict)  # rows without features, with the reason
 
 
 def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:
@@ -65,7 +48,7 @@ def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:
     making = path.with_name(path.name + ".partial")
     try:
         with h5py.File(making, "w") as file:
-            _write_lists(file, cache.annotations, cache)
+            _write_lists(file, cache)
             _write_maps(file, cache, compress)
         making.replace(path)
     finally:
@@ -84,7 +67,8 @@ def _write_maps(file: h5py.File, cache: FeatureCache, compress: bool) -> None:
         maps[rows] = block.transpose(0, 3, 1, 2).astype(np.float32)
 
 
-def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:
+def _write_lists(file: h5py.File, cache: FeatureCache) -> None:
+    a = cache.annotations
     file["labels"] = a.labels
     for name, key in LOCATIONS.items():
         file[key] = cache.rows(name)
@@ -94,12 +78,10 @@ def _write_lists(file: h5py.File, a: Annotations, cache: FeatureCache) -> None:
     if a.attribute_vectors is not None:
         file["w2v_att"] = a.attribute_vectors
     extra = file.create_group(EXTRA)
-    provenance = (
-        cache.provenance if cache.map.name == MAIN else cache.provenance | {EXPORTED_MAP: cache.map.name}
-    )
-    extra.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+    exported = {} if cache.map.name == MAIN else {EXPORTED_MAP: cache.map.name}
+    extra.attrs["provenance"] = json.dumps(cache.provenance | exported, sort_keys=True)
     extra.attrs["masked"] = json.dumps(cache.mask_reasons)
-    for name in ("image_paths", "class_names", "attribute_names"):
+    for name in NAME_LISTS:
         texts = getattr(a, name)
         extra.create_dataset(name, data=list(texts), dtype=h5py.string_dtype(), shape=(len(texts),))
     for name in SPLIT_NAMES:
@@ -120,7 +102,7 @@ def read_lists(file: h5py.File) -> PublishedFile:
     """Read everything but the features."""
     with explain_damage(file.filename, DAMAGED):
         lists = _read_lists(file)
-        _check_shapes(file, lists)
+        _check_shapes(file.filename, lists)
         return lists
 
 
@@ -129,39 +111,47 @@ def _read_lists(file: h5py.File) -> PublishedFile:
     for name in (MAPS, "labels", *LOCATIONS.values()):
         if name not in file:
             raise CacheError(f"{path}: '{name}' is missing, expected a published feature file")
-    if "original_att" not in file and "att" not in file:
-        raise CacheError(
-            f"{path}: neither 'original_att' nor 'att' is there, expected a published feature file"
-        )
+    table = next((name for name in ("original_att", "att") if name in file), None)
+    if table is None:
+        missing = "neither 'original_att' nor 'att' is there"
+        raise CacheError(f"{path}: {missing}, expected a published feature file")
     shape = file[MAPS].shape
     if len(shape) != 4 or file[MAPS].dtype.kind != "f" or 0 in shape:
-        raise CacheError(
-            f"{path}: '{MAPS}' is {file[MAPS].dtype} of shape {shape}, expected float (N, F, h, w)"
-        )
-    splits = {name: _whole_numbers(file, key) for name, key in LOCATIONS.items()}
-    attributes = file["original_att" if "original_att" in file else "att"][()]
-    lists = PublishedFile(
+        got = f"{file[MAPS].dtype} of shape {shape}"
+        raise CacheError(f"{path}: '{MAPS}' is {got}, expected float (N, F, h, w)")
+    lists = Annotations(
+        dataset="",
+        image_paths=(),
         labels=_whole_numbers(file, "labels"),
-        splits={name: np.sort(rows) for name, rows in splits.items()},
-        attributes=np.asarray(attributes, np.float64),
+        class_names=(),
+        attributes=np.asarray(file[table][()], np.float64),
+        attribute_names=(),
         attribute_vectors=np.asarray(file["w2v_att"][()], np.float32) if "w2v_att" in file else None,
-        shape=shape,
+        splits={name: np.sort(_whole_numbers(file, key)) for name, key in LOCATIONS.items()},
     )
-    return replace(lists, **_read_extra(file[EXTRA])) if EXTRA in file else lists
+    if EXTRA not in file:
+        return PublishedFile(lists, shape)
+    extra = file[EXTRA]
+    more: dict[str, Any] = {name: _texts(extra[name]) for name in NAME_LISTS}
+    more["splits"] = {name: _whole_numbers(extra, f"splits/{name}") for name in SPLIT_NAMES}
+    return PublishedFile(
+        replace(lists, **more),
+        shape,
+        provenance=dict(json.loads(str(extra.attrs["provenance"]))),
+        masked={int(row): str(reason) for row, reason in json.loads(str(extra.attrs["masked"])).items()},
+    )
 
 
-def _check_shapes(file: h5py.File, lists: PublishedFile) -> None:
-    n = lists.shape[0]
+def _check_shapes(path: str, file: PublishedFile) -> None:
+    n, lists = file.shape[0], file.annotations
     if lists.attributes.ndim != 2:
-        raise CacheError(f"{file.filename}: attributes have shape {lists.attributes.shape}, expected a table")
+        raise CacheError(f"{path}: attributes have shape {lists.attributes.shape}, expected a table")
     if len(lists.labels) != n:
-        raise CacheError(f"{file.filename}: {len(lists.labels)} labels for {n} feature maps")
-    named = np.concatenate([*lists.splits.values(), np.array([*lists.masked], np.int64)])
+        raise CacheError(f"{path}: {len(lists.labels)} labels for {n} feature maps")
+    named = np.concatenate([*lists.splits.values(), np.array([*file.masked], np.int64)])
     strangers = named[(named < 0) | (named >= n)]
     if len(strangers):
-        raise CacheError(
-            f"{file.filename}: its lists name row {strangers[0]}, but rows run from 0 to {n - 1}"
-        )
+        raise CacheError(f"{path}: its lists name row {strangers[0]}, but rows run from 0 to {n - 1}")
 
 
 def _whole_numbers(group: h5py.Group, name: str) -> np.ndarray:
@@ -171,19 +161,8 @@ def _whole_numbers(group: h5py.Group, name: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _read_extra(extra: h5py.Group) -> dict[str, Any]:
-    names = ("image_paths", "class_names", "attribute_names")
-    texts = {
-        name: tuple(extra[name].asstr()[()].reshape(-1).tolist()) if len(extra[name]) else ()
-        for name in names
-    }
-    reasons = json.loads(str(extra.attrs["masked"]))
-    return {
-        "names": texts,
-        "provenance": dict(json.loads(str(extra.attrs["provenance"]))),
-        "masked": {int(row): str(reason) for row, reason in reasons.items()},
-        "splits": {name: _whole_numbers(extra, f"splits/{name}") for name in SPLIT_NAMES},
-    }
+def _texts(texts: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(texts.asstr()[()].reshape(-1).tolist()) if len(texts) else ()
 
 
 def read_blocks(file: h5py.File, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -203,69 +182,3 @@ def read_blocks(file: h5py.File, rows: np.ndarray) -> Iterator[tuple[np.ndarray,
             with explain_damage(file.filename, DAMAGED):
                 block = maps[start : min(n, start + step)]
             yield wanted, block[wanted - start].transpose(0, 2, 3, 1)
-
-
-def import_rows(
-    file: h5py.File,
-    final: Path,
-    annotations: Annotations,
-    spec: MapSpec,
-    provenance: Mapping[str, Any],
-    masked: Mapping[int, str],
-    restart: bool = False,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> dict[int, str]:
-    """Write the cache `final` and return its masked rows: those given, and rows that are all zero."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(final.with_name(final.name + ".lock"), f"writing {final}"):
-        partial = partial_path(final)
-        for path in (partial, final):
-            refuse_foreign_file(path)
-        if final.exists() and not restart:
-            raise CacheError(f"{final}: exists already; --restart replaces it, --out names another place")
-        if restart or not _can_go_on(partial, annotations, provenance):
-            create_structure(partial, annotations, [spec], provenance, {})
-        with PartialCache(final) as cache:
-            reasons = dict(masked) | _fill(cache, file, masked, on_progress)
-            cache.mask_rows(reasons)
-            cache.finish()
-    return reasons
-
-
-def _can_go_on(partial: Path, annotations: Annotations, provenance: Mapping[str, Any]) -> bool:
-    if not partial.exists():
-        return False
-    header = read_header(partial)
-    same = header.provenance == provenance and header.annotations.image_paths == annotations.image_paths
-    if not same or name_differences(header.annotations, annotations):
-        raise CacheError(f"{partial}: was begun otherwise; --restart replaces it, --out names another place")
-    return True
-
-
-def _fill(
-    cache: PartialCache, file: h5py.File, masked: Mapping[int, str], on_progress: Callable[[int, int], None]
-) -> dict[int, str]:
-    dtype = cache.header.maps[MAIN].dtype
-    total = len(cache.states)
-    rows = np.setdiff1d(cache.unfinished_rows, list(masked))
-    done = total - len(rows)
-    zero: dict[int, str] = {}
-    for chosen, block in read_blocks(file, rows):
-        with np.errstate(over="ignore"):
-            features = block.astype(dtype)
-        _check_finite(chosen, block, features)
-        filled = features.any(axis=(1, 2, 3))
-        zero |= {int(row): ZERO_REASON for row in chosen[~filled]}
-        cache.write_rows(chosen[filled].tolist(), {MAIN: features[filled]})
-        done += len(chosen)
-        on_progress(done, total)
-    return zero
-
-
-def _check_finite(rows: np.ndarray, block: np.ndarray, features: np.ndarray) -> None:
-    bad = rows[~np.isfinite(features).all(axis=(1, 2, 3))]
-    if not len(bad):
-        return
-    if np.isfinite(block).all():
-        raise CacheError(f"row {bad[0]} holds features beyond float16; repeat with '--dtype float32'")
-    raise CacheError(f"row {bad[0]} of the feature maps holds values that are not finite; get the file again")

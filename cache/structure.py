@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.annotations import Annotations, check_annotations, settle_types
+from msdn.cache.annotations import NAME_LISTS, Annotations, check_annotations, settle_types
 from msdn.cache.files import check_free_space, flush_folder
 from msdn.cache.layout import MapSpec
 
@@ -74,7 +74,7 @@ def _collect_metadata(
     }
     if a.attribute_vectors is not None:
         metadata["attribute_vectors"] = a.attribute_vectors
-    for name in ("image_paths", "class_names", "attribute_names"):
+    for name in NAME_LISTS:
         metadata[name] = _pack_texts(getattr(a, name))
     metadata |= {f"splits/{name}": rows for name, rows in a.splits.items()}
     return metadata | {f"backbone/{name}": array for name, array in state.items()}

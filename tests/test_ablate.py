@@ -30,14 +30,13 @@ from msdn.train.studies.ablation import (
     claim_lines,
     paired_differences,
 )
-from msdn.train.studies.series import Job, run_jobs, what_trains
+from msdn.train.studies.series import Job, split_waves, what_trains
 from msdn.train.studies.study import (
     Facts,
     RowResult,
     Study,
+    measure_study,
     model_row,
-    run_study,
-    split_waves,
     study_notes,
     study_table,
 )
@@ -137,11 +136,13 @@ def test_rows_that_share_a_training_get_their_own_figures(
 def test_jobs_done_at_once_share_no_training(run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch) -> None:
     waves = []
 
-    def watched(cache: FeatureCache, jobs: Sequence[Job], *given: Any, **options: Any) -> Any:
-        waves.append([what_trains(job.settings) for job in jobs])
-        return run_jobs(cache, jobs, *given, **options)
+    one_by_one = series._one_by_one
 
-    monkeypatch.setattr(series, "run_jobs", watched)
+    def watched(cache: FeatureCache, todo: Sequence[tuple[int, Job]], *given: Any) -> Any:
+        waves.append([what_trains(job.settings) for _, job in todo])
+        return one_by_one(cache, todo, *given)
+
+    monkeypatch.setattr(series, "_one_by_one", watched)
     assert run_msdn(*ABLATE).exit_code == 0
     first, rest = waves
     assert len(first) == len(set(first)) == 2 * TRAININGS
@@ -170,7 +171,7 @@ def test_studies_share_runs(home: Home, monkeypatch: pytest.MonkeyPatch, run_msd
     with FeatureCache(home.features / "toy-224-random.h5") as cache:
         common = {"epochs": 2, "batch_size": 8}
         rows = [model_row("toy", name, name, common=common) for name in ("msdn", "baseline")]
-        run_study(cache, Study("x", tuple(rows), (0, 1)), home.studies / "runs")
+        measure_study(cache, Study("x", tuple(rows), (0, 1)), home, workers=1, device="cpu")
     assert epochs.count == 0
 
 
@@ -273,10 +274,10 @@ def test_an_unknown_figure_proves_nothing() -> None:
 
 def test_the_papers_own_differences() -> None:
     verdicts = {(one.claim, one.figure): one for one in check_claims(made_up({}, "cub"))}
-    assert verdicts["both branches beat one", "acc"].published == pytest.approx(76.1 - 75.2)
+    assert verdicts["both branches beat one", "acc"].paper_difference == pytest.approx(76.1 - 75.2)
     assert verdicts["distillation helps V→A", "H"].words.endswith("mean difference +0.0, paper +5.4)")
     sun = {(one.claim, one.figure): one for one in check_claims(made_up({}, "sun"))}
-    assert sun["distillation helps A→V", "acc"].published == pytest.approx(63.0 - 63.8)
+    assert sun["distillation helps A→V", "acc"].paper_difference == pytest.approx(63.0 - 63.8)
 
 
 @pytest.mark.parametrize(

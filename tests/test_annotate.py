@@ -54,6 +54,15 @@ def test_other_vectors_leave_features_and_change_the_fingerprint(
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name]
 
 
+def test_counts_other_than_the_known_datasets_are_marked(make_cache, tmp_path: Path) -> None:
+    path = make_cache(annotations=replace(make_annotations(), dataset="cub"))
+    np.savez(tmp_path / "v.npz", vectors=np.ones((7, 5), np.float32))
+    result = run("cache", "annotate", path, "--vectors", tmp_path / "v.npz")
+    assert result.exit_code == 0 and "7 attributes" in result.stderr and "312 attributes" in result.stderr
+    with FeatureCache(path) as cache:
+        assert "'cub' has" in cache.provenance["counts"]
+
+
 def test_splits_and_attributes_from_csv(make_cache, tmp_path: Path) -> None:
     path = make_cache()
     classes = [f"class_{number}" for number in range(6)]

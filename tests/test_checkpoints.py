@@ -10,9 +10,13 @@ from msdn.train.errors import RunError
 from msdn.train.loop.checkpoints import load_checkpoint, save_checkpoint
 
 RECORD = {"epoch": 1, "epochs": 2, "loss": 0.5, "H": None, "seconds": 0.1}
-VALIDATED = {"phase": "validation", "epoch": 1, "seconds": 1, "val_margin": 0.5} | dict.fromkeys(
-    ("val_acc", "val_U", "val_S", "val_H", "val_AUSUC"), 20.0
-)
+VALIDATED = {
+    "phase": "validation",
+    "epoch": 1,
+    "seconds": 1,
+    "val_margin": 0.5,
+    "val_temperature": 1.0,
+} | dict.fromkeys(("val_acc", "val_U", "val_S", "val_H", "val_AUSUC"), 20.0)
 KEPT = {"epoch": 1, "U": 1.0, "S": 2.0, "H": None, "acc": 3.0, "weights": {"a": torch.ones(2)}}
 CONTENT: dict[str, Any] = {
     "epoch": 2,

@@ -122,7 +122,7 @@ def test_contradictory_files_are_refused(data: Path, file: str, change: dict, me
 
 
 def test_counts_of_a_known_dataset_are_checked(data: Path) -> None:
-    with pytest.raises(DatasetError, match=r"att_splits.mat .*: 16 images in 'trainval', but 'toy' has 17"):
+    with pytest.raises(DatasetError, match=r"att_splits.mat .*: holds 16 trainval, but 'toy' has 17"):
         read_dataset(replace(TOY, counts={"trainval": 17}), data)
     read_dataset(replace(TOY, counts={"trainval": 16, "classes": 6, "attributes": 7}), data)
     for what, got in (("classes", 6), ("attributes", 7)):

@@ -82,7 +82,7 @@ def test_the_command_refuses_to_begin_on_a_disk_that_is_too_small(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10, 5 * 10**9))
     result = run_msdn("data", "download", "awa2")
     assert result.exit_code == 1
-    assert "awa2-images, xlsa17, glove, weights need about 28.8 GB" in result.stderr
+    assert "28.8 GB are needed for awa2-images, xlsa17, glove, weights" in result.stderr
     assert not home.root.exists()
 
 

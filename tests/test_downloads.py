@@ -33,7 +33,6 @@ from msdn.extract.downloads.download import (
     fetch_source,
     read_receipt,
     source_state,
-    staging_folder,
 )
 from msdn.extract.downloads.sources import Source
 from msdn.extract.errors import ArchiveError, DownloadError
@@ -122,7 +121,7 @@ def test_killed_while_unpacking_it_never_looks_complete_and_goes_on(
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(steps, step, fail)
         fetch(home, force=True)
-    assert staging_folder(home, "toy").is_dir()
+    assert (downloads_folder(home) / "toy.unpacking").is_dir()
     assert source_state("toy", home).status == "partial"
     fetch(home)
     assert_right(home)

@@ -38,12 +38,15 @@ def cache(tmp_path: Path) -> Iterator[FeatureCache]:
         yield opened
 
 
-def test_results_come_in_the_order_of_the_jobs(cache: FeatureCache, tmp_path: Path) -> None:
-    seen = {}
-    results = run_jobs(cache, JOBS, tmp_path / "runs", device="cpu", on_result=seen.__setitem__)
+def test_results_come_in_the_order_of_the_jobs(
+    cache: FeatureCache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = run_jobs(cache, JOBS, tmp_path / "runs", workers=1, device="cpu")
     assert [result["seed"] for result in results] == [0, 0, 1]
     assert [result.get("model") for result in results] == ["msdn", "baseline", None]
-    assert [seen[position] for position in range(3)] == results
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("done ")]
+    for number, (line, job, result) in enumerate(zip(said, JOBS, results, strict=True), 1):
+        assert line.startswith(f"done {number} of 3: {job.name}  acc {result['acc']:.1f}  U ")
 
 
 @pytest.fixture
@@ -55,17 +58,16 @@ def two_threads() -> Iterator[None]:
 
 
 def test_a_seed_has_the_same_weights_however_many_run_at_once(
-    cache: FeatureCache, tmp_path: Path, two_threads: None
+    cache: FeatureCache, tmp_path: Path, two_threads: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = []
     jobs = [*JOBS, Job(dataclasses.replace(SETTINGS, learning_rate=1e30, seed=7), label="too fast")]
     single = run_jobs(cache, jobs[:1], tmp_path / "single", workers=2, device="cpu")
-    alone = run_jobs(cache, jobs, tmp_path / "alone", device="cpu")
+    alone = run_jobs(cache, jobs, tmp_path / "alone", workers=1, device="cpu")
     assert torch.get_num_threads() == 2
-    both = run_jobs(
-        cache, jobs, tmp_path / "both", workers=2, device="cpu", on_result=lambda *done: seen.append(done)
-    )
-    assert sorted(seen, key=lambda done: done[0]) == list(enumerate(both))
+    capsys.readouterr()
+    both = run_jobs(cache, jobs, tmp_path / "both", workers=2, device="cpu")
+    said = capsys.readouterr().err
+    assert all(f"of 4: {job.name}  " in said for job in jobs) and "done 4 of 4: " in said
     for ours, theirs in [*zip(both[:3], alone[:3], strict=True), (single[0], alone[0])]:
         assert {name: ours[name] for name in FIGURES} == {name: theirs[name] for name in FIGURES}
         runs = [Run(Path(result["run"])) for result in (ours, theirs)]
@@ -93,10 +95,10 @@ def test_devices_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert choose_devices("auto") == ["cpu"]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert choose_workers("auto") == 8
+    assert choose_workers(["cpu"]) == 8
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert choose_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
-    assert choose_workers("auto") == 3
+    assert choose_workers(choose_devices("auto")) == 3
 
 
 def dealt(

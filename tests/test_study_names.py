@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from msdn.cache.errors import WrongUsageError
-from msdn.train.studies.options import choose_name, default_name
-from msdn.train.studies.study import model_row
+from msdn.train.studies.study import choose_name, default_name, model_row
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "...", "a/b", "a/", "/", "../a"])

@@ -14,6 +14,7 @@ from msdn.train.errors import RunError
 from msdn.train.loop.training import train_model
 from msdn.train.measure import scoring
 from msdn.train.measure.evaluate import evaluate_run, load_model
+from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run, open_run_cache
 
@@ -34,7 +35,7 @@ def run(cache: FeatureCache) -> Run:
 
 def naive_accuracy(run: Run, cache: FeatureCache, split: str, among: np.ndarray, margin: float) -> float:
     """Percent: one image at a time, one class at a time."""
-    model, annotations = load_model(run, cache).eval(), cache.annotations
+    model, annotations = load_model(run, problem_of(cache)).eval(), cache.annotations
     hits: dict[int, list[bool]] = {}
     for row in cache.rows(split):
         regions = torch.from_numpy(cache.read_rows(np.array([row]))).float()
@@ -106,7 +107,7 @@ def test_other_features_are_refused(run: Run, tmp_path: Path, make_cache: Callab
 
 def test_an_unfinished_run_is_refused(run: Run, cache: FeatureCache) -> None:
     run.update(status="interrupted")
-    with pytest.raises(RunError, match="not finished; finish it with 'msdn train --resume"):
+    with pytest.raises(RunError, match=r"not finished \(interrupted\); finish it with 'msdn train --resume"):
         evaluate_run(run, cache)
 
 

@@ -20,7 +20,7 @@ FACTS: dict[str, Any] = {
     "environment": {"threads": 1},
 }
 BEST = {"epoch": 2, "U": 40.0, "S": None, "H": None, "acc": 50}
-VALIDATED_AS = {"epochs": 2, "margin": 0.7, "val_margin": 0.7} | dict.fromkeys(
+VALIDATED_AS = {"epochs": 2, "margin": 0.7, "val_margin": 0.7, "val_temperature": 1.0} | dict.fromkeys(
     ("val_acc", "val_U", "val_S", "val_H", "val_AUSUC"), 30.0
 )
 TEST, PAPER = {"select": "test"}, {"select": "test", "paper_style": True}

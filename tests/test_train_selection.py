@@ -28,6 +28,7 @@ from msdn.train.loop.training import Trainer, train_model
 from msdn.train.measure.evaluate import evaluate_run, load_model
 from msdn.train.measure.selection import choose_on_validation
 from msdn.train.models.parts.base import ZslModel, build_model
+from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run
 
@@ -217,7 +218,8 @@ def test_selection_on_the_test_set_keeps_the_first_best_epoch(
     }
     plain = changed(BY_LAST, epochs=best["epoch"], task=task, **MODELS[model])
     of_that_epoch = train_model(cache, plain, tmp_path)
-    assert_same_bits(load_model(run, cache).state_dict(), load_model(of_that_epoch, cache).state_dict())
+    first, second = (load_model(one, problem_of(cache)) for one in (run, of_that_epoch))
+    assert_same_bits(first.state_dict(), second.state_dict())
 
 
 def test_paper_style_keeps_two_epochs(cache: FeatureCache, tmp_path: Path) -> None:

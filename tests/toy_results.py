@@ -14,6 +14,7 @@ CHOSEN = {
     "margin": 0.7,
     **{f"val_{name}": value for name, value in FIGURES.items()},
     "val_margin": 0.7,
+    "val_temperature": 1.0,
 }
 BEST = {"epoch": 3, **{name: FIGURES[name] for name in ("U", "S", "H", "acc")}}
 

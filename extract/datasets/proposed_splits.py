@@ -5,14 +5,13 @@ Only labels, paths, splits and attributes are read: the features in `res101.mat`
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from msdn.cache.annotations import Annotations, check_annotations
+from msdn.cache.annotations import LOCATIONS, Annotations, check_annotations
 from msdn.extract.datasets.matfile import read_created, read_mat
 from msdn.extract.datasets.spec import UNDATED, Dataset, DatasetSpec
 from msdn.extract.errors import DatasetError
@@ -20,7 +19,6 @@ from msdn.extract.vectors.file import read_vectors
 
 IMAGES_FILE, CLASSES_FILE = LISTS = ("res101.mat", "att_splits.mat")
 IMAGE_ROOT = re.compile(r".*(?:^|/)(?:images|JPEGImages)/+")  # greedy: anchors on the last one
-PUBLISHED = {"trainval": "trainval_loc", "test_seen": "test_seen_loc", "test_unseen": "test_unseen_loc"}
 DIVISION = ("train_loc", "val_loc")  # not in all copies, and not sound in all
 TABLES = ("original_att", "att")  # some copies have only the normalised one
 CLASS_NAMES = "allclasses_names"  # not in all copies
@@ -28,17 +26,11 @@ MAT_NAMES = "attributes"  # the variable in SUN's attributes.mat, one cell per n
 FETCH_AGAIN = "fetch the Proposed Splits (xlsa17.zip) again"
 
 
-@dataclass(frozen=True)
-class ClassTable:
-    """What `att_splits.mat` says of the classes.
+class ClassTable(NamedTuple):
+    """What `att_splits.mat` says of the classes."""
 
-    Attributes:
-        attributes: [C, K], raw where the file has them so.
-        names: C names, or none.
-    """
-
-    attributes: np.ndarray
-    names: tuple[str, ...]
+    attributes: np.ndarray  # [C, K], raw where the file has them so
+    names: tuple[str, ...]  # C names, or none
 
 
 def read_dataset(spec: DatasetSpec, data: Path) -> Dataset:
@@ -52,7 +44,9 @@ def read_dataset(spec: DatasetSpec, data: Path) -> Dataset:
     _check_labels(images_file, labels, len(paths), len(classes.attributes))
     count = classes.attributes.shape[1]
     attribute_names = read_attribute_names(data, spec.attribute_names, count)
-    sources: dict[str, Any] = {"lists": _describe_lists(images_file, classes_file)}
+    dates = {file.name: read_created(file) or UNDATED for file in (images_file, classes_file)}
+    digest = sha256(classes_file.read_bytes()).hexdigest()
+    sources: dict[str, Any] = {"lists": {**dates, f"{CLASSES_FILE} sha256": digest}}
     vectors = None
     if spec.attribute_vectors is not None and (data / spec.attribute_vectors).exists():
         found = read_vectors(data / spec.attribute_vectors, attribute_names, count)
@@ -68,20 +62,15 @@ def read_dataset(spec: DatasetSpec, data: Path) -> Dataset:
         splits=read_splits(classes_file, labels),
     )
     check_annotations(annotations)
-    date = read_created(classes_file) or "unknown date"
-    check_counts(spec, f"{classes_file} (file of {date})", annotations)
+    other_counts = spec.find_other_counts(annotations)
+    if other_counts:
+        origin = f"{classes_file} (file of {_date(classes_file)})"
+        raise DatasetError(f"{origin}: {other_counts}; get version 2 of the Proposed Splits (xlsa17.zip)")
     return Dataset(annotations, data / spec.images, sources)
 
 
-def check_counts(spec: DatasetSpec, origin: str, annotations: Annotations) -> None:
-    """Raise unless annotations from `origin` have as many images, classes and attributes as the dataset has."""
-    got = {f"images in '{name}'": len(rows) for name, rows in annotations.splits.items()}
-    got["classes"], got["attributes"] = annotations.attributes.shape
-    for name, expected in spec.counts.items():
-        what = name if name in got else f"images in '{name}'"
-        if got[what] != expected:
-            difference = f"{got[what]} {what}, but '{spec.name}' has {expected}"
-            raise DatasetError(f"{origin}: {difference}; get version 2 of the Proposed Splits (xlsa17.zip)")
+def _date(path: Path) -> str:
+    return read_created(path) or "unknown date"
 
 
 def cut_image_root(path: str, flat: bool = False) -> str:
@@ -91,12 +80,6 @@ def cut_image_root(path: str, flat: bool = False) -> str:
     """
     path = path.replace("\\", "/")
     return path.rpartition("/")[2] if flat else IMAGE_ROOT.sub("", path)
-
-
-def _describe_lists(images_file: Path, classes_file: Path) -> dict[str, Any]:
-    """Say which copy of the lists this is: the dates in the files' headers, and the splits' hash."""
-    dates = {path.name: read_created(path) or UNDATED for path in (images_file, classes_file)}
-    return {**dates, f"{CLASSES_FILE} sha256": sha256(classes_file.read_bytes()).hexdigest()}
 
 
 def _name_classes(labels: np.ndarray, paths: Sequence[str], count: int) -> tuple[str, ...]:
@@ -133,9 +116,9 @@ def read_class_table(path: Path) -> ClassTable:
 
 def read_splits(path: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Read the five splits of images with these labels, and refuse what cannot be version 2."""
-    found = _load(path, needed=tuple(PUBLISHED.values()), optional=DIVISION)
+    found = _load(path, needed=tuple(LOCATIONS.values()), optional=DIVISION)
     rows = {key: _count_from_0(path, key, array) for key, array in found.items()}
-    splits = {name: np.sort(rows[key]) for name, key in PUBLISHED.items()}
+    splits = {name: np.sort(rows[key]) for name, key in LOCATIONS.items()}
     _check_version(path, splits, len(labels))
     return splits | divide_trainval(splits["trainval"], labels, *(rows.get(key) for key in DIVISION))
 
@@ -149,7 +132,7 @@ def _check_version(path: Path, splits: dict[str, np.ndarray], n: int) -> None:
     if len(shared):
         raise DatasetError(
             f"{path}: {len(shared)} training images are test images too; this is version 1 of the splits (file of "
-            f"{read_created(path) or 'unknown date'}), whose figures are worth nothing; get version 2 (xlsa17.zip)"
+            f"{_date(path)}), whose figures are worth nothing; get version 2 (xlsa17.zip)"
         )
     left_out = n - len(np.union1d(tests, splits["trainval"]))
     if left_out:
@@ -180,25 +163,17 @@ def read_attribute_names(data: Path, candidates: tuple[str, ...], count: int | N
     path = next((data / name for name in candidates if (data / name).is_file()), None)
     if path is None:
         return ()
-    lines = _read_cells(path) if path.suffix == ".mat" else _read_lines(path)
+    if path.suffix == ".mat":
+        lines = _unwrap_texts(path, _load(path, needed=(MAT_NAMES,), origin="SUNAttributeDB")[MAT_NAMES])
+    else:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{path}: is not UTF-8 text ({error})") from error
     names = tuple(_parse_name(line) for line in lines if line.strip())
     if count is not None and len(names) != count:
         raise DatasetError(f"{path}: names {len(names)} attributes, the class table has {count}")
     return names
-
-
-def _read_cells(path: Path) -> list[str]:
-    found = read_mat(path, {MAT_NAMES})
-    if MAT_NAMES not in found:
-        raise DatasetError(f"{path}: '{MAT_NAMES}' is missing; is it the attributes.mat of SUNAttributeDB?")
-    return _unwrap_texts(path, found[MAT_NAMES])
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: is not UTF-8 text ({error})") from error
 
 
 def _parse_name(line: str) -> str:
@@ -207,14 +182,19 @@ def _parse_name(line: str) -> str:
     return name.removeprefix("has_").replace("::", ": ").replace("_", " ")
 
 
-def _load(path: Path, needed: Sequence[str] = (), optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def _load(
+    path: Path,
+    needed: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    origin: str = "the Proposed Splits (xlsa17)",
+) -> dict[str, np.ndarray]:
     """Read variables of a .mat file; those needed must be there."""
     if not path.is_file():
-        raise DatasetError(f"{path}: no such file; it belongs to the Proposed Splits (xlsa17)")
+        raise DatasetError(f"{path}: no such file; it belongs to {origin}")
     found = read_mat(path, {*needed, *optional})
     for name in needed:
         if name not in found:
-            raise DatasetError(f"{path}: '{name}' is missing; is it a file of the Proposed Splits (xlsa17)?")
+            raise DatasetError(f"{path}: '{name}' is missing; is it a file of {origin}?")
     return found
 
 

@@ -32,7 +32,9 @@ def is_own_folder(text: str) -> bool:
     return text not in DATASETS and (dataset_name(text) != text or Path(text).is_dir())
 
 
-def open_dataset(text: str, home: Home, on_making: Callable[[int, int], None] | None = None) -> Dataset:
+def open_dataset(
+    text: str, home: Home, on_making: Callable[[int, int], None] = lambda _done, _total: None
+) -> Dataset:
     """Read the annotations of a known dataset or of a folder of one's own.
 
     A dataset that ships as code is drawn first where it is not there yet.

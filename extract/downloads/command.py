@@ -57,13 +57,8 @@ def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
     sources = plan_sources(names)
     settings = DownloadSettings(**choices)
     require_room(sources, home, settings)
-    view = DownloadView(Console(stderr=True))
-    try:
-        with view:
-            failures = _fetch_all(sources, home, settings, view)
-    except KeyboardInterrupt:
-        view.say("interrupted; the same command goes on from here")
-        raise
+    with DownloadView(Console(stderr=True)) as view:
+        failures = _fetch_all(sources, home, settings, view)
     for name in sources:
         state, place = source_state(name, home), home.data / SOURCES[name].proof[0]
         click.echo(f"{name}: {WORDS.get(state.status, state.status)}, {state.bytes / 1e6:,.1f} MB, {place}")
@@ -89,14 +84,17 @@ def _fetch_all(
 
     failures: list[Exception] = []
     for name in names:
-        if settings.force or not source_state(name, home).is_here:
-            source = SOURCES[name]
-            size = f"about {source.about / 1e6:,.0f} MB" if source.about else "size not known"
-            view.say(f"{source.file} ({size}; {source.licence})")
-            try:
-                fetch_source(name, home, settings, view.report)
-            except DownloadError as error:
-                failures.append(error)
+        if source_state(name, home).is_here and not settings.force:
+            continue
+        source = SOURCES[name]
+        size = f"about {source.about / 1e6:,.0f} MB" if source.about else "size not known"
+        view.say(f"{source.file} ({size}; {source.licence})")
+        try:
+            fetch_source(name, home, settings, view.report)
+        except DownloadError as error:
+            failures.append(
+                DownloadError(f"{error}, or name a web folder that holds the file with --mirror URL")
+            )
     return failures
 
 
@@ -131,6 +129,8 @@ class DownloadView(logging.Handler):
         self._bar.stop()
         self._logger.removeHandler(self)
         self._logger.setLevel(self._level)
+        if kind is KeyboardInterrupt:
+            self.say("interrupted; the same command goes on from here")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print what a download logs."""

@@ -17,6 +17,7 @@ from msdn.extract.downloads.fetch import (
     Fetch,
     FetchSettings,
     Report,
+    check_room,
     ignore_report,
     partial_path,
     read_note,
@@ -34,29 +35,20 @@ Status = Literal["missing", "partial", "present", "complete"]
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """What the user chooses.
+    """What the user chooses."""
 
-    Attributes:
-        mirror: address of a folder that holds the files under their publishers' names; tried first.
-        keep_archives: leave an archive in `data/downloads` after it was unpacked.
-        force: fetch what is there already, and accept a file that differs from the one fetched before.
-        fetch: how patient to be.
-    """
-
-    mirror: str | None = None
-    keep_archives: bool = False
-    force: bool = False
+    mirror: str | None = None  # a folder that holds the files under their publishers' names; tried first
+    keep_archives: bool = False  # leave an archive in `data/downloads` after it was unpacked
+    force: bool = False  # fetch what is there already, and accept a file that differs from the one before
     fetch: FetchSettings = field(default_factory=FetchSettings)
 
 
 @dataclass(frozen=True)
 class SourceState:
-    """A source on disk.
+    """How much of a source is on disk, and its size there.
 
-    Attributes:
-        status: missing; partial (begun, the same command goes on); present (put there by hand or changed since,
-            not verified); complete (fetched, checked and unpacked).
-        bytes: size on disk of what there is of it.
+    It may be missing; partial (begun, the same command goes on); present (put there by hand or changed since,
+    not verified); complete (fetched, checked and unpacked).
     """
 
     status: Status
@@ -70,29 +62,19 @@ class SourceState:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One source, fetched; what no code reads (url, known_checksum, unpacked_files) is there for people.
-
-    Attributes:
-        url: where it came from.
-        bytes: size of the file.
-        sha256: its SHA-256.
-        known_checksum: what was compared with the publisher's or another known checksum; None where none is known.
-        date: when it was unpacked, ISO 8601.
-        unpacked_files: how many files came out of it.
-        unpacked_bytes: their size.
-        proof: the source's proof paths, with the size of those that are files.
-        is_complete: whether everything is in place; False while it is being replaced.
-    """
+    """One source, fetched; what no code reads (url, known_checksum, unpacked_files) is there for people."""
 
     url: str
     bytes: int
     sha256: str
-    known_checksum: str | None
-    date: str
+    known_checksum: str | None  # what was compared with a checksum known before; None where none is
+    date: str  # when it was unpacked, ISO 8601
     unpacked_files: int
     unpacked_bytes: int
-    proof: dict = field(default_factory=dict)
-    is_complete: bool = True
+    proof: dict = field(
+        default_factory=dict
+    )  # the source's proof paths, with the size of those that are files
+    is_complete: bool = True  # False while it is being replaced
 
 
 def downloads_folder(home: Home) -> Path:
@@ -100,24 +82,22 @@ def downloads_folder(home: Home) -> Path:
     return home.data / "downloads"
 
 
-def staging_folder(home: Home, name: str) -> Path:
-    """Where a source is unpacked before it is moved to its place."""
+def _staging_folder(home: Home, name: str) -> Path:
     return downloads_folder(home) / f"{name}.unpacking"
 
 
-def receipt_path(home: Home, name: str) -> Path:
-    """Where the receipt of a source lies."""
+def _receipt_path(home: Home, name: str) -> Path:
     return downloads_folder(home) / "receipts" / f"{name}.json"
 
 
 def read_receipt(home: Home, name: str) -> Receipt | None:
     """Return a source's receipt, or None where there is none that can be read."""
-    return read_record(receipt_path(home, name), Receipt)
+    return read_record(_receipt_path(home, name), Receipt)
 
 
 def write_receipt(home: Home, name: str, receipt: Receipt) -> None:
     """Write a source's receipt."""
-    path = receipt_path(home, name)
+    path = _receipt_path(home, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_record(path, receipt)
 
@@ -126,9 +106,8 @@ def source_state(source: str | Source, home: Home) -> SourceState:
     """Return what of a source, known by name or not, is on disk, without reading large files."""
     name, source = _look_up(source)
     archive = downloads_folder(home) / source.file
-    proof = measure_proof(source, home.data)
-    receipt = read_receipt(home, name)
-    is_there, is_unpacking = len(proof) == len(source.proof), staging_folder(home, name).is_dir()
+    proof, receipt = measure_proof(source, home.data), read_receipt(home, name)
+    is_there, is_unpacking = len(proof) == len(source.proof), _staging_folder(home, name).is_dir()
     if is_there and receipt is not None and receipt.is_complete and receipt.proof == proof:
         return SourceState("complete", receipt.unpacked_bytes)
     if is_there and not is_unpacking:
@@ -151,9 +130,8 @@ def measure_proof(source: Source, folder: Path) -> dict[str, int | None]:
 
 def measure(path: Path) -> int:
     """Return the size of a file, or of all files in a folder; 0 where there is neither."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def fetch_source(
@@ -167,8 +145,9 @@ def fetch_source(
     Return its first proof path.
     """
     name, source = _look_up(source)
-    downloads_folder(home).mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads_folder(home) / f"{source.file}.lock", f"downloading {source.file}"):
+    folder = downloads_folder(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{source.file}.lock", f"downloading {source.file}"):
         if settings.force or not source_state(source, home).is_here:
             _Download(name, source, home, settings, report).run()
     return home.data / source.proof[0]
@@ -189,67 +168,63 @@ def require_room(names: Sequence[str], home: Home, settings: DownloadSettings) -
     at_once = sum(archives) if settings.keep_archives else max(archives, default=0)
     needed = at_once + sum(SOURCES[name].room or SOURCES[name].about or 0 for name in wanted)
     folder = next(parent for parent in (home.data, *home.data.absolute().parents) if parent.is_dir())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DownloadError(
-            f"{home.data}: {', '.join(wanted)} need about {needed / 1e9:.1f} GB while they are fetched and unpacked, "
-            f"but only {free / 1e9:.1f} GB are free; make room or choose another place with --home"
-        )
+    check_room(folder, ", ".join(wanted), needed)
 
 
-@dataclass(frozen=True)
 class _Download:
-    name: str
-    source: Source
-    home: Home
-    settings: DownloadSettings
-    report: Report
+    """One source on its way."""
 
-    @property
-    def archive(self) -> Path:
-        return downloads_folder(self.home) / self.source.file
+    def __init__(
+        self, name: str, source: Source, home: Home, settings: DownloadSettings, report: Report
+    ) -> None:
+        self._name, self._source, self._home, self._settings = name, source, home, settings
+        self._archive = downloads_folder(home) / source.file
+        self._receipt = read_receipt(home, name)  # of the file that was fetched before
+        self._report: Report = lambda what, done, total: report(f"{what} {source.file}", done, total)
 
     def run(self) -> None:
-        if self.settings.force and self._came_from() and self.archive.exists():
-            remove_download(self.archive)
-        sha256 = self._check_archive() if self.archive.exists() else self._fetch()
-        if self.source.rules:
+        if self._settings.force and self._came_from() and self._archive.exists():
+            remove_download(self._archive)
+        sha256 = self._check_archive() if self._archive.exists() else self._fetch()
+        if self._source.rules:
             self._unpack(sha256)
         else:
             self._place_as_it_is(sha256)
+        if not self._source.rules or not self._settings.keep_archives:
+            remove_download(self._archive)
 
     def _fetch(self) -> str:
-        urls = self.source.mirrors
-        if self.settings.mirror:
-            urls = (f"{self.settings.mirror.rstrip('/')}/{self.source.file}", *urls)
-        Fetch(self.source, self.archive, self._check, self._report, self.settings.fetch).run(urls)
-        return read_note(self.archive).sha256 or ""
+        urls, mirror = self._source.mirrors, self._settings.mirror
+        if mirror:
+            urls = (f"{mirror.rstrip('/')}/{self._source.file}", *urls)
+        fetch = Fetch(self._source, self._archive, self._check, self._report, self._settings.fetch)
+        return fetch.run(urls)
 
     def _check_archive(self) -> str:
         """Check a file that an earlier run left, or that the user put there."""
         try:
-            sha256 = self._check(self.archive)
-            noted = read_note(self.archive).sha256
+            sha256 = self._check(self._archive)
+            noted = read_note(self._archive).sha256
             if noted not in (None, sha256):
                 raise ChecksumError(f"has SHA-256 {sha256}, but came with {noted}")
         except ChecksumError as error:
-            raise DownloadError(f"{self.archive} {error}; remove it and repeat the command") from error
+            raise DownloadError(f"{self._archive} {error}; remove it and repeat the command") from error
         return sha256
 
     def _check(self, path: Path) -> str:
         """Return the file's SHA-256, after comparing it with what is known or was seen the last time."""
-        algorithm, expected = self.source.checksum or ("sha256", "")
+        algorithm, expected = self._source.checksum or ("sha256", "")
         digests = self._hash(path, {algorithm, "sha256"})
+        sha256, before = digests["sha256"], self._receipt
         if not digests[algorithm].startswith(expected):
             kind = ALGORITHMS[algorithm]
             raise ChecksumError(f"has {kind} {digests[algorithm]}, but {expected} is known")
-        receipt = read_receipt(self.home, self.name)
-        if receipt is not None and receipt.sha256 != digests["sha256"] and not self.settings.force:
+        if before is not None and before.sha256 != sha256 and not self._settings.force:
             raise ChecksumError(
-                f"has SHA-256 {digests['sha256']}, but the file fetched on {receipt.date[:10]} had {receipt.sha256}; "
+                f"has SHA-256 {sha256}, but the file fetched on {before.date[:10]} had {before.sha256}; "
                 "where the publisher is known to have replaced it, --force accepts it"
             )
-        return digests["sha256"]
+        return sha256
 
     def _hash(self, path: Path, algorithms: set[str]) -> dict[str, str]:
         """Return a file's hexadecimal digests, all of them in one pass."""
@@ -264,70 +239,61 @@ class _Download:
         return {name: digest.hexdigest() for name, digest in digests.items()}
 
     def _unpack(self, sha256: str) -> None:
-        staging = staging_folder(self.home, self.name)
-        before = read_receipt(self.home, self.name)
-        if before is not None:  # no longer in place; its checksum stays known
-            write_record(receipt_path(self.home, self.name), replace(before, is_complete=False))
+        staging = _staging_folder(self._home, self._name)
+        if self._receipt is not None:  # no longer in place; its checksum stays known
+            write_record(_receipt_path(self._home, self._name), replace(self._receipt, is_complete=False))
         if staging.exists():
             shutil.rmtree(staging)
         staging.mkdir()
         try:
-            count = unpack(self.archive, self.source, staging, self._report)
-            proof = measure_proof(self.source, staging)
-            missing = [path for path in self.source.proof if path not in proof]
+            count = unpack(self._archive, self._source, staging, self._report)
+            proof = measure_proof(self._source, staging)
+            missing = [path for path in self._source.proof if path not in proof]
             if missing:
-                raise ArchiveError(f"{self.source.file} is not the file expected: it holds no {missing[0]}")
+                raise ArchiveError(f"{self._source.file} is not the file expected: it holds no {missing[0]}")
         except ArchiveError as error:
             shutil.rmtree(staging)
             raise ArchiveError(f"{error}; {self._dismiss_archive()}") from error
-        receipt = self._receipt(sha256, count, proof)
         os.sync()  # one for all files: whoever finds the receipt finds their content
-        place_tree(staging, self.home.data)
-        flush_folder(self.home.data)
-        write_receipt(self.home, self.name, receipt)
+        place_tree(staging, self._home.data)
+        flush_folder(self._home.data)
+        self._write_receipt(sha256, count, proof)
         shutil.rmtree(staging)
-        if not self.settings.keep_archives:
-            remove_download(self.archive)
 
     def _place_as_it_is(self, sha256: str) -> None:
         """Move the file itself; the receipt comes first, it counts only where the file is."""
-        goal = self.home.data / self.source.proof[0]
-        size = self.archive.stat().st_size
-        receipt = self._receipt(sha256, (1, size), {self.source.proof[0]: size})
-        write_receipt(self.home, self.name, receipt)
+        goal, size = self._home.data / self._source.proof[0], self._archive.stat().st_size
+        self._write_receipt(sha256, (1, size), {self._source.proof[0]: size})
         goal.parent.mkdir(parents=True, exist_ok=True)
-        self.archive.replace(goal)
+        self._archive.replace(goal)
         flush_folder(goal.parent)
-        remove_download(self.archive)
 
     def _dismiss_archive(self) -> str:
         """Remove a useless file that was fetched, leave one that the user put there; say which."""
         url = self._came_from()
         if not url:
-            return f"replace or remove {self.archive}"
-        remove_download(self.archive)
+            return f"replace or remove {self._archive}"
+        remove_download(self._archive)
         again = "repeat the command, or name another place with --mirror URL"
         return f"it came from {url} and was removed: {again}"
 
     def _came_from(self) -> str:
-        """The archive's address, or nothing where the user put it there: only `finish` notes a checksum."""
-        note = read_note(self.archive)
+        """The archive's address, or nothing where the user put it there: only a whole file's note has a checksum."""
+        note = read_note(self._archive)
         return note.url if note.sha256 else ""
 
-    def _receipt(self, sha256: str, count: tuple[int, int], proof: dict[str, int | None]) -> Receipt:
-        return Receipt(
+    def _write_receipt(self, sha256: str, count: tuple[int, int], proof: dict[str, int | None]) -> None:
+        receipt = Receipt(
             url=self._came_from() or "put there by hand",
-            bytes=self.archive.stat().st_size,
+            bytes=self._archive.stat().st_size,
             sha256=sha256,
-            known_checksum=self.source.checksum and " ".join(self.source.checksum),
+            known_checksum=self._source.checksum and " ".join(self._source.checksum),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             unpacked_files=count[0],
             unpacked_bytes=count[1],
             proof=proof,
         )
-
-    def _report(self, what: str, done: int, total: int | None) -> None:
-        self.report(f"{what} {self.source.file}", done, total)
+        write_receipt(self._home, self._name, receipt)
 
 
 def place_tree(tree: Path, goal: Path) -> None:

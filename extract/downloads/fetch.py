@@ -9,17 +9,16 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from http.client import HTTPException, HTTPResponse
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 
 from msdn import __version__
-from msdn.cache.files import replace_file
-from msdn.cache.structure import flush_folder
+from msdn.cache.files import flush_folder, replace_file
 from msdn.extract.datasets.spec import Source
 from msdn.extract.errors import DownloadError
 
@@ -55,139 +54,14 @@ class RangeError(PassingError):
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """How patient a download is.
+    """How patient a download is."""
 
-    Attributes:
-        timeout: seconds that a server may stay silent.
-        retries: further attempts at a mirror that, in a row, may bring nothing new.
-        progress: bytes beyond the furthest so far that count as something new.
-        backoff: seconds before the first retry, doubled for each further one.
-        least_rate: bytes a second below which a mirror is given up ...
-        window: ... when it stays below for so many seconds.
-    """
-
-    timeout: float = 30.0
-    retries: int = 4
-    progress: int = 2**20
-    backoff: float = 1.0
-    least_rate: float = 1024.0
-    window: float = 60.0
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """One file to bring to `final`; `check` returns its SHA-256 or raises `ChecksumError`."""
-
-    source: Source
-    final: Path
-    check: Callable[[Path], str]
-    report: Report
-    settings: FetchSettings
-
-    def run(self, urls: Sequence[str]) -> None:
-        """Try the mirrors in order, the one that an earlier attempt began with first."""
-        partial = PartialFile(self.final)
-        failures: list[str] = []
-        for url in sorted(urls, key=lambda url: url != partial.note.url):
-            try:
-                self._fetch_patiently(url, partial)
-                return
-            except MirrorError as error:
-                logger.warning("%s %s", url, error)
-                failures.append(f"{url} {error}")
-        raise DownloadError(
-            f"{self.source.file} cannot be had: {'; '.join(failures)}; repeat the command later, or name a "
-            "web folder that holds the file: 'msdn data download ... --mirror URL'"
-        )
-
-    def _fetch_patiently(self, url: str, partial: "PartialFile") -> None:
-        failed, furthest = 0, partial.size
-        while True:
-            try:
-                self._fetch_once(url, partial)
-                return
-            except PassingError as error:
-                has_gained = partial.size >= furthest + self.settings.progress
-                failed, furthest = (1 if has_gained else failed + 1), max(furthest, partial.size)
-                if failed > self.settings.retries:
-                    raise
-                logger.info("%s %s; trying again", url, error)
-                time.sleep(self.settings.backoff * 2 ** (failed - 1))
-
-    def _fetch_once(self, url: str, partial: "PartialFile") -> None:
-        start = partial.resumable(url, is_checked=self.source.checksum is not None)
-        if not start or start != partial.note.total:
-            try:
-                with closing(open_reply(url, start, partial.note, self.settings.timeout)) as reply:
-                    self._receive(url, reply, partial)
-            except RangeError:
-                partial.discard()
-                raise
-        try:
-            sha256 = self.check(partial.path)
-        except ChecksumError as error:
-            partial.discard()
-            kind = PassingError if start else MirrorError  # the old part may be at fault
-            raise kind(str(error)) from error
-        partial.finish(sha256)
-
-    def _receive(self, url: str, reply: "Reply", partial: "PartialFile") -> None:
-        limit = self._limit(reply)
-        self._check_free_space((reply.total or self.source.about or 0) - reply.start)
-        chunk = reply.read()
-        if not reply.start:
-            magic = MAGIC.get(self.final.suffix, b"")
-            if chunk[: len(magic)] != magic[: len(chunk)]:
-                raise MirrorError(f"sends something else than a {self.final.suffix} file")
-            partial.begin(Note(url, reply.validator, reply.total))
-        meter = RateMeter(self.settings)
-        with partial.path.open("ab") as file:
-            done = reply.start
-            while chunk:
-                done += len(chunk)
-                if done > limit:
-                    raise MirrorError(f"sends more than the {limit} bytes expected")
-                file.write(chunk)
-                self.report("fetching", done, reply.total)
-                meter.count(len(chunk))
-                chunk = reply.read()
-        if reply.total is not None and done < reply.total:
-            raise PassingError(f"broke off after {done} of {reply.total} bytes")
-        if self.source.size not in (None, done):
-            raise MirrorError(f"sent {done} bytes, expected {self.source.size}")
-
-    def _limit(self, reply: "Reply") -> int:
-        size = self.source.size
-        if size is not None and reply.total not in (None, size):
-            raise MirrorError(f"has a file of {reply.total} bytes, expected {size}")
-        return reply.total or size or 2 * (self.source.about or UNANNOUNCED)
-
-    def _check_free_space(self, to_come: int) -> None:
-        needed = to_come + self.source.room
-        free = shutil.disk_usage(self.final.parent).free
-        if needed > free:
-            raise DownloadError(
-                f"{self.final.parent}: {self.source.file} needs {needed / 1e9:.2f} GB (with what is unpacked from it), "
-                f"but only {free / 1e9:.2f} GB are free; make room or choose another place with --home"
-            )
-
-
-class RateMeter:
-    """Gives a mirror up that crawls."""
-
-    def __init__(self, settings: FetchSettings) -> None:
-        self._settings = settings
-        self._began, self._bytes = time.monotonic(), 0
-
-    def count(self, n: int) -> None:
-        """Add `n` bytes; raise at the end of a window that brought too few."""
-        self._bytes += n
-        elapsed = time.monotonic() - self._began
-        if elapsed < self._settings.window:
-            return
-        if self._bytes < self._settings.least_rate * elapsed:
-            raise MirrorError(f"crawls ({self._bytes / elapsed:.0f} bytes a second)")
-        self._began, self._bytes = time.monotonic(), 0
+    timeout: float = 30.0  # seconds that a server may stay silent
+    retries: int = 4  # further attempts at a mirror that, in a row, may bring nothing new
+    progress: int = 2**20  # bytes beyond the furthest so far that count as something new
+    backoff: float = 1.0  # seconds before the first retry, doubled for each further one
+    least_rate: float = 1024.0  # bytes a second below which a mirror is given up ...
+    window: float = 60.0  # ... when it stays below for so many seconds
 
 
 @dataclass(frozen=True)
@@ -200,48 +74,143 @@ class Note:
     sha256: str | None = None
 
 
-class PartialFile:
-    """The beginning of a file, which grows until it can be given its final name; a note of its origin beside it."""
+@dataclass(frozen=True)
+class Reply:
+    """A server's answer that may be read: bytes of the file from `start` on."""
 
-    def __init__(self, final: Path) -> None:
-        self._final = final
-        self.path = partial_path(final)
-        self.note = read_note(final)
+    response: HTTPResponse
+    start: int
+    total: int | None
+    validator: str | None
+
+
+class Fetch:
+    """One file to bring to `final`. Its beginning grows beside it, with a note of where it comes from."""
+
+    def __init__(
+        self,
+        source: Source,
+        final: Path,
+        check: Callable[[Path], str],
+        report: Report,
+        settings: FetchSettings,
+    ) -> None:
+        """`check` returns the SHA-256 of a file that has come whole, or raises `ChecksumError`."""
+        self._source, self._final = source, final
+        self._check, self._report, self._settings = check, report, settings
+        self._partial, self._note = partial_path(final), read_note(final)
+
+    def run(self, urls: Sequence[str]) -> str:
+        """Try the mirrors in order, the one that an earlier attempt began with first; return the SHA-256."""
+        failures: list[str] = []
+        for url in sorted(urls, key=lambda url: url != self._note.url):
+            try:
+                return self._fetch_patiently(url)
+            except MirrorError as error:
+                logger.warning("%s %s", url, error)
+                failures.append(f"{url} {error}")
+        raise DownloadError(
+            f"{self._source.file} cannot be had: {'; '.join(failures)}; repeat the command later"
+        )
 
     @property
-    def size(self) -> int:
+    def _size(self) -> int:
         """Bytes that have come so far."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        return self._partial.stat().st_size if self._partial.exists() else 0
 
-    def resumable(self, url: str, is_checked: bool) -> int:
+    def _fetch_patiently(self, url: str) -> str:
+        failed, furthest = 0, self._size
+        while True:
+            try:
+                return self._fetch_once(url)
+            except PassingError as error:
+                has_gained = self._size >= furthest + self._settings.progress
+                failed, furthest = (1 if has_gained else failed + 1), max(furthest, self._size)
+                if failed > self._settings.retries:
+                    raise
+                logger.info("%s %s; trying again", url, error)
+                time.sleep(self._settings.backoff * 2 ** (failed - 1))
+
+    def _fetch_once(self, url: str) -> str:
+        start = self._resumable(url)
+        if not start or start != self._note.total:
+            try:
+                reply = open_reply(url, start, self._note, self._settings.timeout)
+                with reply.response:
+                    self._receive(url, reply)
+            except RangeError:
+                self._discard()
+                raise
+        try:
+            sha256 = self._check(self._partial)
+        except ChecksumError as error:
+            self._discard()
+            kind = PassingError if start else MirrorError  # the old part may be at fault
+            raise kind(str(error)) from error
+        self._take_note(replace(self._note, sha256=sha256))
+        with self._partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        self._partial.replace(self._final)
+        flush_folder(self._final.parent)
+        return sha256
+
+    def _resumable(self, url: str) -> int:
         """Bytes that need not come again from `url`.
 
         Without a server's mark of the version, only a known checksum tells whether the halves fit.
         """
-        fits = self.note.url == url and (self.note.validator is not None or is_checked)
-        return self.size if fits and self.size <= (self.note.total or 0) else 0
+        is_known = self._note.validator is not None or self._source.checksum is not None
+        fits = self._note.url == url and is_known and self._size <= (self._note.total or 0)
+        return self._size if fits else 0
 
-    def begin(self, note: Note) -> None:
-        """Start anew: no old bytes may ever lie beside the new note."""
-        self.path.write_bytes(b"")
-        self._take_note(note)
+    def _receive(self, url: str, reply: Reply) -> None:
+        limit = self._limit(reply)
+        to_come = (reply.total or self._source.about or 0) - reply.start
+        check_room(self._final.parent, self._source.file, to_come + self._source.room)
+        chunks = read_chunks(reply.response, self._settings)
+        first = next(chunks, b"")
+        if not reply.start:
+            magic = MAGIC.get(self._final.suffix, b"")
+            if first[: len(magic)] != magic[: len(first)]:
+                raise MirrorError(f"sends something else than a {self._final.suffix} file")
+            self._partial.write_bytes(b"")  # no old bytes may ever lie beside the new note
+            self._take_note(Note(url, reply.validator, reply.total))
+        done = reply.start
+        with self._partial.open("ab") as file:
+            for chunk in chain([first], chunks):
+                done += len(chunk)
+                if done > limit:
+                    raise MirrorError(f"sends more than the {limit} bytes expected")
+                file.write(chunk)
+                self._report("fetching", done, reply.total)
+        if reply.total is not None and done < reply.total:
+            raise PassingError(f"broke off after {done} of {reply.total} bytes")
+        if self._source.size not in (None, done):
+            raise MirrorError(f"sent {done} bytes, expected {self._source.size}")
 
-    def discard(self) -> None:
-        """Forget what has come."""
+    def _limit(self, reply: Reply) -> int:
+        size = self._source.size
+        if size is not None and reply.total not in (None, size):
+            raise MirrorError(f"has a file of {reply.total} bytes, expected {size}")
+        return reply.total or size or 2 * (self._source.about or UNANNOUNCED)
+
+    def _discard(self) -> None:
         remove_download(self._final)
-        self.note = Note()
-
-    def finish(self, sha256: str) -> None:
-        """Give the complete file its final name."""
-        self._take_note(replace(self.note, sha256=sha256))
-        with self.path.open("rb+") as file:
-            os.fsync(file.fileno())
-        self.path.replace(self._final)
-        flush_folder(self._final.parent)
+        self._note = Note()
 
     def _take_note(self, note: Note) -> None:
-        self.note = note
+        self._note = note
         write_record(_note_path(self._final), note)
+
+
+def check_room(folder: Path, what: str, needed: int) -> None:
+    """Raise unless the disk can hold so many bytes more."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DownloadError(
+            f"{folder}: {needed / 1e9:.1f} GB are needed for {what} while it is fetched and unpacked, but only "
+            f"{free / 1e9:.1f} GB are free; make room or choose another place with --home"
+        )
 
 
 def partial_path(final: Path) -> Path:
@@ -279,56 +248,47 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
     return record if fits else None
 
 
-@dataclass
-class Reply:
-    """A server's answer that may be read: bytes of the file from `start` on."""
-
-    response: HTTPResponse
-    start: int
-    total: int | None
-    validator: str | None
-
-    def close(self) -> None:
-        """Hang up."""
-        self.response.close()
-
-    def read(self) -> bytes:
-        """Return the bytes that are there by now, at least one, or none at the end."""
+def read_chunks(response: HTTPResponse, settings: FetchSettings) -> Iterator[bytes]:
+    """Yield bytes as they come; give up a server that breaks off, falls silent or crawls."""
+    began, count = time.monotonic(), 0
+    while True:
         try:
-            return self.response.read1(CHUNK)
+            chunk = response.read1(CHUNK)
         except TimeoutError as error:
             raise PassingError("sends nothing any more") from error
         except (OSError, HTTPException) as error:
             raise PassingError(f"the connection broke ({type(error).__name__})") from error
+        if not chunk:
+            return
+        yield chunk
+        count += len(chunk)
+        elapsed = time.monotonic() - began
+        if elapsed >= settings.window:
+            if count < settings.least_rate * elapsed:
+                raise MirrorError(f"crawls ({count / elapsed:.0f} bytes a second)")
+            began, count = time.monotonic(), 0
 
 
 def open_reply(url: str, start: int, note: Note, timeout: float) -> Reply:
     """Ask for `url` from byte `start` on, and judge the answer; `note` is what the first answer said."""
-    if not url.lower().startswith(("http://", "https://")):
-        raise MirrorError("is no http or https address")
     headers = {"User-Agent": f"msdn/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
         if note.validator:
             headers["If-Range"] = note.validator
-    response = _open(url, headers, timeout)
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        response: HTTPResponse = _build_opener().open(request, timeout=timeout)
+    except HTTPError as error:
+        with error:
+            raise _explain_code(error.code, error.reason, bool(start)) from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise _explain_failure(error) from error
     try:
         return _judge(response, start, note.total)
     except BaseException:
         response.close()
         raise
-
-
-def _open(url: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
-    try:
-        request = urllib.request.Request(url, headers=headers)
-        response: HTTPResponse = _build_opener().open(request, timeout=timeout)
-        return response
-    except HTTPError as error:
-        with error:
-            raise _explain_code(error.code, error.reason, "Range" in headers) from error
-    except (OSError, HTTPException, ValueError) as error:
-        raise _explain_failure(error) from error
 
 
 def _build_opener() -> urllib.request.OpenerDirector:

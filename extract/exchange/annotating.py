@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.annotations import Annotations
-from msdn.extract.datasets import proposed_splits
+from msdn.extract.datasets.proposed_splits import number_classes, read_class_table, read_splits
 from msdn.extract.errors import DatasetError
 from msdn.extract.own.folder import read_attributes_csv
 from msdn.extract.own.splits import read_splits_csv
 from msdn.extract.vectors.file import read_vectors
 
-Change = tuple[Annotations, dict[str, Any]]
 
-
-def apply_files(a: Annotations, vectors: Path | None, splits: Path | None, attributes: Path | None) -> Change:
+def apply_files(
+    a: Annotations, vectors: Path | None = None, splits: Path | None = None, attributes: Path | None = None
+) -> tuple[Annotations, dict[str, Any]]:
     """Return the annotations with what the files say, and where that comes from.
 
     Attributes come first: vectors belong to the new ones.
@@ -29,7 +29,11 @@ def apply_files(a: Annotations, vectors: Path | None, splits: Path | None, attri
         a = replace(a, attribute_vectors=read.values)
         sources["vectors"] = read.source
     if splits is not None:
-        a = replace(a, splits=_read_splits(a, splits))
+        if splits.suffix.lower() == ".csv":
+            rows = read_splits_csv(splits, a.image_paths, a.labels, a.class_names)
+        else:
+            rows = read_splits(splits, a.labels)
+        a = replace(a, splits=rows)
         sources["splits"] = _describe(splits)
     return a, sources
 
@@ -47,21 +51,15 @@ def _with_attributes(a: Annotations, path: Path) -> Annotations:
 
 def _with_class_table(a: Annotations, path: Path) -> Annotations:
     """Take attributes from an att_splits.mat, and the classes' names where the cache has numbers for them."""
-    classes = proposed_splits.read_class_table(path)
+    classes = read_class_table(path)
     count, size = classes.attributes.shape
     if count != len(a.class_names):
         raise DatasetError(f"{path}: describes {count} classes, but the cache has {len(a.class_names)}")
     names = classes.names or a.class_names
-    if a.class_names not in (names, proposed_splits.number_classes(count)):
+    if a.class_names not in (names, number_classes(count)):
         raise DatasetError(f"{path}: its classes are not those of the cache, or in another order")
     attribute_names = a.attribute_names if size == a.attributes.shape[1] else ()
     return replace(a, attributes=classes.attributes, class_names=names, attribute_names=attribute_names)
-
-
-def _read_splits(a: Annotations, path: Path) -> dict[str, Any]:
-    if path.suffix.lower() == ".csv":
-        return read_splits_csv(path, a.image_paths, a.labels, a.class_names)
-    return proposed_splits.read_splits(path, a.labels)
 
 
 def _describe(path: Path) -> dict[str, str]:

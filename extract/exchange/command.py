@@ -1,6 +1,7 @@
 """`msdn cache import` and `annotate`: features from a published file, other annotations for features one has."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,15 +31,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--restart", is_flag=True, help="Begin anew, and replace a cache that is there.")
 @home_option
-def import_(
-    home: Home,
-    file: Path,
-    dataset: str,
-    dtype: str,
-    out: Path | None,
-    allow_other_counts: bool,
-    restart: bool,
-) -> None:
+def import_(home: Home, file: Path, dataset: str, **choices: Any) -> None:
     """Turn a published feature file (feature_map, labels, …) into a cache to train from.
 
     Maps of any size are taken: feature_map is (N, F, h, w).
@@ -54,16 +47,8 @@ def import_(
 
     with make_bar(Console(stderr=True), MofNCompleteColumn()) as bar:
         task = bar.add_task("importing")
-        done = import_features(
-            file,
-            dataset,
-            home,
-            out,
-            dtype,
-            allow_other_counts,
-            restart,
-            lambda n, total: bar.update(task, completed=n, total=total),
-        )
+        choices["on_progress"] = lambda n, total: bar.update(task, completed=n, total=total)
+        done = import_features(file, dataset, home, **choices)
     for row, reason in done.masked.items():
         click.echo(f"row {row} is masked, never trained or tested on: {reason}", err=True)
     if done.has_other_counts:
@@ -88,14 +73,7 @@ def import_(
     "--dataset", metavar="NAME|FOLDER", help="Take everything from the dataset's files as they are now."
 )
 @home_option
-def annotate(
-    home: Home,
-    cache: Path,
-    vectors: Path | None,
-    splits: Path | None,
-    attributes: Path | None,
-    dataset: str | None,
-) -> None:
+def annotate(home: Home, cache: Path, dataset: str | None, **files: Path | None) -> None:
     """Replace a cache's annotations; its features stay as they are, byte for byte.
 
     The fingerprint changes with them, so runs trained before refuse the cache. For the time of the copy it takes the
@@ -103,13 +81,12 @@ def annotate(
     """
     from msdn.cache.annotate import replace_annotations
     from msdn.cache.reader import FeatureCache
-    from msdn.extract.datasets.registry import open_dataset
+    from msdn.extract.datasets.registry import DATASETS, open_dataset
     from msdn.extract.exchange.annotating import apply_files
 
-    files = (vectors, splits, attributes)
-    if dataset is None and files == (None, None, None):
+    if dataset is None and not any(files.values()):
         raise click.UsageError("what to replace? Give --vectors, --splits, --attributes, or --dataset.")
-    if dataset is not None and files != (None, None, None):
+    if dataset is not None and any(files.values()):
         raise click.UsageError("--dataset takes everything from the dataset: give it alone.")
     with FeatureCache(cache) as opened:
         before, old = opened.annotations, opened.fingerprint
@@ -117,8 +94,10 @@ def annotate(
         found = open_dataset(dataset, home)
         annotations, sources = found.annotations, found.sources
     else:
-        annotations, sources = apply_files(before, *files)
-    changed = replace_annotations(cache, annotations, sources)
+        annotations, sources = apply_files(before, **files)
+    spec = DATASETS.get(annotations.dataset)
+    other_counts = spec.find_other_counts(annotations) if spec else ""
+    changed = replace_annotations(cache, annotations, sources, other_counts)
     if not changed:
         click.echo(f"{cache}: has these annotations already; nothing changed")
         return
@@ -128,4 +107,6 @@ def annotate(
         )
         if before.attribute_vectors is not None and opened.annotations.attribute_vectors is None:
             click.echo("its word vectors belonged to other attributes and are gone: give --vectors", err=True)
+    if other_counts:
+        click.echo(f"it {other_counts}: no published figure compares", err=True)
     click.echo("runs trained before refuse this cache: train again", err=True)

@@ -17,7 +17,7 @@ from msdn.extract.pipeline.settings import (
 DEFAULT = ExtractSettings(dataset="")
 
 
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.option(
     "--dataset",
     required=True,
@@ -27,7 +27,6 @@ DEFAULT = ExtractSettings(dataset="")
 @click.option(
     "--backbone",
     default=DEFAULT.backbone,
-    show_default=True,
     metavar="NAME|timm:NAME|FILE.py",
     help="The frozen network; 'msdn backbones' lists what there is. Code in FILE.py is run.",
 )
@@ -54,26 +53,21 @@ DEFAULT = ExtractSettings(dataset="")
 @click.option(
     "--weights",
     default=DEFAULT.weights,
-    show_default=True,
     metavar="imagenet|FILE|random",
     help="The backbone's own weights (of torchvision: ImageNet V1, as published), a state dict, or random ones "
     "(random:SEED).",
 )
-@click.option(
-    "--device", default=DEFAULT.device, show_default=True, help="auto (GPU if there is one), cpu, cuda:0 …"
-)
+@click.option("--device", default=DEFAULT.device, help="auto (GPU if there is one), cpu, cuda:0 …")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default=DEFAULT.precision,
-    show_default=True,
     help="Arithmetic of the backbone.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
     default=DEFAULT.dtype,
-    show_default=True,
     help="How features are stored; float32 takes twice the disk.",
 )
 @click.option(
@@ -95,7 +89,6 @@ DEFAULT = ExtractSettings(dataset="")
     "--bad-images",
     type=click.Choice(BAD_IMAGES),
     default=DEFAULT.bad_images,
-    show_default=True,
     help="Unreadable or missing images: list them and write no cache, or mask their rows.",
 )
 @click.option(

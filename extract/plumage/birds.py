@@ -92,15 +92,14 @@ def deal_values(size: int, generator: np.random.RandomState) -> np.ndarray:
 
 def count_shared(forms: np.ndarray) -> np.ndarray:
     """Count, for every two forms, the groups in which they wear the same value: int [C, C], 0 on the diagonal."""
-    shared = sum((column[:, None] == column[None, :]).astype(np.int16) for column in forms.T)
+    shared = (forms[:, None] == forms).sum(axis=2)
     np.fill_diagonal(shared, 0)
     return shared
 
 
 def measure_likeness(shared: np.ndarray) -> int:
     """Measure by how much pairs are more alike than allowed; 0 is well."""
-    excess = np.maximum(shared - MOST_SHARED, 0)
-    return int((excess * excess).sum())
+    return int((np.maximum(shared - MOST_SHARED, 0) ** 2).sum())
 
 
 def spread_forms(forms: np.ndarray, roles: list[str], generator: np.random.RandomState) -> np.ndarray:
@@ -154,14 +153,12 @@ def list_classes() -> tuple[BirdClass, ...]:
 def rate_strengths() -> np.ndarray:
     """Rate each class on each attribute, 0..100 as CUB's raters did, not quite sure of anything: [C, K]."""
     generator = np.random.RandomState(CLASS_SEED + 1)
-    rows = []
-    for bird in list_classes():
-        row = []
-        for group, values in GROUPS.items():
-            for value in values:
-                forms = zip(bird.forms, bird.shares, strict=True)
-                shown = sum(share for form, share in forms if form[group] == value)
-                sureness, doubt = int(generator.randint(88, 101)), int(generator.randint(0, 50))
-                row.append(shown * sureness / 100 if shown else doubt / 10)
-        rows.append(row)
-    return np.array(rows)
+    strengths = np.zeros((CLASS_COUNT, len(list_attributes())))
+    for bird, row in zip(list_classes(), strengths, strict=True):
+        values = ((group, value) for group, values in GROUPS.items() for value in values)
+        for column, (group, value) in enumerate(values):
+            forms = zip(bird.forms, bird.shares, strict=True)
+            shown = sum(share for form, share in forms if form[group] == value)
+            sureness, doubt = int(generator.randint(88, 101)), int(generator.randint(0, 50))
+            row[column] = shown * sureness / 100 if shown else doubt / 10
+    return strengths

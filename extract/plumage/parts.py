@@ -66,13 +66,10 @@ def round_corners(points: Sequence[Point], rounds: int = 3) -> list[Point]:
     """Cut the corners of a closed polygon again and again (Chaikin), in whole SUBUNITs."""
     curve = [(x * SUBUNIT, y * SUBUNIT) for x, y in points]
     for _ in range(rounds):
-        following = curve[1:] + curve[:1]
-        pairs = zip(curve, following, strict=True)
-        curve = [
-            point
-            for (ax, ay), (bx, by) in pairs
-            for point in (((3 * ax + bx) // 4, (3 * ay + by) // 4), ((ax + 3 * bx) // 4, (ay + 3 * by) // 4))
-        ]
+        cut: list[Point] = []
+        for (ax, ay), (bx, by) in zip(curve, curve[1:] + curve[:1], strict=True):
+            cut += [((3 * ax + bx) // 4, (3 * ay + by) // 4), ((ax + 3 * bx) // 4, (ay + 3 * by) // 4)]
+        curve = cut
     return curve
 
 
@@ -83,14 +80,11 @@ def shape_parts(bill: str, tail: str) -> dict[str, list[Point]]:
     return {part: round_corners(points) for part, points in outlines.items()}
 
 
-def grain_bill(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Smooth horn with faint growth rings."""
-    return np.where(u % 12 < 3, -40, 10)
-
-
-def grain_head(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Short scaly feathers: a chequer."""
-    return np.where(((u >> 2) + (v >> 2)) & 1, 30, -30)
+def measure_reach(u: np.ndarray, v: np.ndarray, width: int, height: int, middle: int) -> np.ndarray:
+    """Square the distance to the mark of each cell; every second row of cells is shifted by half a cell."""
+    shift = (width // 2) * ((v // height) & 1)
+    dx, dy = (u + shift) % width - width // 2, v % height - middle
+    return dx * dx + dy * dy
 
 
 def grain_back(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -99,53 +93,32 @@ def grain_back(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.where(slant % 14 < 7, 26, -26)
 
 
-def grain_breast(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Dark speckles in staggered rows."""
-    row = v // 10
-    dx, dy = (u + 5 * (row & 1)) % 10 - 5, v % 10 - 5
-    return np.where(dx * dx + dy * dy < 9, -62, 12)
-
-
 def grain_belly(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Down: pale dashes across."""
-    column = u // 8
-    return np.where((u % 8 < 3) & ((v + 7 * (column & 1)) % 14 < 10), 46, -12)
+    """Down: pale dashes across, shifted in every second column."""
+    shift = 7 * ((u // 8) & 1)
+    return np.where((u % 8 < 3) & ((v + shift) % 14 < 10), 46, -12)
 
 
 def grain_wing(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Overlapping coverts: rows of scallops."""
-    row = v // 12
-    dx, dy = (u + 9 * (row & 1)) % 18 - 9, v % 12
-    reach = dx * dx + dy * dy
+    reach = measure_reach(u, v, width=18, height=12, middle=0)
     return np.where((reach > 70) & (reach < 130), -54, np.where(reach <= 70, 22, 6))
 
 
-def grain_tail(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Long vanes: fine lines along the tail, which points down and back."""
-    return np.where((u + v) % 9 < 4, -34, 26)
-
-
 GRAINS: dict[str, Texture] = {
-    "bill": grain_bill,
-    "head": grain_head,
+    # smooth horn with faint growth rings
+    "bill": lambda u, v: np.where(u % 12 < 3, -40, 10),
+    # short scaly feathers: a chequer
+    "head": lambda u, v: np.where(((u >> 2) + (v >> 2)) & 1, 30, -30),
     "back": grain_back,
-    "breast": grain_breast,
+    # dark speckles in staggered rows
+    "breast": lambda u, v: np.where(measure_reach(u, v, width=10, height=10, middle=5) < 9, -62, 12),
     "belly": grain_belly,
     "wing": grain_wing,
-    "tail": grain_tail,
+    # long vanes: fine lines along the tail, which points down and back
+    "tail": lambda u, v: np.where((u + v) % 9 < 4, -34, 26),
 }
-
-
-def pattern_spots(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Mark round spots."""
-    row = v // 30
-    dx, dy = (u + 15 * (row & 1)) % 30 - 15, v % 30 - 15
-    return (dx * dx + dy * dy < 72).astype(u.dtype)
-
-
-def pattern_stripes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Mark bars across the body's axis."""
-    return ((u - v) % 32 < 12).astype(u.dtype)
-
-
-MARKS: dict[str, Texture] = {"spotted": pattern_spots, "striped": pattern_stripes}
+MARKS: dict[str, Texture] = {  # 1 where the mark is: round spots, bars across the body's axis
+    "spotted": lambda u, v: (measure_reach(u, v, width=30, height=30, middle=15) < 72).astype(u.dtype),
+    "striped": lambda u, v: ((u - v) % 32 < 12).astype(u.dtype),
+}

@@ -1,6 +1,7 @@
 """Draws the whole Plumage dataset to disk, with tables as benchmarks have; a folder of that name is complete."""
 
 import csv
+import hashlib
 import io
 import logging
 import os
@@ -11,9 +12,14 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from msdn.extract.plumage import birds
-from msdn.extract.plumage.birds import CLASS_COUNT, list_attributes, list_classes
-from msdn.extract.plumage.draw import PIXELS_SHA256, PLUMAGE_VERSION, digest_pixels, draw_bird, hash_pixels
+from msdn.extract.plumage.birds import (
+    CLASS_COUNT,
+    list_attributes,
+    list_classes,
+    make_attribute_vectors,
+    rate_strengths,
+)
+from msdn.extract.plumage.draw import PIXELS_SHA256, PLUMAGE_VERSION, draw_bird
 
 IMAGES_PER_CLASS = 30
 TEST_SEEN_EVERY = 5  # of a seen class's images, each fifth is kept for testing
@@ -68,30 +74,39 @@ def split_pictures() -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(mask) + 1 for name, mask in masks.items()}
 
 
-def write_plumage(folder: Path, on_progress: Progress | None = None) -> None:
-    """Draw the dataset into `folder`, which appears only once it is complete.
+def write_plumage(folder: Path, on_progress: Progress = lambda _done, _total: None) -> None:
+    """Draw the dataset into `folder`, which must be new or empty and appears only once it is complete.
 
-    Args:
-        folder: Where the dataset goes; must not exist yet (an empty folder is taken).
-        on_progress: Called after each picture with the numbers done and in all.
-
-    Raises:
-        FileExistsError: `folder` holds something already.
+    `on_progress` is called after each picture with the numbers done and in all.
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder}: not empty, expected a new folder; remove it to draw Plumage again")
-    draft = open_draft(folder)
+    draft = _open_draft(folder)
     try:
-        write_pictures(draft, on_progress)
+        _write_pictures(draft, on_progress)
         write_tables(draft)
-        publish_draft(draft, folder)
-    except BaseException:
+        draft.rename(folder)
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise
+        was_first = isinstance(error, OSError) and (folder / "att_splits.mat").is_file()
+        if not was_first:  # another process, with the same content
+            raise
 
 
-def is_running(process: str) -> bool:
-    """Tell whether a process of this id is alive."""
+def _open_draft(folder: Path) -> Path:
+    """Make the folder to draw into, beside the final one; remove what interrupted runs left there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}.drawing-"
+    for leftover in folder.parent.glob(f"{prefix}*"):
+        process = leftover.name.removeprefix(prefix)
+        if process == str(os.getpid()) or not _is_running(process):
+            shutil.rmtree(leftover)
+    draft = folder.with_name(f"{prefix}{os.getpid()}")
+    draft.mkdir()
+    return draft
+
+
+def _is_running(process: str) -> bool:
     try:
         os.kill(int(process), 0)
     except PermissionError:
@@ -101,22 +116,9 @@ def is_running(process: str) -> bool:
     return True
 
 
-def open_draft(folder: Path) -> Path:
-    """Make the folder to draw into, beside the final one; remove what interrupted runs left there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}.drawing-"
-    for leftover in folder.parent.glob(f"{prefix}*"):
-        process = leftover.name.removeprefix(prefix)
-        if process == str(os.getpid()) or not is_running(process):
-            shutil.rmtree(leftover)
-    draft = folder.with_name(f"{prefix}{os.getpid()}")
-    draft.mkdir()
-    return draft
-
-
-def write_pictures(draft: Path, on_progress: Progress | None) -> None:
+def _write_pictures(draft: Path, on_progress: Progress) -> None:
     """Draw every picture and list its parts; warn when this machine drew other pixels than the frozen ones."""
-    pictures, digests = list(list_pictures()), []
+    pictures, pixels = list(list_pictures()), hashlib.sha256()
     with (draft / "parts.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(PARTS_HEADER)
@@ -126,24 +128,14 @@ def write_pictures(draft: Path, on_progress: Progress | None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=JPEG_QUALITY, subsampling=0)
             table.writerows((f"images/{name_picture(*picture)}", part, *box) for part, box in parts.items())
-            digests.append(digest_pixels(image))
-            if on_progress is not None:
-                on_progress(done, len(pictures))
-    if (got := hash_pixels(digests)) != PIXELS_SHA256:
-        message = (
-            "Plumage: these pixels hash to %s, expected %s: figures are not comparable with published ones"
+            pixels.update(hashlib.sha256(image.tobytes()).digest())
+            on_progress(done, len(pictures))
+    if pixels.hexdigest() != PIXELS_SHA256:
+        logger.warning(
+            "Plumage: these pixels hash to %s, expected %s: figures are not comparable with published ones",
+            pixels.hexdigest(),
+            PIXELS_SHA256,
         )
-        logger.warning(message, got, PIXELS_SHA256)
-
-
-def publish_draft(draft: Path, folder: Path) -> None:
-    """Give the complete folder its name; another process may have been first with the same content."""
-    try:
-        draft.rename(folder)
-    except OSError:
-        if not (folder / "att_splits.mat").is_file():
-            raise
-        shutil.rmtree(draft)
 
 
 def write_tables(folder: Path) -> None:
@@ -151,12 +143,12 @@ def write_tables(folder: Path) -> None:
     names = list_attributes()
     lines = [f"{number} {name}\n" for number, name in enumerate(names, start=1)]
     (folder / "attributes.txt").write_text("".join(lines), encoding="utf-8")
-    vectors, source = birds.make_attribute_vectors(), np.array(VECTORS_SOURCE)
+    vectors, source = make_attribute_vectors(), np.array(VECTORS_SOURCE)
     np.savez(folder / "attribute_vectors.npz", names=np.array(names), vectors=vectors, source=source)
     labels = np.array([class_index + 1 for class_index, _ in list_pictures()])
     files = [PATH_PREFIX + name_picture(*picture) for picture in list_pictures()]
     _save_mat(folder / "res101.mat", {"labels": _numbers(labels), "image_files": _cells(files)})
-    strengths = birds.rate_strengths().T  # [K, C]
+    strengths = rate_strengths().T  # [K, C]
     tables = {"att": strengths / np.linalg.norm(strengths, axis=0), "original_att": strengths}
     splits = {name: _numbers(rows) for name, rows in split_pictures().items()}
     classes = _cells([name_class(class_index) for class_index in range(CLASS_COUNT)])

@@ -24,19 +24,12 @@ UNKNOWN = "unknown words"  # in a source: the unknown words of each attribute th
 
 @dataclass(frozen=True)
 class Target:
-    """The attributes of a dataset.
-
-    Attributes:
-        dataset: the dataset's name.
-        names: K names, or none where the files that hold them are missing.
-        count: K.
-        path: where the dataset's vectors lie.
-    """
+    """The attributes of a dataset."""
 
     dataset: str
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # none where the files that hold them are missing
     count: int
-    path: Path
+    path: Path  # where the dataset's vectors lie
 
 
 def build_for_dataset(
@@ -113,7 +106,7 @@ def build_vectors(
 
     Args:
         names: the attributes' names.
-        text_file: GloVe's or word2vec's text file.
+        text_file: GloVe's or word2vec's.
         pooling: one of `POOLINGS`.
         spelling: what to look up in place of a word.
         on_progress: called now and then with the bytes read, and those of the whole file.
@@ -122,15 +115,19 @@ def build_vectors(
     wanted = {form for found in words for word in found for form in (word, *split_word(word))}
     known = read_word_vectors(text_file, wanted, on_progress)
     found, unknown = zip(*(_look_up(each, known) for each in words), strict=True)
-    nameless = [name for name, vectors in zip(names, found, strict=True) if not vectors]
+    nameless = [f"'{name}'" for name, vectors in zip(names, found, strict=True) if not vectors]
     if nameless:
-        raise DatasetError(_describe_nameless(nameless, len(names), text_file))
+        raise DatasetError(
+            f"{text_file}: knows no word of {len(nameless)} of {len(names)} attributes: {', '.join(nameless)}; "
+            "give other words for them with --spelling FILE.csv, a table 'word,replacement'"
+        )
     values = np.array([POOLINGS[pooling](vectors, axis=0, dtype=np.float64) for vectors in found])
+    plain = {word for name in names for word in split_name(name, {})}
     source: dict[str, Any] = {
         "file": text_file.name,
         "sha256": known.sha256,
         "pooling": pooling,
-        "spelling": _spellings_used(names, spelling),
+        "spelling": {word: spelling[word] for word in sorted(plain & set(spelling))},
         UNKNOWN: {name: missing for name, missing in zip(names, unknown, strict=True) if missing},
     }
     return AttributeVectors(values.astype(np.float32), source)
@@ -141,16 +138,3 @@ def _look_up(words: list[str], known: WordVectors) -> tuple[list[np.ndarray], li
     forms = [form for word in words for form in ([word] if word in known.vectors else split_word(word))]
     found = [known.vectors[form] for form in forms if form in known.vectors]
     return found, [form for form in forms if form not in known.vectors]
-
-
-def _spellings_used(names: Sequence[str], spelling: Mapping[str, str]) -> dict[str, str]:
-    plain = {word for name in names for word in split_name(name, {})}
-    return {word: spelling[word] for word in sorted(plain & set(spelling))}
-
-
-def _describe_nameless(nameless: list[str], count: int, text_file: Path) -> str:
-    listed = ", ".join(f"'{name}'" for name in nameless)
-    return (
-        f"{text_file}: knows no word of {len(nameless)} of {count} attributes: {listed}; give other words for them "
-        "with --spelling FILE.csv, a table 'word,replacement'"
-    )

@@ -26,24 +26,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AttributeVectors:
-    """Word vectors of K attributes.
+    """Word vectors of K attributes."""
 
-    Attributes:
-        values: [K, D] float32, not normalised.
-        source: where they come from, as plain JSON values.
-    """
-
-    values: np.ndarray
-    source: dict[str, Any]
+    values: np.ndarray  # [K, D] float32, not normalised
+    source: dict[str, Any]  # where they come from, as plain JSON values
 
 
 def read_vectors(path: Path, names: Sequence[str], count: int | None = None) -> AttributeVectors:
-    """Read the vectors of attributes with these names from an .npz file or a published pickle.
+    """Read the vectors of attributes with these names, none where they are not known, of which there are `count`.
 
-    Args:
-        path: an .npz file with the array `vectors` [K, D] and perhaps `names` and `source`, or a pickled array.
-        names: the attributes' names, or none where they are not known.
-        count: K where it is known without names.
+    The file is an .npz file with the array `vectors` [K, D] and perhaps `names` and `source`, or a pickled array.
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; 'msdn data vectors' makes one")

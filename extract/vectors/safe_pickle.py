@@ -51,14 +51,11 @@ def load_array(path: Path) -> np.ndarray:
             raise _Refused("it holds something else")
         return result.values
     except Exception as error:  # damaged pickles raise nearly anything
+        reason = error if isinstance(error, _Refused) else f"it is damaged: {type(error).__name__}"
         raise DatasetError(
-            f"{path}: not read, because only a NumPy array of numbers is read from a pickle ({_explain(error)}); "
+            f"{path}: not read, because only a NumPy array of numbers is read from a pickle ({reason}); "
             "save the vectors with np.savez(FILE, vectors=...) instead"
         ) from error
-
-
-def _explain(error: Exception) -> str:
-    return str(error) if isinstance(error, _Refused) else f"it is damaged: {type(error).__name__}"
 
 
 def _check_opcodes(data: bytes) -> None:
@@ -67,18 +64,15 @@ def _check_opcodes(data: bytes) -> None:
         opcode = BY_CODE[stream.read(1).decode("latin1")]
         if opcode.name not in OPCODES:
             raise _Refused(f"it holds {opcode.name}")
-        argument = _read_argument(opcode, stream)
+        if opcode.name == "STRING":  # Python 2's bytes, which pickletools takes for ASCII
+            argument: Any = stream.readline()
+        else:
+            argument = opcode.arg.reader(stream) if opcode.arg else None
         if opcode.name.endswith("PUT") and argument not in range(LARGEST_MEMO):
             raise _Refused("it is built to fill the memory")
         if opcode.name == "STOP":
             return
     raise _Refused("it is far too long for one array")
-
-
-def _read_argument(opcode: pickletools.OpcodeInfo, stream: io.BytesIO) -> Any:
-    if opcode.name == "STRING":  # Python 2's bytes, which pickletools takes for ASCII
-        return stream.readline()
-    return opcode.arg.reader(stream) if opcode.arg else None
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -6,7 +6,6 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -62,9 +61,8 @@ def read_spelling(path: Path) -> dict[str, str]:
     return {row.cells[0].lower(): row.cells[1] for row in table.rows}
 
 
-@dataclass(frozen=True)
 class WordVectors:
-    """What a file says of the wanted words.
+    """What a file says of the wanted words, as far as it has been read.
 
     Attributes:
         vectors: float32 [D] for every word that was found.
@@ -72,62 +70,15 @@ class WordVectors:
         sha256: of the whole file, as it lies on disk.
     """
 
-    vectors: dict[str, np.ndarray]
-    size: int
-    sha256: str
+    def __init__(self, path: Path, wanted: Collection[str], sha256: str) -> None:
+        self.vectors: dict[str, np.ndarray] = {}
+        self.size = 0
+        self.sha256 = sha256
+        self._path = path
+        self._wanted = {word.encode(): word for word in wanted}
 
-
-def read_word_vectors(
-    path: Path, wanted: Collection[str], on_progress: Callable[[int, int], None] = lambda _done, _total: None
-) -> WordVectors:
-    """Read the vectors of the wanted words, holding one line at a time.
-
-    Words that the file lacks are left out; of a word that comes twice the first vector counts.
-
-    Args:
-        path: lines of a word and its numbers; word2vec's files begin with a line of two counts.
-        wanted: words without spaces.
-        on_progress: called now and then with the bytes read, and those of the whole file.
-    """
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file")
-    total = path.stat().st_size
-    with io.BufferedReader(io.FileIO(path), BUFFER_BYTES) as file:
-        digest = file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        encoded = {word.encode(): word for word in wanted}
-        parser = _Parser(path, encoded, lambda: on_progress(file.tell(), total))
-        try:
-            parser.read(_open_text(path, file))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DatasetError(f"{path}: cannot be unpacked ({error}); {FETCH_AGAIN}") from error
-    return WordVectors(parser.vectors, parser.size, digest)
-
-
-def _open_text(path: Path, file: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":
-    """Unpack gzip; refuse what else is no text."""
-    start = file.peek(4)[:4]
-    if start == b"PK\x03\x04":
-        raise DatasetError(f"{path}: is a zip archive; unpack it, and give the text file in it")
-    if start[:2] == b"\x1f\x8b":
-        file = cast("io.BufferedReader[Any]", gzip.GzipFile(fileobj=file))
-    if b"\0" in file.peek(4096)[:4096]:
-        advice = "save word2vec's binary vectors as text first"
-        raise DatasetError(f"{path}: is binary, expected text: a word and its numbers in each line; {advice}")
-    return file
-
-
-@dataclass
-class _Parser:
-    """Takes lines; what it has found so far."""
-
-    path: Path
-    wanted: dict[bytes, str]
-    on_progress: Callable[[], None]
-    vectors: dict[str, np.ndarray] = field(default_factory=dict)
-    size: int = 0
-
-    def read(self, text: "io.BufferedReader[Any]") -> None:
+    def read(self, text: "io.BufferedReader[Any]", on_progress: Callable[[], None]) -> None:
+        """Take all lines."""
         number, announced = 0, None
         for number, line in enumerate(iter(lambda: text.readline(LONGEST_LINE), b""), start=1):
             if number == 1:
@@ -135,13 +86,13 @@ class _Parser:
             else:
                 self._read_line(number, line)
             if number % LINES_A_REPORT == 0:
-                self.on_progress()
-        self.on_progress()
+                on_progress()
+        on_progress()
         if not number:
-            raise DatasetError(f"{self.path}: is empty")
+            raise DatasetError(f"{self._path}: is empty")
         if announced is not None and number - 1 != announced:
             counts = f"announces {announced} words but holds {number - 1}"
-            raise DatasetError(f"{self.path}: {counts}; {FETCH_AGAIN}")
+            raise DatasetError(f"{self._path}: {counts}; {FETCH_AGAIN}")
 
     def _begin(self, line: bytes) -> int | None:
         """Learn D from the first line; return the count of words where it announces one."""
@@ -165,10 +116,10 @@ class _Parser:
             self._refuse(number, f"{reason}; {FETCH_AGAIN}")
         if body.count(b" ") < self.size:  # every line is checked, though few are parsed
             self._refuse(number, f"has {body.count(b' ')} numbers, expected {self.size}; {FETCH_AGAIN}")
-        if body[: body.index(b" ")] in self.wanted:
+        if body[: body.index(b" ")] in self._wanted:
             word, *numbers = body.rsplit(b" ", self.size)  # some words of glove.840B hold spaces
-            if word in self.wanted and self.wanted[word] not in self.vectors:
-                self.vectors[self.wanted[word]] = self._parse(number, numbers)
+            if word in self._wanted and self._wanted[word] not in self.vectors:
+                self.vectors[self._wanted[word]] = self._parse(number, numbers)
 
     def _parse(self, number: int, fields: list[bytes]) -> np.ndarray:
         try:
@@ -181,4 +132,43 @@ class _Parser:
         return values
 
     def _refuse(self, number: int, reason: str) -> NoReturn:
-        raise DatasetError(f"{self.path}, line {number}: {reason}")
+        raise DatasetError(f"{self._path}, line {number}: {reason}")
+
+
+def read_word_vectors(
+    path: Path, wanted: Collection[str], on_progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> WordVectors:
+    """Read the vectors of the wanted words, none of which holds a space, holding one line at a time.
+
+    Words that the file lacks are left out; of a word that comes twice the first vector counts.
+
+    Args:
+        path: lines of a word and its numbers; word2vec's files begin with a line of two counts.
+        wanted: the words.
+        on_progress: called now and then with the bytes read, and those of the whole file.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
+    total = path.stat().st_size
+    with io.BufferedReader(io.FileIO(path), BUFFER_BYTES) as file:
+        digest = file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        found = WordVectors(path, wanted, digest)
+        try:
+            found.read(_open_text(path, file), lambda: on_progress(file.tell(), total))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DatasetError(f"{path}: cannot be unpacked ({error}); {FETCH_AGAIN}") from error
+    return found
+
+
+def _open_text(path: Path, file: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":
+    """Unpack gzip; refuse what else is no text."""
+    start = file.peek(4)[:4]
+    if start == b"PK\x03\x04":
+        raise DatasetError(f"{path}: is a zip archive; unpack it, and give the text file in it")
+    if start[:2] == b"\x1f\x8b":
+        file = cast("io.BufferedReader[Any]", gzip.GzipFile(fileobj=file))
+    if b"\0" in file.peek(4096)[:4096]:
+        advice = "save word2vec's binary vectors as text first"
+        raise DatasetError(f"{path}: is binary, expected text: a word and its numbers in each line; {advice}")
+    return file

@@ -64,11 +64,9 @@ def validation_division(cache: FeatureCache, groups: tuple[AttributeGroup, ...] 
     val = val[~np.isin(labels[val], seen)]
     held_out = _hold_out(train, labels)
     if not len(val) or not len(held_out):
-        missing = (
-            "classes: its 'val' split holds no class that 'train' lacks"
-            if not len(val)
-            else "images: no train class has two"
-        )
+        missing = "images: no train class has two"
+        if not len(val):
+            missing = "classes: its 'val' split holds no class that 'train' lacks"
         raise TrainError(
             f"{cache.path}: no validation {missing}; use --select last, or annotate the cache with other splits"
         )
@@ -107,9 +105,8 @@ class FeatureSource:
         self._rows = np.sort(rows)
         self._type = _TORCH_TYPES[np.dtype(cache.dtype)]
         self._size = (cache.shape[1] * cache.shape[2], cache.shape[3])  # R, F
-        self.place = _choose_place(
-            len(rows) * self._size[0] * self._size[1] * self._type.itemsize, device, place
-        )
+        needed = len(rows) * self._size[0] * self._size[1] * self._type.itemsize
+        self.place = _choose_place(needed, device, place)
         self._kept = None if self.place == IN_FILE else self._load()
 
     def read(self, rows: np.ndarray) -> Tensor:
@@ -121,9 +118,7 @@ class FeatureSource:
             kept = self._kept.index_select(0, torch.from_numpy(positions).to(self._kept.device))
             return kept.to(self._device).float()
         batch = torch.empty(len(rows), *self._size)
-        for image, position in zip(
-            batch, positions, strict=True
-        ):  # converted on the way, without a copy between
+        for image, position in zip(batch, positions, strict=True):  # converted without a copy between
             image.copy_(self._kept[position])
         return batch
 
@@ -190,7 +185,6 @@ class Sampler(ABC):
     def __init__(self, rows: np.ndarray, labels: np.ndarray, batch_size: int, seed: int) -> None:
         """Take the training rows, the label of each, the batch size and the generator's seed."""
         self.rows = rows
-        self.labels = labels
         self.batch_size = batch_size
         self._rng = np.random.Generator(np.random.PCG64(seed))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msdn.cache import Home
-from msdn.cache.home import dataset_name, home_option
+from msdn.cache.home import home_option
 from msdn.machine import keep_threads
 from msdn.train.errors import RunError
 from msdn.train.loop.options import (
@@ -45,7 +45,6 @@ from msdn.train.models.registry import find_model, remember
 if TYPE_CHECKING:
     from msdn.cache import FeatureCache
     from msdn.train.groups.groups import AttributeGroups
-    from msdn.train.loop.settings import RunSettings
     from msdn.train.runs.run import Run
 
 _LATEST = "latest"
@@ -109,16 +108,14 @@ def train(
     nothing is chosen on test images.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
-    dataset = dataset and dataset_name(dataset)
     if seeds is None and jobs is not None:
         raise click.UsageError("--jobs goes with --seeds.")
     if resume is not None:
         _refuse_with("--resume", seeds=seeds, groups=groups)
         given = {"dataset": dataset, "watch_test": watch_test or None, "map": map}
         given["preset"] = preset_label(preset, overrides) if preset else None
-        run = _find_unfinished(home, resume, dataset, overrides)
-        _check_unchanged(run, given, overrides)
-        _report(_resume(home, run, cache, device, features, threads), as_json)
+        how = {"device": None if device == "auto" else device, "features": features, "threads": threads}
+        _report(_resume(home, resume, given, overrides, cache, **how), as_json)
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset'.")
@@ -132,13 +129,20 @@ def train(
 
     facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
     with open_dataset_cache(home, dataset, cache, map) as opened:
-        _say_all(provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)))
+        for note in provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)):
+            say(note)
         facts["groups"] = _read_groups(opened, chosen.model, groups)
         if seeds is not None:
             _refuse_with(
                 "--seeds", seed=overrides.get("seed"), watch_test=watch_test or None, features=features
             )
-            _train_series(home, opened, chosen, seeds, facts, jobs, device, threads, as_json)
+            from msdn.train.studies.series import Job, run_jobs, series_result
+
+            of_seeds = [Job(dataclasses.replace(chosen, seed=one), as_typed=True, **facts) for one in seeds]
+            results = run_jobs(
+                opened, of_seeds, home.runs, workers=jobs, device=device or "auto", threads=threads or 1
+            )
+            show(series_result(of_seeds, results), as_json)
             return
         with keep_threads(threads), _hint() as on_start:
             run = train_model(
@@ -156,54 +160,28 @@ def train(
     _report(run, as_json)
 
 
-def _train_series(
-    home: Home,
-    cache: "FeatureCache",
-    settings: "RunSettings",
-    seeds: tuple[int, ...],
-    facts: dict[str, Any],
-    jobs: int | None,
-    device: str | None,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    from msdn.train.studies.series import Job, run_and_show
-
-    of_seeds = [Job(dataclasses.replace(settings, seed=seed), as_typed=True, **facts) for seed in seeds]
-    run_and_show(
-        cache,
-        of_seeds,
-        home.runs,
-        workers=jobs,
-        device=device or "auto",
-        threads=threads or 1,
-        as_json=as_json,
-    )
-
-
-def _find_unfinished(home: Home, resume: str, dataset: str | None, overrides: dict[str, Any]) -> "Run":
-    from msdn.train.runs.run import latest_run, open_run
-
-    if resume != _LATEST:
-        return open_run(home.runs, Path(resume))
-    return latest_run(home.runs, finished=False, dataset=dataset, model=overrides.get("model"))
-
-
 def _resume(
-    home: Home, run: "Run", cache: Path | None, device: str | None, features: str | None, threads: int | None
+    home: Home,
+    resume: str,
+    given: dict[str, Any],
+    overrides: dict[str, Any],
+    cache: Path | None,
+    **how: Any,
 ) -> "Run":
+    """Continue the run that `--resume` means, which `given` and `overrides` must not contradict."""
     from msdn.train.loop.training import continue_run
-    from msdn.train.runs.run import open_run_cache
+    from msdn.train.runs.run import latest_run, open_run, open_run_cache
 
+    if resume == _LATEST:
+        model = overrides.get("model")
+        run = latest_run(home.runs, finished=False, dataset=given["dataset"], model=model)
+    else:
+        run = open_run(home.runs, Path(resume))
+    _check_unchanged(run, given, overrides)
     with open_run_cache(home, run, cache) as opened, _hint() as on_start:
-        _say_all(provenance_notes(run.manifest["weights"], run.manifest["masked_images"]))
-        device = None if device == "auto" else device
-        if device not in (None, run.manifest["device"]):
-            say(f"trained on {run.manifest['device']} so far: on {device} the weights will differ slightly")
-        on_start(run)
-        return continue_run(
-            run, opened, device=device, features=features, threads=threads, on_epoch=_say_epoch, on_note=say
-        )
+        for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
+            say(note)
+        return continue_run(run, opened, on_start=on_start, on_epoch=_say_epoch, on_note=say, **how)
 
 
 def _refuse_with(option: str, **given: Any) -> None:
@@ -281,8 +259,3 @@ def _report(run: "Run", as_json: bool) -> None:
         f"next: msdn evaluate --run {run.path}",
     ]
     show(Result(facts, notes=notes), as_json)
-
-
-def _say_all(lines: list[str]) -> None:
-    for line in lines:
-        say(line)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 import click
 
-from msdn.cache.home import DEFAULT_HOME, Home
+from msdn.cache.home import DEFAULT_HOME, Home, dataset_name
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, TrainingSettings, fields_of, option_name
 from msdn.train.measure.show import show_value
@@ -22,6 +22,7 @@ from msdn.train.models import registry
 from msdn.train.models.model import Model
 from msdn.train.models.presets import PRESET_NAMES, preset_settings
 
+SEVERAL_SEEDS = "a study has several seeds; give them with --seeds"
 WHAT, PROTOCOL, STEPS, RUNNING, OUTPUT = "What to train", "Protocol", "Steps", "Where and how", "Output"
 _CHOICE = "msdn.choice"  # what was looked at first, in the context's `meta`
 
@@ -142,33 +143,31 @@ def _owners(typed: str) -> list[str]:
 def _setting_option(one: "dataclasses.Field[Any]", value: Any, model: str) -> SectionOption:
     """The option of a setting, whose help shows the value that will be used."""
     name, choices, default = option_name(one), one.metadata.get("choices"), cast(Any, one.default)
-    section = (
-        PROTOCOL
-        if one.name in fields_of(RunSettings)
-        else STEPS
-        if one.name in fields_of(TrainingSettings)
-        else model
-    )
+    section = STEPS if one.name in fields_of(TrainingSettings) else model
+    if one.name in fields_of(RunSettings):
+        section = PROTOCOL
     shape: dict[str, Any] = {"type": click.Choice(choices) if choices else type(default)}
     if one.name == "model":
-        shape = {
-            "metavar": "NAME|FILE",
-            "callback": lambda ctx, _parameter, typed: typed and _choice(ctx).model.name,
-        }
-        section = WHAT
+        section, value = WHAT, default
+        shape = {"metavar": "NAME|FILE", "callback": lambda ctx, _, typed: typed and _choice(ctx).model.name}
     elif isinstance(default, bool):
         name, shape = f"{name}/--no-{name[2:]}", {}
     elif isinstance(default, tuple):
         shape = {"type": float, "nargs": len(default)}
-    shown = one.default if one.name == "model" else value
-    meaning = f"{one.metadata['meaning']}  [default: {show_value(shown)}]"
+    meaning = f"{one.metadata['meaning']}  [default: {show_value(value)}]"
     return SectionOption([name, one.name], section=section, default=None, help=meaning, **shape)
 
 
 def dataset_option(required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option `--dataset`."""
-    words = "The dataset whose features to train on."
-    return option(WHAT, "--dataset", metavar="NAME|FOLDER", required=required, help=words)
+    return option(
+        WHAT,
+        "--dataset",
+        metavar="NAME|FOLDER",
+        required=required,
+        callback=lambda _context, _parameter, typed: typed and dataset_name(typed),
+        help="The dataset whose features to train on.",
+    )
 
 
 preset_option = option(
@@ -200,6 +199,13 @@ jobs_option = option(
     help="Trainings at once. On a CPU each takes one thread, so that figures do not depend on this; GPUs are taken as "
     "they become free.  [default: one a GPU, or one a core up to 8]",
 )
+devices_option = option(
+    RUNNING,
+    "--device",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:1, several with commas; auto takes every GPU there is.",
+)
 threads_option = option(
     RUNNING,
     "--threads",
@@ -221,6 +227,32 @@ def _parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | No
         return parse_seeds(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add what every study takes: the features, seeds, workers, files, and output."""
+    options = (
+        dataset_option(required=True),
+        cache_option,
+        seeds_option(default=seeds, show_default=True, help="The seeds that every row is trained with."),
+        jobs_option,
+        devices_option,
+        threads_option,
+        option(
+            OUTPUT,
+            "--name",
+            help="Name of the files in HOME/studies; those of an earlier study are replaced.",
+        ),
+        option(OUTPUT, "--json", "as_json", is_flag=True, help="Print the study as JSON."),
+        preset_option,
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for one in reversed(options):
+            command = one(command)
+        return command
+
+    return add
 
 
 def check_groups(model: str, file: Path | None) -> None:

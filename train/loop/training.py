@@ -46,6 +46,7 @@ from msdn.train.runs.basis import basis_of, pack_basis
 from msdn.train.runs.run import VALIDATED, Run, create_run
 
 log = logging.getLogger(__name__)
+_OF_BEST = ("epoch", *KEPT)  # what is kept of the best epoch on the test classes, besides its weights
 _MOST_THREADS = 1024
 _SOLVED_AT_ONCE = 64  # images of a batch for a model that is solved
 _SAVING_SHARE = 0.1  # at most this share of the time goes into checkpoints; a short run has one per epoch
@@ -170,17 +171,17 @@ def train_model(
         settings: what to train, and how.
         runs: the folder of all runs.
         groups: the attributes in groups, for a model that takes them; None means as `choose_groups` finds them.
-        preset: the preset's name and `overrides` what was changed of it, for the manifest.
-        overrides: see `preset`.
+        preset: the preset's name, for the manifest.
+        overrides: what was changed of the preset, for the manifest.
         device: "auto", "cpu", "cuda", …
-        features: "auto", "memory" or "map".
+        features: "auto", "memory" or "map": where they are kept. The weights do not depend on it.
         watch_test: also measure test figures after every epoch; nothing is chosen by them.
         validate_only: with `select="val"`, stop when the choice is made; `continue_run` trains the rest.
         on_start: called with the run before the first epoch.
         on_epoch: called with each epoch's record.
         on_note: called with a line on where the features of each phase are.
     """
-    groups = _groups_of(cache, settings, groups)
+    groups = groups_of(cache, settings, groups)
     divisions = _divide(cache, settings, groups.groups if groups else ())
     target = choose_device(device)
     basis = pack_basis(basis_of(cache, groups.groups if groups else ()))
@@ -188,11 +189,7 @@ def train_model(
         "preset": preset,
         "overrides": overrides or {},
         "groups": groups.as_json() if groups else None,
-        "cache": {
-            "path": str(cache.path.resolve()),
-            "fingerprint": cache.fingerprint,
-            "map": cache.map.name,
-        },
+        "cache": {"path": str(cache.path.resolve()), "fingerprint": cache.fingerprint, "map": cache.map.name},
         "weights": cache.provenance["weights"]["kind"],
         "image_size": cache.provenance.get("image_size"),
         "masked_images": len(cache.masked_rows),
@@ -223,20 +220,18 @@ def continue_run(
     features: str | None = None,
     threads: int | None = None,
     validate_only: bool = False,
+    on_start: Callable[[Run], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Run:
-    """Train a run's missing epochs, exactly as if it had never stopped.
+    """Train a run's missing epochs, exactly as if it had never stopped; what is not said here is as in `train_model`.
 
     Args:
         run: the run.
         cache: the features it was started on; others are refused.
-        device: where to compute; another device than the run's own gives slightly different weights.
-        features: "auto", "memory" or "map"; None means as before. The weights do not depend on it.
+        device: None means the run's own; another one gives slightly different weights.
+        features: None means as before.
         threads: on a CPU; None means as many as it began with: their number changes the last digits of sums.
-        validate_only: see `train_model`.
-        on_epoch: called with each epoch's record.
-        on_note: see `train_model`.
     """
     with run.lock():
         run = Run(run.path)  # what another process may have written before we had the lock
@@ -247,7 +242,9 @@ def continue_run(
         target = choose_device(device or run.manifest["device"])
         divisions = _divide(cache, run.settings, run.groups(cache.annotations.attributes.shape[1]))
         with _undisturbed(run, target, threads):
-            _warn_of_changes(run)
+            _warn_of_changes(run, target)
+            if on_start:
+                on_start(run)
             features = features or run.manifest["features"]
             _Training(run, cache, divisions, target, features, on_epoch, on_note).train(validate_only)
     return run
@@ -301,7 +298,9 @@ class _Training:
         watches = settings.select == "test" or bool(run.manifest.get("watch_test"))
         self._train_phase(FINAL, epochs, measures=watches)
         if self.kept:
-            run.update(chosen={task: _without_weights(best) for task, best in self.kept.items()})
+            run.update(
+                chosen={task: {name: best[name] for name in _OF_BEST} for task, best in self.kept.items()}
+            )
         run.update(status="finished", finished=_now())
 
     def _train_phase(self, phase: str, epochs: int, measures: bool) -> None:
@@ -352,7 +351,7 @@ class _Training:
             best = self.kept.get(task)
             if best is None or figure_of(task, record) > figure_of(task, best):
                 weights = {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
-                self.kept[task] = {**{name: record[name] for name in ("epoch", *KEPT)}, "weights": weights}
+                self.kept[task] = {**{name: record[name] for name in _OF_BEST}, "weights": weights}
 
     def _save(self, trainer: Trainer) -> None:
         content = {
@@ -386,20 +385,13 @@ class _SavingTimes:
         self._took = self._last - started
 
 
-def groups_as_json(
-    cache: FeatureCache, settings: RunSettings, groups: AttributeGroups | None
-) -> dict[str, Any] | None:
-    """The groups that a model is to have, as a manifest stores them; None where it takes none."""
-    chosen = _groups_of(cache, settings, groups)
-    return chosen.as_json() if chosen else None
-
-
-def _groups_of(
-    cache: FeatureCache, settings: RunSettings, groups: AttributeGroups | None
+def groups_of(
+    cache: FeatureCache, settings: RunSettings, given: AttributeGroups | None
 ) -> AttributeGroups | None:
+    """The groups that a model is to have: those given, else as `choose_groups` finds them; None where it takes none."""
     if not find_model(settings.model).takes_groups:
         return None
-    return groups or choose_groups(cache.annotations)
+    return given or choose_groups(cache.annotations)
 
 
 def _divide(
@@ -439,8 +431,13 @@ def _undisturbed(run: Run, device: torch.device, threads: int | None) -> Iterato
         raise
 
 
-def _warn_of_changes(run: Run) -> None:
+def _warn_of_changes(run: Run, device: torch.device) -> None:
     """Say what makes an exact continuation unlikely."""
+    trained_on = run.manifest["device"]
+    if trained_on.partition(":")[0] != device.type:
+        log.warning(
+            "%s: trained on %s so far: on %s the weights will differ slightly", run.path, trained_on, device
+        )
     before = run.manifest.get("environment", {})
     for name, now in _environment().items():
         if before.get(name) != now:
@@ -457,10 +454,6 @@ def _environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
-
-
-def _without_weights(best: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in best.items() if name != "weights"}
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@ Loads torch only when it runs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 import click
 
 from msdn.cache import Home
-from msdn.cache.home import dataset_name, home_option
-from msdn.train.loop.options import SettingsCommand
+from msdn.cache.home import home_option
+from msdn.train.loop.options import SEVERAL_SEEDS, SettingsCommand, study_options
 from msdn.train.models.published import published_ablation
-from msdn.train.studies.options import SEVERAL_SEEDS, choose_name, default_name, study_options
 from msdn.train.studies.study import (
     RowResult,
     Study,
     StudyRow,
+    choose_name,
+    default_name,
     keep_and_show,
     measure_study,
     model_row,
@@ -83,13 +84,7 @@ CLAIMS = (
 def ablation_rows(
     dataset: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> tuple[StudyRow, ...]:
-    """The rows on a dataset by the presets of their models.
-
-    Args:
-        dataset: its name.
-        preset: the preset's name; None for the released code's.
-        overrides: settings of the MSDN that all rows share, as far as their model has them.
-    """
+    """The rows on a dataset by the presets of their models; `overrides` hold for every row whose model has them."""
     published = published_ablation(dataset)
     return tuple(
         model_row(
@@ -115,13 +110,13 @@ class Verdict:
         figure: acc or H.
         differences: of each seed, in points: the row that is said to be better minus the best of the others; empty
             where a figure is not known.
-        published: the same difference in the paper's table, None where it has none.
+        paper_difference: the same in the paper's table, None where it has none.
     """
 
     claim: str
     figure: str
     differences: tuple[float, ...]
-    published: float | None
+    paper_difference: float | None
 
     @property
     def holds_in(self) -> int:
@@ -137,25 +132,25 @@ class Verdict:
         outcome = "holds on the mean alone" if average > 0 else "does not show"
         if self.holds_in == seeds:
             outcome = "holds"
-        paper = "" if self.published is None else f", paper {self.published:+.1f}"
+        paper = "" if self.paper_difference is None else f", paper {self.paper_difference:+.1f}"
         return f"{self.figure}: {outcome} ({self.holds_in} of {seeds} seeds, mean difference {average:+.1f}{paper})"
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for machines."""
-        return {
-            "claim": self.claim,
-            "figure": self.figure,
-            "holds_in": self.holds_in,
-            "seeds": len(self.differences),
-            "differences": list(self.differences),
-            "paper_difference": self.published,
-        }
+        return {**asdict(self), "holds_in": self.holds_in, "seeds": len(self.differences)}
 
 
 def check_claims(rows: Sequence[RowResult]) -> list[Verdict]:
     """Every claim by acc and by H, paired by the seed."""
     by_key = {done.row.facts[KEY]: done for done in rows}
-    return [_check(claim, by_key, figure) for claim in CLAIMS for figure in FIGURES]
+    verdicts = []
+    for claim in CLAIMS:
+        better, worse = by_key[claim.better], [by_key[key] for key in claim.worse]
+        for figure in FIGURES:
+            paper = [getattr(done.row.published, figure, None) for done in (better, *worse)]
+            differences = paired_differences(better, worse, figure)
+            verdicts.append(Verdict(claim.text, figure, differences, _lead(paper)))
+    return verdicts
 
 
 def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
@@ -168,27 +163,16 @@ def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
 
 def paired_differences(better: RowResult, worse: Sequence[RowResult], figure: str) -> tuple[float, ...]:
     """Of each seed, by how much a row is better than the best of others; empty where a figure is not known."""
-    columns = [better.values(figure), *(one.values(figure) for one in worse)]
-    known = [[value for value in of_seed if value is not None] for of_seed in zip(*columns, strict=True)]
-    if any(len(of_seed) < len(columns) for of_seed in known):
-        return ()
-    return tuple(round(own - max(others), _DIGITS) for own, *others in known)
+    columns = [done.values(figure) for done in (better, *worse)]
+    leads = [_lead(of_seed) for of_seed in zip(*columns, strict=True)]
+    known = [round(lead, _DIGITS) for lead in leads if lead is not None]
+    return tuple(known) if len(known) == len(leads) else ()
 
 
-def _check(claim: Claim, by_key: Mapping[str, RowResult], figure: str) -> Verdict:
-    better, worse = by_key[claim.better], [by_key[key] for key in claim.worse]
-    return Verdict(
-        claim.text,
-        figure,
-        paired_differences(better, worse, figure),
-        _published(better, worse, figure),
-    )
-
-
-def _published(better: RowResult, worse: Sequence[RowResult], figure: str) -> float | None:
-    own, *others = (getattr(done.row.published, figure, None) for done in (better, *worse))
-    known = [value for value in others if value is not None]
-    return None if own is None or len(known) < len(others) else own - max(known)
+def _lead(figures: Sequence[float | None]) -> float | None:
+    """By how much the first figure is more than the best of the others; None where one is not known."""
+    known = [one for one in figures if one is not None]
+    return known[0] - max(known[1:]) if len(known) == len(figures) else None
 
 
 class AblateCommand(SettingsCommand):
@@ -227,7 +211,6 @@ def ablate(
     HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
-    dataset = dataset_name(dataset)
     rows = ablation_rows(dataset, preset, overrides)
     name = choose_name(name, default_name(["ablate", dataset], rows))
     from msdn.train.runs.run import open_dataset_cache

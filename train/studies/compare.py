@@ -46,20 +46,6 @@ class Protocol:
     paper_style: bool
     margin: float | None
 
-    @property
-    def ranked_by(self) -> str:
-        """The figure that the task goes by."""
-        return self._settings.ranked_by
-
-    @property
-    def selection(self) -> str:
-        """How the weights were chosen, in words."""
-        return describe_selection(self._settings, None)
-
-    @property
-    def _settings(self) -> RunSettings:
-        return RunSettings(task=self.task, select=self.select, paper_style=self.paper_style)
-
 
 @dataclass(frozen=True)
 class Line:
@@ -88,6 +74,8 @@ class Board:
     """One table: the lines of one protocol, the best first.
 
     Attributes:
+        ranked_by: the figure that the task goes by.
+        selection: how the weights were chosen, in words.
         weights: the kind of the backbone's weights.
         masked_images: how many images could not be used.
         counts_differ: whether the splits are not as large as the dataset's, so that no published figure fits.
@@ -96,6 +84,8 @@ class Board:
     """
 
     protocol: Protocol
+    ranked_by: str
+    selection: str
     weights: str
     masked_images: int
     counts_differ: bool
@@ -159,53 +149,44 @@ def _board(protocol: Protocol, measured: list[Measured]) -> Board:
         if earlier:
             repeated.append(str(earlier.run.path))
         of_seed[one.run.settings.seed] = one
-    manifest = measured[0].run.manifest
+    first = measured[0].run
     return Board(
         protocol=protocol,
-        weights=manifest["weights"],
-        masked_images=manifest["masked_images"],
+        ranked_by=first.settings.ranked_by,
+        selection=describe_selection(first.settings, None),
+        weights=first.manifest["weights"],
+        masked_images=first.manifest["masked_images"],
         counts_differ=any(bool(one.run.manifest.get("counts_differ")) for one in measured),
-        lines=_ranked(protocol.ranked_by, [sorted(seeds.items()) for seeds in alike.values()]),
+        lines=_ranked(first.settings.ranked_by, [sorted(seeds.items()) for seeds in alike.values()]),
         watched=tuple(str(one.run.path) for one in measured if one.run.manifest.get("watch_test")),
         repeated=tuple(repeated),
     )
 
 
 def _ranked(by: str, groups: list[list[tuple[int, Measured]]]) -> tuple[Line, ...]:
-    settings = _different_settings([seeds[0][1].run for seeds in groups])
-    lines = [
-        Line(
-            rank=None,
-            model=seeds[0][1].run.settings.model,
-            settings=different,
-            seeds=tuple(seed for seed, _ in seeds),
-            runs=tuple(str(one.run.path) for _, one in seeds),
-            figures={name: spread([one.figures[name] for _, one in seeds]) for name in COMPARED},
-            reconstruction=find_model(seeds[0][1].run.settings.model).reconstruction or None,
+    """A line for each group of seeds, the best mean first; equals share a rank."""
+    described = [_described(seeds[0][1].run) for seeds in groups]
+    figures = [
+        {name: spread([one.figures[name] for _, one in seeds]) for name in COMPARED} for seeds in groups
+    ]
+    means = [mean for of_line in figures if (mean := of_line[by].mean) is not None]
+    lines = []
+    for seeds, own, of_line in zip(groups, described, figures, strict=True):
+        mean, alike = of_line[by].mean, [other for other in described if other["model"] == own["model"]]
+        lines.append(
+            Line(
+                rank=None if mean is None else 1 + sum(other > mean for other in means),
+                model=own["model"],
+                settings={
+                    name: own[name] for name in own if any(other[name] != own[name] for other in alike)
+                },
+                seeds=tuple(seed for seed, _ in seeds),
+                runs=tuple(str(one.run.path) for _, one in seeds),
+                figures=of_line,
+                reconstruction=find_model(own["model"]).reconstruction or None,
+            )
         )
-        for seeds, different in zip(groups, settings, strict=True)
-    ]
-    means = [mean for line in lines if (mean := line.figures[by].mean) is not None]
-    ranked = [_with_rank(line, line.figures[by].mean, means) for line in lines]
-    return tuple(sorted(ranked, key=lambda line: (line.rank is None, line.rank, line.model)))
-
-
-def _with_rank(line: Line, own: float | None, means: list[float]) -> Line:
-    """The same line with its rank: one more than there are better ones, so that equals share it."""
-    return line if own is None else dataclasses.replace(line, rank=1 + sum(mean > own for mean in means))
-
-
-def _different_settings(runs: list[Run]) -> list[dict[str, Any]]:
-    """For each run the settings, the seed aside, that are not the same in all runs of its model."""
-    described = [_described(run) for run in runs]
-    return [
-        {
-            name: value
-            for name, value in own.items()
-            if any(other["model"] == own["model"] and other[name] != value for other in described)
-        }
-        for own in described
-    ]
+    return tuple(sorted(lines, key=lambda line: (line.rank is None, line.rank, line.model)))
 
 
 def _described(run: Run) -> dict[str, Any]:
@@ -223,8 +204,9 @@ def _all_but_seed(run: Run) -> tuple[RunSettings, str]:
 def _groups_of(run: Run) -> dict[str, Any]:
     """The groups of attributes as the manifest keeps them; empty where the model takes none."""
     stored = run.manifest.get("groups")
-    whole = isinstance(stored, dict) and isinstance(stored.get("groups"), list) and "source" in stored
-    return stored if isinstance(stored, dict) and whole else {}
+    if isinstance(stored, dict) and isinstance(stored.get("groups"), list) and "source" in stored:
+        return stored
+    return {}
 
 
 def _age(one: Measured) -> tuple[datetime, str]:
@@ -232,17 +214,9 @@ def _age(one: Measured) -> tuple[datetime, str]:
 
 
 def _order(protocol: Protocol) -> tuple[Any, ...]:
-    margin = -1.0 if protocol.margin is None else protocol.margin
-    select = SELECTIONS.index(protocol.select)
-    return (
-        protocol.dataset,
-        protocol.fingerprint,
-        protocol.map,
-        protocol.task,
-        select,
-        protocol.paper_style,
-        margin,
-    )
+    features = protocol.dataset, protocol.fingerprint, protocol.map
+    chosen = protocol.task, SELECTIONS.index(protocol.select), protocol.paper_style
+    return *features, *chosen, -1.0 if protocol.margin is None else protocol.margin
 
 
 @click.command()
@@ -289,17 +263,13 @@ def compare(
         on_measure=lambda run: click.echo(f"measuring {run.path}", err=True),
     )
     if not measured:
-        raise RunError(_nothing(home, left_out))
+        none = f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME'"
+        reasons = "; ".join(["no run that can be compared", *_left_out_lines(left_out)])
+        raise RunError(reasons if left_out else none)
     result = comparison(compare_runs(measured), left_out)
     if csv_file is not None:
         replace_file(csv_file, csv_text(result.lines[""]).encode())
     show(result, as_json)
-
-
-def _nothing(home: Home, left_out: list[LeftOut]) -> str:
-    if not left_out:
-        return f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME'"
-    return "no run that can be compared; " + "; ".join(_left_out_lines(left_out))
 
 
 def comparison(boards: Sequence[Board], left_out: Sequence[LeftOut]) -> Result:
@@ -329,12 +299,7 @@ def board_table(board: Board) -> Table:
         for line in board.lines
     ]
     papers = [
-        [
-            "",
-            f"{model}, the paper ({one.selection})",
-            *(getattr(one, name, None) for name in COMPARED),
-            "",
-        ]
+        ["", f"{model}, the paper ({one.selection})", *(getattr(one, name, None) for name in COMPARED), ""]
         for model, one in board.papers.items()
     ]
     return Table(
@@ -354,9 +319,9 @@ def _heading(board: Board) -> list[str]:
     runs = sum(len(line.runs) for line in board.lines)
     return [
         f"{protocol.dataset}, task {protocol.task}: {runs} {'run' if runs == 1 else 'runs'}, "
-        f"ranked by {protocol.ranked_by}",
+        f"ranked by {board.ranked_by}",
         f"features: {protocol.fingerprint[:12]} ({board.weights} weights)",
-        f"selection: {protocol.selection}",
+        f"selection: {board.selection}",
         f"margin: {_margin(board)}",
     ]
 
@@ -383,23 +348,17 @@ def _left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 def show_seeds(seeds: Sequence[int]) -> str:
-    """How many seeds, and which: `5: 0-4`."""
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
-    shown = [str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts]
-    return f"{len(seeds)}: {','.join(shown)}"
+    """How many seeds, and which, in ascending order: `5: 0-4`."""
+    firsts = [seed for seed in seeds if seed - 1 not in seeds]
+    lasts = [seed for seed in seeds if seed + 1 not in seeds]
+    parts = [str(a) if a == b else f"{a}-{b}" for a, b in zip(firsts, lasts, strict=True)]
+    return f"{len(seeds)}: {','.join(parts)}"
 
 
 def _board_json(board: Board) -> dict[str, Any]:
     content = dataclasses.asdict(board)
-    protocol = content.pop("protocol")
-    derived = {"selection": board.protocol.selection, "ranked_by": board.protocol.ranked_by}
     papers = {model: dataclasses.asdict(one) for model, one in board.papers.items()}
-    return {**protocol, **derived, **content, "papers": papers}
+    return {**content.pop("protocol"), **content, "papers": papers}
 
 
 def _csv_line(board: Board, line: Line) -> CsvLine:
@@ -410,7 +369,7 @@ def _csv_line(board: Board, line: Line) -> CsvLine:
         "weights": board.weights,
         "masked_images": board.masked_images,
         "task": protocol.task,
-        "selection": protocol.selection,
+        "selection": board.selection,
         "margin": _margin(board),
         "rank": line.rank,
         "model": line.model,

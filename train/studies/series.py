@@ -4,15 +4,14 @@ They run one after another, or several at once in processes of their own.
 """
 
 import dataclasses
-import logging
 import multiprocessing
 import multiprocessing.connection
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ import torch
 
 from msdn.cache import FeatureCache
 from msdn.cache.errors import WrongUsageError
-from msdn.machine import DeviceError, choose_device, keep_threads, let_waiting_threads_sleep, usable_cores
+from msdn.machine import DeviceError, keep_threads, let_waiting_threads_sleep, usable_cores
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings, fields_of
-from msdn.train.loop.training import Record, continue_run, groups_as_json, train_model
+from msdn.train.loop.training import Record, continue_run, groups_of, train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.measure.reporting import (
     epoch_line,
@@ -34,28 +33,24 @@ from msdn.train.measure.reporting import (
     say,
     training_notes,
 )
-from msdn.train.measure.show import Result, Table, percent, show
+from msdn.train.measure.show import Result, Table, percent
 from msdn.train.measure.summary import summarize
 from msdn.train.models.registry import load_model_file, own_files
 from msdn.train.runs.results import COMPARED, kept_result
 from msdn.train.runs.run import VALIDATED, Run, find_runs
 
-log = logging.getLogger(__name__)
 SHOWN = ("acc", "U", "S", "H", "H_no_margin", "AUSUC")  # of a series that differs in the seed alone
 _MOST_WORKERS = 8  # on a CPU, unless --jobs says otherwise
 _OF_ALL = ("dataset", "model", "weights", "fingerprint", "select", "settings", "reconstruction")
+Numbered = tuple[int, "Job"]  # a job and its position
 Done = tuple[int, dict[str, Any]]  # a job's position, and its result
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training of a series.
+    """One training of a series, with what `train_model` is told of it.
 
     Attributes:
-        settings: what to train, and how.
-        groups: see `train_model`.
-        preset: see `train_model`.
-        overrides: see `train_model`.
         validate_only: with `select="val"`, only choose; test images are not looked at.
         as_typed: whether only a run of these very settings will do, even if others would end with the same weights.
         label: what tells it from others, apart from the seed; for messages.
@@ -77,7 +72,8 @@ class Job:
 
 def find_run(runs: Sequence[Run], job: Job, cache: FeatureCache) -> Run | None:
     """The run among `runs` that did this job, else one that began it, else one that cannot do it."""
-    groups = groups_as_json(cache, job.settings, job.groups)
+    groups = groups_of(cache, job.settings, job.groups)
+    wanted = groups and groups.as_json()["groups"]
     alike = [
         run
         for run in runs
@@ -86,7 +82,7 @@ def find_run(runs: Sequence[Run], job: Job, cache: FeatureCache) -> Run | None:
             run.settings == job.settings
             or (not job.as_typed and what_trains(run.settings) == what_trains(job.settings))
         )
-        and _groups_only(run.manifest.get("groups")) == _groups_only(groups)
+        and _groups_only(run.manifest.get("groups")) == wanted
     ]
     done = next((run for run in alike if _is_done(run, job)), None)
     begun = [run for run in alike if not _gave_up(run, job)] or alike
@@ -117,17 +113,7 @@ def measure_job(
     on_start: Callable[[Run], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> dict[str, Any]:
-    """Do a job and measure it; where its training fails, the result holds the reason and no figures.
-
-    Args:
-        cache: the features.
-        job: what to train.
-        runs: the folder of runs; one that did the job is used, and one that began it is continued.
-        device: see `train_model`.
-        features: see `train_model`.
-        on_start: called where there is something to train.
-        on_epoch: called with each epoch's record.
-    """
+    """Do a job as `do_job` does, and measure it; where its training fails, the result holds the reason, no figures."""
     begun: list[Run] = []
 
     def begin(run: Run) -> None:
@@ -156,43 +142,31 @@ def do_job(
     on_start: Callable[[Run], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> Run:
-    """Train, continue, or find the run of a job; one whose training failed in a series before is left as it is."""
+    """Train, continue, or find the run of a job; one whose training failed in a series before is left as it is.
+
+    A run below `runs` that did the job is used, and one that began it is continued. `on_start` is called where there is
+    something to train; the rest is as in `train_model`.
+    """
     run = find_run(find_runs(runs, dataset=cache.annotations.dataset), job, cache)
-    if run is None:
-        return train_model(
-            cache,
-            job.settings,
-            runs,
-            groups=job.groups,
-            preset=job.preset,
-            overrides=job.overrides,
-            device=device,
-            features=features,
-            validate_only=job.validate_only,
-            on_start=on_start,
-            on_epoch=on_epoch,
-        )
-    if _is_done(run, job) or _gave_up(run, job):
+    if run and (_is_done(run, job) or _gave_up(run, job)):
         return run
-    _warn_of_device(run, device)
-    if on_start:
-        on_start(run)
-    return continue_run(
-        run, cache, device=device, features=features, validate_only=job.validate_only, on_epoch=on_epoch
-    )
+    how: dict[str, Any] = {"device": device, "features": features, "validate_only": job.validate_only}
+    how |= {"on_start": on_start, "on_epoch": on_epoch}
+    if run:
+        return continue_run(run, cache, **how)
+    given: dict[str, Any] = {"groups": job.groups, "preset": job.preset, "overrides": job.overrides}
+    return train_model(cache, job.settings, runs, **given, **how)
 
 
 def job_result(cache: FeatureCache, job: Job, run: Run, device: str = "auto") -> dict[str, Any]:
     """What a job's run shows: figures on the validation classes if it was only to choose, else on the test classes."""
     if job.validate_only:
-        chosen = run.chosen or {}
-        figures = {name.removeprefix("val_"): value for name, value in chosen.items()}
-        facts = {
+        chosen = {name.removeprefix("val_"): value for name, value in (run.chosen or {}).items()}
+        return chosen | {
             "run": str(run.path),
             "seed": run.settings.seed,
             "watch_test": run.manifest.get("watch_test"),
         }
-        return {**figures, **facts}
     if job.settings.select != "last" or run.settings == job.settings:
         result = kept_result(run)
         if result is None:
@@ -203,19 +177,8 @@ def job_result(cache: FeatureCache, job: Job, run: Run, device: str = "auto") ->
     return evaluate_run(run, cache, device=device, predict_with=silent)
 
 
-def refuse_all_failed(jobs: Iterable[Job], results: Sequence[dict[str, Any]]) -> None:
-    """Raise a `TrainError` with the reason where no training of a series succeeded."""
-    failed = [(job, result) for job, result in zip(jobs, results, strict=True) if result.get("failed")]
-    if failed and len(failed) == len(results):
-        job, result = failed[0]
-        raise TrainError(
-            f"no training succeeded; {job.name}: {result['failed']}. It is not trained again; to try it once more, "
-            f"delete {result['run']}"
-        )
-
-
 def _failure(job: Job, run: Run) -> dict[str, Any]:
-    """The result of a job whose training failed; figures are not in it."""
+    """The result of a job whose training failed."""
     return {"run": str(run.path), "seed": job.settings.seed, "failed": str(run.manifest["reason"])}
 
 
@@ -231,12 +194,6 @@ def _gave_up(run: Run, job: Job) -> bool:
     return run.manifest["status"] == "failed" and bool(reason) and run.manifest.get("diverged") == reason
 
 
-def _warn_of_device(run: Run, device: str) -> None:
-    before, now = str(run.manifest["device"]), str(choose_device(device))
-    if before.partition(":")[0] != now.partition(":")[0]:
-        log.warning("%s: trained on %s so far: on %s the weights will differ slightly", run.path, before, now)
-
-
 def _groups_only(stored: Any) -> Any:
     return stored["groups"] if isinstance(stored, dict) and "groups" in stored else None
 
@@ -246,40 +203,69 @@ def run_jobs(
     jobs: Sequence[Job],
     runs: Path,
     *,
-    workers: int = 1,
+    workers: int | None = None,
     device: str = "auto",
     threads: int = 1,
-    on_start: Callable[[Run], None] | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
-    on_result: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Do all jobs and return their results in the order of the jobs.
+    """Do all jobs, say on stderr how far they are, and return their results in the order of the jobs.
 
     On a CPU every training takes `threads`, however many there are at once, so that a seed's weights are the same.
+    Raises a `TrainError` where no training succeeds.
 
     Args:
         cache: the features.
-        jobs: what to train; one that was done before is not trained again.
-        runs: the folder of their runs.
-        workers: trainings at once; each has one device until it is done, and several share one where there
-            are more of them than devices.
+        jobs: what to train.
+        runs: the folder of runs; those that fit are used, whichever series they were made for.
+        workers: trainings at once; None means as many as there are GPUs, or else cores. Each has one device until it
+            is done, and several share one where there are more of them than devices.
         device: "auto", "cpu", "cuda", …; one name for all, or several with commas.
         threads: of each training on a CPU; their number decides the last digits of sums.
-        on_start: called with each run that begins here; not with several workers.
-        on_epoch: called with each epoch's record; not with several workers.
-        on_result: called with the position and result of each job as it is done.
     """
     devices = choose_devices(device)
+    count = workers or choose_workers(devices)
+    places = [devices[number % len(devices)] for number in range(count)]  # one for each training at once
     results: list[dict[str, Any]] = [{} for _ in jobs]
-    if workers == 1 or len(jobs) == 1:
-        done: Iterator[Done] = _one_by_one(cache, jobs, runs, devices[0], threads, on_start, on_epoch)
-    else:
-        done = _at_once(cache, jobs, runs, devices, threads, min(workers, len(jobs)))
-    for position, result in done:
-        results[position] = result
-        if on_result:
-            on_result(position, result)
+    try:
+        for wave in split_waves(jobs):
+            todo = [(position, jobs[position]) for position in wave]
+            do = _one_by_one if min(count, len(todo)) == 1 else _at_once
+            for position, result in do(cache, todo, runs, places[: len(todo)], threads):
+                results[position] = result
+                number = sum(map(bool, results))
+                say(f"done {number} of {len(jobs)}: {jobs[position].name}  {_outcome(result)}")
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where it stopped")
+        raise
+    _refuse_all_failed(jobs, results)
     return results
+
+
+def split_waves(jobs: Sequence[Job]) -> list[list[int]]:
+    """Positions of the first job of each training, then of those that only predict otherwise with its weights.
+
+    Jobs of one wave share no training, so that several workers never train the same thing twice.
+    """
+    trained: dict[RunSettings, int] = {}
+    for position, job in enumerate(jobs):
+        trained.setdefault(what_trains(job.settings), position)
+    firsts = sorted(trained.values())
+    rest = sorted(set(range(len(jobs))) - set(firsts))
+    return [wave for wave in (firsts, rest) if wave]
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    """What a job gave, in a few words."""
+    if result.get("failed"):
+        return f"failed: {result['failed']}"
+    return "  ".join(f"{name} {percent(result.get(name))}" for name in COMPARED)
+
+
+def _refuse_all_failed(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]) -> None:
+    if all(result.get("failed") for result in results):
+        raise TrainError(
+            f"no training succeeded; {jobs[0].name}: {results[0]['failed']}. It is not trained again; to try it once "
+            f"more, delete {results[0]['run']}"
+        )
 
 
 def choose_devices(device: str) -> list[str]:
@@ -292,48 +278,42 @@ def choose_devices(device: str) -> list[str]:
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 
-def choose_workers(device: str) -> int:
+def choose_workers(devices: Sequence[str]) -> int:
     """As many trainings at once as there are GPUs, or else cores, at most eight."""
-    devices = choose_devices(device)
-    if devices != ["cpu"]:
-        return len(devices)
-    return min(usable_cores(), _MOST_WORKERS)
+    return min(usable_cores(), _MOST_WORKERS) if devices == ["cpu"] else len(devices)
 
 
 def _one_by_one(
-    cache: FeatureCache,
-    jobs: Sequence[Job],
-    runs: Path,
-    device: str,
-    threads: int,
-    on_start: Callable[[Run], None] | None,
-    on_epoch: Callable[[dict[str, Any]], None] | None,
+    cache: FeatureCache, todo: Sequence[Numbered], runs: Path, devices: Sequence[str], threads: int
 ) -> Iterator[Done]:
-    for position, job in enumerate(jobs):
-        with _threads_on_a_cpu(device, threads):
-            result = measure_job(cache, job, runs, device=device, on_start=on_start, on_epoch=on_epoch)
+    """The jobs in this process; each run that begins, and its epochs, are said on stderr."""
+    for position, job in todo:
+        with _threads_on_a_cpu(devices[0], threads):
+            result = measure_job(
+                cache,
+                job,
+                runs,
+                device=devices[0],
+                on_start=lambda run: say(f"run: {run.path}"),
+                on_epoch=lambda record: say(epoch_line(record)),
+            )
         yield position, result
 
 
 def _at_once(
-    cache: FeatureCache,
-    jobs: Sequence[Job],
-    runs: Path,
-    devices: Sequence[str],
-    threads: int,
-    workers: int,
+    cache: FeatureCache, todo: Sequence[Numbered], runs: Path, devices: Sequence[str], threads: int
 ) -> Iterator[Done]:
-    """The jobs in processes; features are read through the file's map, which the processes share."""
+    """The jobs in a process for each of `devices`; they share the features through the file's map."""
     let_waiting_threads_sleep()  # the processes inherit it, and load torch afterwards
     context = multiprocessing.get_context("spawn")  # a forked child can use neither CUDA nor torch's threads
-    free = [devices[number % len(devices)] for number in range(workers)]
-    with ProcessPoolExecutor(workers, context, _prepare, (own_files(),)) as pool:
-        todo, running = list(enumerate(jobs))[::-1], dict[Future[dict[str, Any]], tuple[int, str]]()
+    free = list(devices)
+    with ProcessPoolExecutor(len(free), context, _prepare, (own_files(),)) as pool:
+        waiting, running = list(todo)[::-1], dict[Future[dict[str, Any]], tuple[int, str]]()
         try:
-            while todo or running:
+            while waiting or running:
                 # No more than can begin at once: what waits in the pool would still be trained after a Ctrl-C.
-                while todo and free:
-                    (position, job), device = todo.pop(), free.pop(0)
+                while waiting and free:
+                    (position, job), device = waiting.pop(), free.pop(0)
                     future = pool.submit(_work, cache.path, cache.map.name, job, runs, device, threads)
                     running[future] = position, device
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -368,77 +348,13 @@ def _work(path: Path, map: str, job: Job, runs: Path, device: str, threads: int)
         return measure_job(cache, job, runs, device=device, features=features)
 
 
-@contextmanager
-def _threads_on_a_cpu(device: str, threads: int) -> Iterator[None]:
+def _threads_on_a_cpu(device: str, threads: int) -> AbstractContextManager[None]:
     """Sums over several threads are rounded otherwise: with one, weights do not depend on the number of cores."""
-    with keep_threads(None if device.startswith(("cuda", "mps")) else threads):
-        yield
+    return keep_threads(None if device.startswith(("cuda", "mps")) else threads)
 
 
-class Progress:
-    """How far a series is, on stderr: a line for each run that begins, its epochs, and each result."""
-
-    def __init__(self, jobs: int) -> None:
-        """Expect so many results."""
-        self._jobs, self._done = jobs, 0
-
-    def begin(self, run: Run) -> None:
-        """A run begins."""
-        say(f"run: {run.path}")
-
-    def show_epoch(self, record: Mapping[str, Any]) -> None:
-        """An epoch was trained."""
-        say(epoch_line(record))
-
-    def show_result(self, name: str, result: Mapping[str, Any]) -> None:
-        """The job of that name was measured, or failed."""
-        self._done += 1
-        outcome = "  ".join(f"{name} {percent(result.get(name))}" for name in COMPARED)
-        if result.get("failed"):
-            outcome = f"failed: {result['failed']}"
-        say(f"done {self._done} of {self._jobs}: {name}  {outcome}")
-
-
-@contextmanager
-def told_when_interrupted() -> Iterator[None]:
-    """Say how a series goes on when it is interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
-        raise
-
-
-def run_and_show(
-    cache: FeatureCache,
-    jobs: Sequence[Job],
-    runs: Path,
-    *,
-    workers: int | None,
-    device: str,
-    threads: int,
-    as_json: bool,
-) -> None:
-    """Do the jobs, which differ in the seed alone, and print what they gave."""
-    progress = Progress(len(jobs))
-    with told_when_interrupted():
-        results = run_jobs(
-            cache,
-            jobs,
-            runs,
-            workers=workers or choose_workers(device),
-            device=device,
-            threads=threads,
-            on_start=progress.begin,
-            on_epoch=progress.show_epoch,
-            on_result=lambda position, result: progress.show_result(jobs[position].name, result),
-        )
-    refuse_all_failed(jobs, results)
-    show(_series_result(jobs, results), as_json)
-
-
-def _series_result(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]) -> Result:
-    """A line for each seed, then mean and deviation."""
+def series_result(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]) -> Result:
+    """The jobs, which differ in the seed alone: a line for each seed, then mean and deviation."""
     first = next(result for result in results if not result.get("failed"))
     spreads = summarize(results, SHOWN)
     of_seed = ("seed", "run", "selection", "watch_test", *SHOWN, "failed")

@@ -4,14 +4,17 @@ What was done before is not trained again. Loads torch only when it runs.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdn.cache import FeatureCache, Home, layout
-from msdn.train.loop.options import choose_settings, preset_label
-from msdn.train.loop.settings import RunSettings
+from msdn.cache.errors import WrongUsageError
+from msdn.train.loop.options import choose_settings, preset_label, split_label
+from msdn.train.loop.settings import TASKS, RunSettings
 from msdn.train.measure.reporting import (
     counts_note,
     groups_line,
@@ -21,21 +24,21 @@ from msdn.train.measure.reporting import (
     training_notes,
 )
 from msdn.train.measure.selection import COMPARED, VALIDATION, describe_selection
-from msdn.train.measure.show import Cell, Line, Result, Table, show, show_settings, write
+from msdn.train.measure.show import Cell, Line, Result, Table, show, show_settings, show_value, write
 from msdn.train.measure.summary import Spread, summarize
+from msdn.train.models.presets import PRESET_NAMES
 from msdn.train.models.published import PAPER_FIGURES, Published
 from msdn.train.models.registry import find_model
 
 if TYPE_CHECKING:
     from msdn.train.groups.groups import AttributeGroups
-    from msdn.train.loop.training import Record
-    from msdn.train.runs.run import Run
     from msdn.train.studies.series import Job
 
 MODEL = "model"  # the column that holds a row's model
 _OF_A_RUN = ("margin", "epochs", "training_seconds", "parameters", "watch_test", "run", "failed")
 _OF_ALL = ("dataset", "weights", "image_size", "fingerprint", "measured_on")
 _PAPER = ("acc", "H")  # what a study's table shows of a paper
+_LONGEST = 80  # letters of a file's name that tell the changed settings; more become a hash
 _TOLD_APART = ("model", "task", "select", "paper_style")  # by labels, the preset's name, and the selection
 
 
@@ -152,18 +155,6 @@ class Study:
         return Job(settings, self.groups, row.preset, overrides, self.validate_only, label=row.label)
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What to call as a study goes on: with a run that begins, its epochs, and each job's name and result.
-
-    With several workers only `on_result` is called.
-    """
-
-    on_start: "Callable[[Run], None] | None" = None
-    on_epoch: "Callable[[Record], None] | None" = None
-    on_result: Callable[[str, dict[str, Any]], None] = lambda _name, _result: None
-
-
 def model_row(
     dataset: str,
     model: str,
@@ -175,17 +166,9 @@ def model_row(
     facts: Mapping[str, Any] | None = None,
     published: Published | None = None,
 ) -> StudyRow:
-    """The row of a model by its preset.
+    """The row of a model by its preset, the released code's where none is named.
 
-    Args:
-        dataset: its name.
-        model: its name.
-        label: see `StudyRow`.
-        preset: the preset's name; None for the released code's.
-        changes: what makes the row.
-        common: settings asked for all rows, as far as their model has them.
-        facts: see `StudyRow`.
-        published: see `StudyRow`.
+    `changes` make the row; `common` holds what was asked for all rows, of which a row takes what its model has.
     """
     given = find_model(model).select(common or {})
     overrides = {**given, **(changes or {})}
@@ -193,68 +176,6 @@ def model_row(
     return StudyRow(
         label, settings, facts or {}, preset_label(preset, overrides), overrides, given, published
     )
-
-
-def run_study(
-    cache: FeatureCache,
-    study: Study,
-    runs: Path,
-    *,
-    workers: int = 1,
-    device: str = "auto",
-    threads: int = 1,
-    watch: Watch = Watch(),
-) -> list[RowResult]:
-    """Train what is missing and measure every row with every seed; raises where no training succeeds.
-
-    Args:
-        cache: the features.
-        study: the rows and seeds.
-        runs: the folder of runs; those that fit are used, whichever study they were made for.
-        workers: see `run_jobs`.
-        device: see `run_jobs`.
-        threads: see `run_jobs`.
-        watch: what to call as it goes on.
-    """
-    from msdn.train.studies import series
-
-    jobs, count = study.jobs(), len(study.seeds)
-    results: list[dict[str, Any]] = [{} for _ in jobs]
-    for wave in split_waves(jobs):
-        chosen = [jobs[position] for position in wave]
-        done = series.run_jobs(
-            cache,
-            chosen,
-            runs,
-            workers=workers,
-            device=device,
-            threads=threads,
-            on_start=watch.on_start,
-            on_epoch=watch.on_epoch,
-            on_result=lambda number, result, jobs=chosen: watch.on_result(jobs[number].name, result),  # type: ignore[misc]
-        )
-        for position, result in zip(wave, done, strict=True):
-            results[position] = result
-    series.refuse_all_failed(jobs, results)
-    return [
-        RowResult(row, tuple(results[number * count : (number + 1) * count]))
-        for number, row in enumerate(study.rows)
-    ]
-
-
-def split_waves(jobs: "Sequence[Job]") -> list[list[int]]:
-    """Positions of the first job of each training, then of those that only predict otherwise with its weights.
-
-    Jobs of one wave share no training, so that several workers never train the same thing twice.
-    """
-    from msdn.train.studies.series import what_trains
-
-    trained: dict[RunSettings, int] = {}
-    for position, job in enumerate(jobs):
-        trained.setdefault(what_trains(job.settings), position)
-    firsts = sorted(trained.values())
-    rest = sorted(set(range(len(jobs))) - set(firsts))
-    return [wave for wave in (firsts, rest) if wave]
 
 
 def measure_study(
@@ -266,18 +187,13 @@ def measure_study(
     device: str,
     threads: int | None = None,
 ) -> tuple[Facts, list[RowResult]]:
-    """Run a study, or what is missing of it, and say on stderr how far it is.
+    """Train what is missing of a study, measure every row with every seed, and say on stderr how far it is.
 
-    Args:
-        cache: the features.
-        study: the rows and seeds.
-        home: where the runs of all studies stay.
-        workers: trainings at once; None means as many as there are GPUs, or else cores.
-        device: see `run_jobs`.
-        threads: of each training on a CPU; None means one.
+    The runs of all studies stay in the home, and those that fit are used. `run_jobs` says what workers, device and
+    threads are.
     """
     from msdn.train.groups.choose import choose_groups
-    from msdn.train.studies.series import Progress, choose_workers, told_when_interrupted
+    from msdn.train.studies.series import run_jobs
 
     facts = study_facts(cache, study)
     if facts.counts_differ:
@@ -287,18 +203,12 @@ def measure_study(
         say(note)
     if any(find_model(row.settings.model).takes_groups for row in study.rows):
         say(groups_line((study.groups or choose_groups(cache.annotations)).as_json()))
-    progress = Progress(len(study.rows) * len(study.seeds))
-    with told_when_interrupted():
-        done = run_study(
-            cache,
-            study,
-            home.studies / "runs",
-            workers=workers or choose_workers(device),
-            device=device,
-            threads=threads or 1,
-            watch=Watch(progress.begin, progress.show_epoch, progress.show_result),
-        )
-    return facts, done
+    results = run_jobs(
+        cache, study.jobs(), home.studies / "runs", workers=workers, device=device, threads=threads or 1
+    )
+    count = len(study.seeds)
+    of_rows = [tuple(results[start : start + count]) for start in range(0, len(results), count)]
+    return facts, [RowResult(row, own) for row, own in zip(study.rows, of_rows, strict=True)]
 
 
 def study_facts(cache: FeatureCache, study: Study) -> Facts:
@@ -306,17 +216,15 @@ def study_facts(cache: FeatureCache, study: Study) -> Facts:
     from msdn.train.measure.evaluate import facts_of
 
     common = facts_of(cache)
+    if study.validate_only:
+        common["chance"] = _validation_chance(cache)
     return Facts(
         study=study.name,
-        dataset=common["dataset"],
-        fingerprint=common["fingerprint"],
-        weights=common["weights"],
         image_size=cache.provenance.get("image_size"),
-        masked_images=common["masked_images"],
         counts_differ=layout.COUNTS in cache.provenance,
         measured_on=VALIDATION if study.validate_only else "test",
-        chance=_validation_chance(cache) if study.validate_only else common["chance"],
         seeds=study.seeds,
+        **common,
     )
 
 
@@ -336,12 +244,44 @@ def study_result(
     notes: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Result:
-    """All of a study: `notes` and, in its JSON, `extra` are what this kind of study adds."""
+    """All of a study: `notes` and, in its JSON, `extra` are what this kind of study adds.
+
+    Task and selection of the whole are null in JSON where rows differ in them.
+    """
     lines = {
         "": [line for done in rows for line in _seed_lines(facts, done)],
         "-means": [_mean_line(facts, done) for done in rows],
     }
-    return Result(study_json(facts, rows, extra or {}), [table], [*study_notes(facts, rows), *notes], lines)
+    of_rows = [_row_json(facts, done) for done in rows]
+    common = {
+        name: of_rows[0][name] if len({row[name] for row in of_rows}) == 1 else None
+        for name in ("task", "selection")
+    }
+    content = {**dataclasses.asdict(facts), **common, **(extra or {}), "rows": of_rows}
+    return Result(content, [table], [*study_notes(facts, rows), *notes], lines)
+
+
+def default_name(words: Sequence[str], rows: Sequence[StudyRow]) -> str:
+    """The name of a study's files: these words, then task and preset if not the default ones, and changed settings."""
+    preset, task = split_label(rows[0].preset)
+    unusual = [task] * (task != TASKS[0]) + [Path(preset).stem] * (preset != PRESET_NAMES[0])
+    given = changed_settings(rows, but_for=("model", "task", "select"))
+    changed = [f"{name}_{show_value(value)}" for name, value in given.items()]
+    told = "-".join(re.sub(r"[^\w.+-]+", "_", one) for one in changed)
+    if len(told) > _LONGEST:
+        told = sha256(told.encode()).hexdigest()[:8]
+    return "-".join([*words, *unusual, *filter(None, [told])])
+
+
+def choose_name(name: str | None, default: str) -> str:
+    """The name of a study's files; one that a path is hidden in is refused."""
+    if name is None:
+        return default
+    if not name.strip(".") or Path(name).name != name:
+        raise WrongUsageError(
+            f"--name is '{name}', expected a file's name without a folder, such as first-try"
+        )
+    return name
 
 
 def keep_and_show(home: Home, result: Result, as_json: bool) -> None:
@@ -383,16 +323,6 @@ def study_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
     lines += reconstruction_notes(done.row.settings.model for done in rows)
     trained = [(f"{done.row.label}, seed {one['seed']}", one) for done in rows for one in done.results]
     return lines + training_notes(trained) + provenance_notes(facts.weights, facts.masked_images)
-
-
-def study_json(facts: Facts, rows: Sequence[RowResult], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything, for machines; task and selection of the whole are null where rows differ in them."""
-    of_rows = [_row_json(facts, done) for done in rows]
-    common = {
-        name: of_rows[0][name] if len({row[name] for row in of_rows}) == 1 else None
-        for name in ("task", "selection")
-    }
-    return {**dataclasses.asdict(facts), **common, **extra, "rows": of_rows}
 
 
 def _selection_lines(facts: Facts, rows: Sequence[RowResult]) -> list[str]:

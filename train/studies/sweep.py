@@ -14,9 +14,10 @@ import click
 
 from msdn.cache import Home
 from msdn.cache.errors import UnknownNameError
-from msdn.cache.home import DEFAULT_HOME, dataset_name, home_option
+from msdn.cache.home import DEFAULT_HOME, home_option
 from msdn.train.errors import SettingsError
 from msdn.train.loop.options import (
+    SEVERAL_SEEDS,
     WHAT,
     SettingsCommand,
     check_groups,
@@ -25,16 +26,18 @@ from msdn.train.loop.options import (
     option,
     preset_label,
     split_label,
+    study_options,
 )
 from msdn.train.loop.settings import RunSettings, fields_of, option_name
 from msdn.train.measure.show import show_settings
 from msdn.train.models.registry import DEFAULT, find_model, remember
-from msdn.train.studies.options import SEVERAL_SEEDS, choose_name, default_name, study_options
 from msdn.train.studies.study import (
     Facts,
     RowResult,
     Study,
     StudyRow,
+    choose_name,
+    default_name,
     keep_and_show,
     measure_study,
     study_result,
@@ -98,7 +101,6 @@ def sweep(
     NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
-    dataset = dataset_name(dataset)
     swept = _swept(over, values, overrides)
     base = choose_settings(dataset, preset, overrides)
     check_groups(base.model, groups)
@@ -206,9 +208,9 @@ def settings_at_edge(best: StudyRow, over: Swept) -> list[str]:
     """The swept settings whose best value is the least or the greatest one given, and not so by its limits."""
     found = []
     for name, values in over.items():
-        value = getattr(best.settings, name)
-        limits = fields_of(type(best.settings))[name].metadata
-        if value in (min(values), max(values)) and not _is_limit(limits, value):
+        value, limited = getattr(best.settings, name), fields_of(type(best.settings))[name].metadata
+        limits = limited.get("at_least"), limited.get("at_most")
+        if value in (min(values), max(values)) and not any(part in limits for part in _parts(value)):
             found.append(name)
     return found
 
@@ -225,18 +227,16 @@ def train_command(dataset: str, row: StudyRow, places: Sequence[str] = ()) -> st
     return shlex.join(words)
 
 
-def _is_limit(metadata: Mapping[str, Any], value: Any) -> bool:
-    """Whether a value, or a part of it, is the first or the last that its setting may have."""
-    limits = [metadata.get(limit) for limit in ("at_least", "at_most")]
-    return any(part in limits for part in (value if isinstance(value, tuple) else (value,)))
+def _parts(value: Any) -> tuple[Any, ...]:
+    """Alpha's two weights, or the one value of another setting."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _option_words(one: "dataclasses.Field[Any]", value: Any) -> list[str]:
     option = option_name(one)
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]
-    parts = value if isinstance(value, tuple) else (value,)
-    return [option, *(repr(part) if isinstance(part, float) else str(part) for part in parts)]
+    return [option, *(repr(part) if isinstance(part, float) else str(part) for part in _parts(value))]
 
 
 def _columns(name: str, value: Any) -> list[tuple[str, Any]]:
