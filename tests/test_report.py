@@ -1,11 +1,11 @@
 """`msdn report`: its numbers are the run's, names stay text, and what is missing is said."""
 
-import builtins
 import csv
 import io
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -303,13 +303,6 @@ def test_sweeps_of_the_home_are_drawn(made: Made, tmp_path: Path, run_msdn: Call
 def test_without_matplotlib_one_sentence_names_the_extra(
     made: Made, run_msdn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = builtins.__import__
-
-    def fail(name: str, *rest: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", fail)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = run_msdn("report", made[2].path, other=made[0].root)
     assert done.exit_code == 1 and "matplotlib" in done.stderr and "msdn[viz]" in done.stderr

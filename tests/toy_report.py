@@ -71,7 +71,7 @@ class Seen(HTMLParser):
         tables: each section's tables: rows of cells, each as its text.
     """
 
-    VOID = ("meta", "link", "img", "br")
+    VOID = ("meta", "link", "img", "wbr")
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -118,12 +119,15 @@ class Chart:
         return path
 
 
+def has_matplotlib() -> bool:
+    """Whether charts can be drawn."""
+    return find_spec("matplotlib") is not None
+
+
 def require_matplotlib() -> None:
     """Refuse to begin without the library, in one sentence."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise RunError(NEEDS) from error
+    if not has_matplotlib():
+        raise RunError(NEEDS)
 
 
 def data_of(name: str, lines: Sequence[Line]) -> Html:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msdn.app.report.charts import INK, SERIES, Chart
-from msdn.app.report.html import Html, element, figure_cell, missing, note, plain, table
+from msdn.app.report.html import Html, breakable, element, figure_cell, missing, note, plain, table
 from msdn.app.report.subjects import Subject
 from msdn.train.measure.show import Cell
 
@@ -81,9 +81,9 @@ def by_class(subjects: Sequence[Subject]) -> list[Html]:
 def _class_table(found: Sequence[ClassFigure]) -> Html:
     rows: list[list[Cell | Html]] = [
         [
-            one.name,
+            breakable(one.name),
             _bar(one.right),
-            f"{one.mistaken_for} ({one.mistakes} of {one.images})" if one.mistakes else "–",
+            breakable(f"{one.mistaken_for} ({one.mistakes} of {one.images})" if one.mistakes else "–"),
             one.kind,
             one.images,
         ]

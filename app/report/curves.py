@@ -361,9 +361,7 @@ def _coverage_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
             line = key_of(label, len(drawn)) if len(known) == 1 else key
             drawn.append((line, 100 * coverage, 100 * share))
             half = share[np.searchsorted(coverage, 0.5)]
-            told.append(
-                f"{label}: right {100 * share[-1]:.1f} % of all, {100 * half:.1f} % of the surest half"
-            )
+            told.append(f"{label} {100 * share[-1]:.1f} and {100 * half:.1f} %")
             lines += [
                 {"run": one.label, "images": kind, "coverage": float(c), "right": float(a)}
                 for c, a in zip(coverage, share, strict=True)

@@ -37,6 +37,11 @@ def element(name: str, *children: str, **attributes: str) -> Html:
     return Html(f"<{name}{told}>{join(children)}</{name}>")
 
 
+def breakable(text: str) -> Html:
+    """A name that may go on in the next line after an underscore."""
+    return Html(safe(text).replace("_", "_<wbr>"))
+
+
 def figure_cell(value: float | None, digits: int = 1) -> Html:
     """A figure as tables show it, the exact one beside it for machines."""
     if value is None:

@@ -24,7 +24,7 @@ from msdn.extract.pipeline.reading import read_image
 from msdn.extract.pipeline.repeating import plan_of
 from msdn.train.errors import RunError
 from msdn.train.measure.evaluate import load_model
-from msdn.train.models.parts.base import ZslModel
+from msdn.train.models.parts.classes import ClassSpace
 from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.registry import find_model
 
@@ -97,32 +97,27 @@ def described_images(
     """
     problem = problem_of(cache, one.run.groups(cache.annotations.attributes.shape[1]))
     model = load_model(one.run, problem).eval()
+    space = getattr(model, "classes", None)
+    first = 0
+    if isinstance(space, ClassSpace):
+        first = len(space.attributes)  # classes come before the attributes
+        space.probe()
     branches: dict[str, list[np.ndarray]] = {}
-    attends = find_model(one.run.settings.model).attends
     with torch.inference_mode():
         for start in range(0, len(rows), _AT_ONCE):
             regions = torch.from_numpy(cache.read_rows(rows[start : start + _AT_ONCE])).float()
-            told = model.attribute_scores(regions) if attends else {}
-            for name, said in {**told, "": together(model, regions)}.items():
+            told = model.attribute_scores(regions) if find_model(one.run.settings.model).attends else {}
+            told = {**told, "": model.class_scores(model(regions))[:, first:]}
+            for name, said in told.items():
                 branches.setdefault(name, []).append(said.numpy())
     stacked = {name: np.concatenate(parts) for name, parts in branches.items()}
-    if len(stacked) == 2:  # one branch alone says it all
-        stacked = {"": stacked.pop("")}
-    order = [
-        *(name for name in BRANCHES if name in stacked),
-        *(n for n in stacked if n and n not in BRANCHES),
-    ]
+    together = stacked.pop("")
+    if len(stacked) < 2:  # one branch alone says it all
+        return [("all", one.run.settings.model, together)]
+    order = sorted(stacked, key=lambda name: (*BRANCHES, name).index(name))
     titles = {name: BRANCHES.get(name, name) for name in order}
-    return [
-        *((name, title, stacked[name]) for name, title in titles.items()),
-        ("all", " and ".join(titles.values()) or one.run.settings.model, stacked[""]),
-    ]
-
-
-def together(model: ZslModel, regions: torch.Tensor) -> torch.Tensor:
-    """The class scores [B, C] that predict: a linear picture of what the branches say together."""
-    scores: torch.Tensor = model.class_scores(model(regions))
-    return scores
+    found = [(name, title, stacked[name]) for name, title in titles.items()]
+    return [*found, ("all", " and ".join(titles.values()), together)]
 
 
 def _picture(
@@ -198,20 +193,21 @@ def _attention_of(one: Subject, home: Home, device: str, backbone: str | None, n
         return [missing("There are no test images of unseen classes.")]
     explained = (
         f"Test images of unseen classes drawn by chance (seed {_SEED}): up to {SHOWN} answered right and {SHOWN} "
-        f"wrong. The {_ATTRIBUTES} attributes that spoke most for the answer, each with its score and where each "
-        "branch looks; red is where a map is highest. Maps are scaled each by itself."
+        f"wrong, each of another class. The {_ATTRIBUTES} attributes that spoke most for the answer, each with its "
+        "score and where each branch looks; red is where a map is highest. Maps are scaled each by itself."
     )
     return [note(explained), element("div", *cards, class_="cards"), data_of(name, lines)]
 
 
 def _chosen(one: Subject) -> list[int]:
-    """Some answers to images of unseen classes by number, right ones first."""
+    """Some answers to images of unseen classes by number, each of another class, right ones first."""
     assert one.answers is not None
     chance = np.random.Generator(np.random.PCG64(_SEED))
     found: list[int] = []
     for wanted in (True, False):
-        fitting = np.flatnonzero(one.answers.is_unseen & (one.answers.right == wanted))
-        found += np.sort(chance.choice(fitting, min(SHOWN, len(fitting)), replace=False)).tolist()
+        fitting = chance.permutation(np.flatnonzero(one.answers.is_unseen & (one.answers.right == wanted)))
+        _, firsts = np.unique(one.answers.labels[fitting], return_index=True)  # of each class one
+        found += np.sort(fitting[np.sort(firsts)[:SHOWN]]).tolist()
     return found
 
 
