@@ -71,6 +71,11 @@ class Page:
         path.write_bytes(b64decode(told["data"]))
         return path
 
+    def close(self) -> None:
+        """Ask the browser to end, so that it leaves nothing half written."""
+        self._to.write(json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
+        self._to.flush()
+
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the DevTools protocol, and its answer."""
         self._number += 1
@@ -116,6 +121,9 @@ def open_browser(folder: Path) -> Iterator[Page]:
         os.close(out)
         with os.fdopen(to, "wb") as writing, os.fdopen(back, "rb") as reading:
             try:
-                yield Page(writing, reading)
+                page = Page(writing, reading)
+                yield page
+                page.close()
+                process.wait(timeout=20)
             finally:
                 process.kill()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msdn.app.report.charts import INK, SERIES, Chart
-from msdn.app.report.html import Html, breakable, element, figure_cell, missing, note, plain, table
+from msdn.app.report.html import Html, breakable, element, figure_cell, join, missing, note, plain, table
 from msdn.app.report.subjects import Subject
 from msdn.train.measure.show import Cell
 
@@ -83,7 +83,7 @@ def _class_table(found: Sequence[ClassFigure]) -> Html:
         [
             breakable(one.name),
             _bar(one.right),
-            breakable(f"{one.mistaken_for} ({one.mistakes} of {one.images})" if one.mistakes else "–"),
+            _mistake(one),
             one.kind,
             one.images,
         ]
@@ -91,6 +91,14 @@ def _class_table(found: Sequence[ClassFigure]) -> Html:
     ]
     columns = ("class", "right, %", "mostly taken for", "kind", "images")
     return table(columns, rows, words=("class", "kind", "mostly taken for"), class_="classes")
+
+
+def _mistake(one: ClassFigure) -> str:
+    """What a class is mostly taken for, and how often."""
+    if not one.mistakes:
+        return "–"
+    often = element("span", f"({one.mistakes} of {one.images})", class_="count")
+    return join([breakable(one.mistaken_for), " ", often])
 
 
 def _bar(share: float) -> Html:
