@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 from click.testing import Result
 from toy_report import NAMES, Seen, make_report_home, train
+from toy_results import FIGURES, make_run
 
+from msdn.app.report.html import element
+from msdn.app.report.overview import summary
 from msdn.app.report.report import write_report
+from msdn.app.report.subjects import Subject
 from msdn.cache import FeatureCache, Home
 from msdn.train.errors import RunError
 from msdn.train.measure.evaluate import evaluate_run
@@ -241,6 +245,37 @@ def test_without_the_features_the_rest_is_there(made: Made, tmp_path: Path, resu
     for section in ("curve", "confidence", "pictures", "attention"):
         assert "give their file with --cache" in seen.by_id[section]
     assert "data-seen-unseen" not in seen.by_id
+
+
+def test_without_features_and_figures_it_says_what_to_do(made: Made, tmp_path: Path) -> None:
+    home = Home(tmp_path / "elsewhere")
+    shutil.copytree(made[2].path, home.runs / "r")
+    (home.runs / "r/results.json").unlink()
+    (home.runs / "r/metrics.jsonl").unlink()
+    away = made[1].path.with_suffix(".away")
+    made[1].path.rename(away)
+    try:
+        seen = Seen(write_report(home, [Path("r")]).page.read_text(encoding="utf-8"))
+    finally:
+        away.rename(made[1].path)
+    for section in ("summary", "classes", "confusion"):
+        assert "give their file with --cache" in seen.by_id[section], section
+    assert "metrics.jsonl is missing" in seen.by_id["training"]
+    assert seen.tables.keys() == {"protocol"}
+
+
+@pytest.mark.parametrize("counts_differ", [False, True])
+def test_the_papers_figures_stand_beside_a_dataset_of_its_counts(home: Home, counts_differ: bool) -> None:
+    chance = {"acc": 2.0, "U": 0.5, "S": 0.5, "H": 0.5}
+    run = make_run(home, dataset="cub", counts_differ=counts_differ)
+    one = Subject(run, 0, "msdn", FIGURES | {"chance": chance}, None, None, "")
+    seen = Seen(element("section", *summary([one]), id="summary"))
+    rows = {row[0]: row[1:] for row in seen.tables["summary"][0]}
+    assert rows["msdn"] == [percent(value) for value in FIGURES.values()]
+    paper = rows.get("msdn, the paper (chosen on the test set)")
+    assert paper == (None if counts_differ else ["76.1", "68.7", "67.5", "68.1", ""])
+    assert ("MSDN (CVPR 2022), Table 1" in seen.by_id["summary"]) != counts_differ
+    assert ("not of the sizes that cub has" in seen.by_id["summary"]) == counts_differ
 
 
 def test_missing_images_are_named(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ def confusion(subjects: Sequence[Subject]) -> list[Chart | Html]:
     for number, one in enumerate(subjects, 1):
         if one.result is None:
             parts.append(missing(f"{one.label}: no test figures. {one.missing}"))
+        elif not one.result["confusion"]["czsl"]:
+            parts.append(missing(f"{one.label}: there are no test images of unseen classes."))
         else:
             name = "confusion" + (f"-{number}" if len(subjects) > 1 else "")
             title = "Classes, and what their images are taken for"

@@ -95,10 +95,12 @@ def _losses(subjects: Sequence[tuple[Subject, list[Record]]], name: str, title: 
     """Several runs' losses."""
     lines: list[Record] = []
     series: list[Series] = []
-    for n, (one, records) in enumerate(subjects):
+    for one, records in subjects:
         with_loss = [record for record in records if "loss" in record]
         lines += [{"run": one.label, "epoch": r["epoch"], "loss": r["loss"]} for r in with_loss]
-        series.append((key_of(one.label, n), [r["epoch"] for r in with_loss], [r["loss"] for r in with_loss]))
+        series.append(
+            (key_of(one.label, one.number), [r["epoch"] for r in with_loss], [r["loss"] for r in with_loss])
+        )
     ends = "; ".join(f"{key.label} ends at {y[-1]:.3g}" for key, _, y in series if y)
     keys = [key for key, _, _ in series]
     below = "Losses of different models are not comparable; the axis is logarithmic."
@@ -120,14 +122,14 @@ def _accuracies(subjects: Sequence[tuple[Subject, list[Record]]], phase: str | N
     known = [(one, records) for one, records in known if records]
     if not known:
         return []
-    on = "validation classes" if phase == VALIDATION else "TEST images (watched)"
+    on = "validation classes" if phase == VALIDATION else "TEST images"
     title = f"Accuracy on {on}{about}"
     lines: list[Record] = []
     series: list[Series] = []
     shown = _FIGURES if len(known) == 1 else ("H",)
     for one, records in known:
         for figure in shown:
-            key = key_of(figure if len(known) == 1 else one.label, len(series))
+            key = key_of(figure, len(series)) if len(known) == 1 else key_of(one.label, one.number)
             values = [r.get(prefix + figure) for r in records]
             series.append((key, [r["epoch"] for r in records], [np.nan if v is None else v for v in values]))
         lines += [
@@ -190,7 +192,7 @@ def seen_unseen(subjects: Sequence[Subject]) -> Parts:
             one.scores.gzsl.unseen_images, one.scores.gzsl.seen_images, one.scores.gzsl.seen_classes
         )
         if curve and one.scores and one.result:
-            drawn.append(Point(key_of(one.label, len(drawn)), curve, one.scores.margin, one.result))
+            drawn.append(Point(key_of(one.label, one.number), curve, one.scores.margin, one.result))
         else:
             why = one.missing or "There are no test images of seen classes."
             parts.append(missing(f"{one.label}: the curve takes the scores of all test images. {why}"))
@@ -286,7 +288,7 @@ def confidence(subjects: Sequence[Subject]) -> Parts:
     known: list[tuple[Key, Subject]] = []
     for one in subjects:
         if one.answers is not None and one.answers.confidence is not None:
-            known.append((key_of(one.label, len(known)), one))
+            known.append((key_of(one.label, one.number), one))
         elif one.run.settings.select != "val":
             parts.append(
                 missing(

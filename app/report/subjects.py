@@ -12,6 +12,7 @@ from typing import Any
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import MsdnError
+from msdn.cache.records import is_number
 from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.evaluate import ScoredTest, evaluate_run, keep_results
 from msdn.train.measure.predictions import Answers, answers_of
@@ -31,6 +32,7 @@ class Subject:
 
     Attributes:
         run: the run.
+        number: its place in the report, from 0.
         label: what tells it from the others of the report.
         result: what `msdn evaluate` finds; None where nothing was measured and nothing can be.
         cache: its features, open; None where they are not here.
@@ -39,6 +41,7 @@ class Subject:
     """
 
     run: Run
+    number: int
     label: str
     result: dict[str, Any] | None
     cache: FeatureCache | None
@@ -47,14 +50,18 @@ class Subject:
 
     @cached_property
     def records(self) -> list[Record]:
-        """Every epoch's record, oldest first."""
+        """Every epoch's record, oldest first: its phase, and all that is a number."""
         try:
             lines = self.run.metrics.read_text(encoding="utf-8").splitlines()
             records = [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
             log.warning("%s: not used, it cannot be read (%s)", self.run.metrics, error)
             return []
-        return [one for one in records if isinstance(one, dict) and isinstance(one.get("epoch"), int)]
+        whole_ones = [one for one in records if isinstance(one, dict) and isinstance(one.get("epoch"), int)]
+        return [
+            {name: value for name, value in one.items() if name == "phase" or is_number(value)}
+            for one in whole_ones
+        ]
 
     @cached_property
     def answers(self) -> Answers | None:
@@ -88,12 +95,14 @@ def open_subjects(
     labels = label_runs([run.settings for run in runs.values()], [run.dataset for run in runs.values()])
     with ExitStack() as stack:
         yield [
-            _open(stack, home, run, label, device, cache)
-            for run, label in zip(runs.values(), labels, strict=True)
+            _open(stack, home, run, number, label, device, cache)
+            for number, (run, label) in enumerate(zip(runs.values(), labels, strict=True))
         ]
 
 
-def _open(stack: ExitStack, home: Home, run: Run, label: str, device: str, given: Path | None) -> Subject:
+def _open(
+    stack: ExitStack, home: Home, run: Run, number: int, label: str, device: str, given: Path | None
+) -> Subject:
     scores: list[ScoredTest] = []
     try:
         cache = stack.enter_context(open_run_cache(home, run, given))
@@ -101,9 +110,9 @@ def _open(stack: ExitStack, home: Home, run: Run, label: str, device: str, given
     except MsdnError as error:
         if given is not None:
             raise
-        return Subject(run, label, _kept(run), None, None, str(error))
+        return Subject(run, number, label, _kept(run), None, None, str(error))
     keep_results(run, result)
-    return Subject(run, label, result, cache, scores[0], "")
+    return Subject(run, number, label, result, cache, scores[0], "")
 
 
 def _kept(run: Run) -> dict[str, Any] | None:
