@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from msdn.app.explain.drawing import overlay
+from msdn.app.explain.drawing import branch_title, overlay
 from msdn.app.explain.explainer import Explainer, Explanation
 from msdn.app.predict.predictor import Predictor
 from msdn.app.report.charts import SERIES, Chart, Key, data_of, legend_of
@@ -18,10 +18,8 @@ from msdn.app.report.subjects import Subject
 from msdn.app.report.tsne import embed
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import MsdnError
+from msdn.cache.layout import ANNOTATIONS
 from msdn.extract.datasets.registry import find_image_folder
-from msdn.extract.errors import BadImageError
-from msdn.extract.pipeline.reading import read_image
-from msdn.extract.pipeline.repeating import plan_of
 from msdn.train.errors import RunError
 from msdn.train.measure.evaluate import load_model
 from msdn.train.models.parts.classes import ClassSpace
@@ -39,7 +37,7 @@ _AT_ONCE = 64
 _PIXELS = 224  # of a shown image's side, at most
 _QUALITY = 80
 _ATTRIBUTES = 3
-BRANCHES = {"va": "V→A", "av": "A→V", "coarse": "coarse expert", "fine": "fine expert"}
+_ORDER = ("va", "av")  # of the branches, as in the paper's figure
 
 
 def pictures(subjects: Sequence[Subject]) -> list[Chart | Html]:
@@ -114,8 +112,8 @@ def described_images(
     together = stacked.pop("")
     if len(stacked) < 2:  # one branch alone says it all
         return [("all", one.run.settings.model, together)]
-    order = sorted(stacked, key=lambda name: (*BRANCHES, name).index(name))
-    titles = {name: BRANCHES.get(name, name) for name in order}
+    order = sorted(stacked, key=lambda name: (*_ORDER, name).index(name))
+    titles = {name: branch_title(name) for name in order}
     found = [(name, title, stacked[name]) for name, title in titles.items()]
     return [*found, ("all", " and ".join(titles.values()), together)]
 
@@ -170,25 +168,21 @@ def _attention_of(one: Subject, home: Home, device: str, backbone: str | None, n
         return [missing(f"The model '{model}' attends to no place in an image.")]
     if one.cache is None or one.answers is None:
         raise RunError(f"This takes the features of the test images. {one.missing}")
-    folder = find_image_folder(one.cache.provenance, home)
-    preparation = plan_of(one.cache.provenance, one.cache.map.name, backbone).preparation
+    annotations, chosen = one.cache.annotations, _chosen(one)
+    folder = find_image_folder(annotations.dataset, one.cache.provenance.get(ANNOTATIONS, {}), home)
     explainer = Explainer(Predictor(one.run, home, device=device), top=_ATTRIBUTES)
+    rows = one.answers.rows[chosen]
     cards, lines = [], list[dict[str, Any]]()
-    for n in _chosen(one):
-        row, is_right = int(one.answers.rows[n]), bool(one.answers.right[n])
-        path = folder / one.cache.annotations.image_paths[row]
-        try:
-            pixels = read_image(path, preparation)
-        except BadImageError as error:
+    for n, row, found in zip(
+        chosen, rows, explainer.explain_rows(one.cache, rows, folder, backbone), strict=True
+    ):
+        if found.error:
             raise RunError(
-                f"{path}: {error}; with the images there, the report shows where the model looks"
-            ) from error
-        _, height, width, _ = one.cache.shape
-        features = one.cache.read_rows(np.array([row]))[0].reshape(height, width, -1)
-        found = explainer.explain(one.cache.annotations.image_paths[row], features, pixels)
-        true = one.cache.annotations.class_names[one.answers.labels[n]]
+                f"{found.image}: {found.error}; with the images there, the report shows where the model looks"
+            )
+        true, is_right = annotations.class_names[one.answers.labels[n]], bool(one.answers.right[n])
         cards.append(_card(found, true, is_right))
-        lines += _attention_lines(found, true, is_right)
+        lines += _attention_lines(found, annotations.image_paths[row], true, is_right)
     if not cards:
         return [missing("There are no test images of unseen classes.")]
     explained = (
@@ -225,12 +219,10 @@ def _card(found: Explanation, true: str, is_right: bool) -> Html:
             element(
                 "figure",
                 _image(
-                    overlay(found.pixels, look.attention),
-                    f"{BRANCHES.get(look.branch, look.branch)}: {reason.attribute}",
+                    overlay(found.pixels, look.attention, found.places),
+                    f"{branch_title(look.branch)}: {reason.attribute}",
                 ),
-                element(
-                    "figcaption", BRANCHES.get(look.branch, look.branch), " ", figure_cell(look.score, 2)
-                ),
+                element("figcaption", branch_title(look.branch), " ", figure_cell(look.score, 2)),
             )
             for look in reason.looks
         ]
@@ -244,10 +236,10 @@ def _card(found: Explanation, true: str, is_right: bool) -> Html:
     )
 
 
-def _attention_lines(found: Explanation, true: str, is_right: bool) -> list[dict[str, Any]]:
+def _attention_lines(found: Explanation, image: str, true: str, is_right: bool) -> list[dict[str, Any]]:
     return [
         {
-            "image": found.image,
+            "image": image,
             "class": true,
             "right": is_right,
             "answer": found.answer.name if found.answer else None,
