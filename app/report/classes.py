@@ -157,10 +157,10 @@ def _confusion_chart(result: dict[str, Any], name: str, title: str) -> Chart:
         axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal")
         axes.grid(False)
         small = 7 if size <= 30 else 4.5
-        if size <= _NAMED:
-            ticks = np.arange(size), [short_name(names[c]) for c in classes]
-            axes.set_yticks(*ticks, fontsize=small)
-            axes.set_xticks(*ticks, fontsize=small, rotation=90)
+        shown = classes if size <= _NAMED else []
+        ticks = np.arange(len(shown)), [short_name(names[c]) for c in shown]
+        axes.set_yticks(*ticks, fontsize=small)
+        axes.set_xticks(*ticks, fontsize=small, rotation=90)
         axes.tick_params(length=0)
         axes.set_xlabel("taken for")
         axes.set_ylabel("class")

@@ -31,6 +31,7 @@ TERMS = {
 }
 _FIGURES = ("H", "U", "S", "acc")
 _NO_LOSS = ("phase", "epoch", "epochs", "seconds", *_FIGURES)
+_DIGITS = 6
 _DASHES = ("-", "--", ":")
 
 
@@ -212,9 +213,14 @@ class Point:
         """The curve's points, in percent."""
         curve = self.curve
         return [
-            {"run": self.key.label, "margin": float(m), "U": float(100 * u), "S": float(100 * s)}
+            {"run": self.key.label, "margin": _short(m), "U": _short(100 * u), "S": _short(100 * s)}
             for m, u, s in zip(curve.margins, curve.u, curve.s, strict=True)
         ]
+
+
+def _short(value: float | None) -> float:
+    """A number of a long curve, with as many digits as anybody reads."""
+    return round(float(value or 0), _DIGITS)
 
 
 def _curve_chart(drawn: Sequence[Point]) -> Chart:
@@ -252,7 +258,7 @@ def _margin_chart(drawn: Sequence[Point]) -> Chart:
     lines: list[dict[str, Any]] = []
     series: list[Series] = []
     for one in drawn:
-        of_run = [{**line, "H": harmonic_mean(line["U"], line["S"])} for line in one.lines()]
+        of_run = [{**line, "H": _short(harmonic_mean(line["U"], line["S"]))} for line in one.lines()]
         lines += of_run
         for figure in ("H", "U", "S") if len(drawn) == 1 else ("H",):
             key = key_of(figure, len(series)) if len(drawn) == 1 else one.key
@@ -365,7 +371,7 @@ def _coverage_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
             half = share[np.searchsorted(coverage, 0.5)]
             told.append(f"{label} {100 * share[-1]:.1f} and {100 * half:.1f} %")
             lines += [
-                {"run": one.label, "images": kind, "coverage": float(c), "right": float(a)}
+                {"run": one.label, "images": kind, "coverage": _short(c), "right": _short(a)}
                 for c, a in zip(coverage, share, strict=True)
             ]
 
