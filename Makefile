@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow check bench results clean
+.PHONY: demo test test-slow check bench results pointing clean
 
 demo: $(READY)
 	$(BIN)/msdn demo
@@ -26,6 +26,9 @@ bench: $(READY)
 
 results: $(READY)
 	$(BIN)/python benchmarks/plumage_results.py
+
+pointing: $(READY)
+	$(BIN)/python benchmarks/pointing_game.py
 
 $(READY): requirements.txt pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msdn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
     "train": "msdn.train.loop.command:train",
     "evaluate": "msdn.train.measure.evaluate_command:evaluate",
     "predict": "msdn.app.predict.command:predict",
+    "explain": "msdn.app.explain.command:explain",
     "report": "msdn.app.report.command:report",
     "ablate": "msdn.train.studies.ablation:ablate",
     "sweep": "msdn.train.studies.sweep:sweep",

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "cli": {"cache", "machine"},
 }
 COMMANDS = (
-    *("demo", "extract", "backbones", "train", "evaluate", "ablate", "sweep", "reproduce"),
+    *("demo", "extract", "backbones", "train", "evaluate", "explain", "ablate", "sweep", "reproduce"),
     *("compare", "report", "presets", "doctor", "data", "cache"),
     *("data download", "data status", "data check", "data vectors", "data groups"),
     *("cache info", "cache verify", "cache annotate", "cache import", "cache export"),

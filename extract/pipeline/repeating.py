@@ -57,7 +57,7 @@ class Repeater:
             backbone: the file of a backbone of the user's own, where the recipe names one.
             weights: the file of weights, where the recipe names one.
         """
-        self.plan = _plan_of(recipe, map, backbone)
+        self.plan = plan_of(recipe, map, backbone)
         network, loaded = load_network(
             self.plan.backbone, _weights_of(recipe["weights"], weights), self.plan.preparation.size, home
         )
@@ -93,7 +93,7 @@ class Repeater:
             return ImageFeatures(row, None, str(error).removeprefix(f"{path}: "))
 
 
-def _plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
+def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     """The plan that made one map of a cache."""
     stored, choice = recipe.get("backbone"), recipe.get("maps", {}).get(map)
     if not isinstance(stored, Mapping) or choice is None:
