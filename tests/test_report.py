@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from toy_report import NAMES, Seen, make_report_home, train
+from toy_report import NAMES, Seen, make_report_home, train, written
 from toy_results import FIGURES, make_run
 
 from msdn.app.report.html import element
@@ -122,10 +122,9 @@ def test_the_classes_are_those_of_the_results(seen: Seen, result: dict[str, Any]
     rows = [row for table in seen.tables["classes"] for row in table[1:]]
     shares = result["per_class"]["gzsl"]
     assert seen.figures["classes"] == sorted(shares.values())
-    written = {name: name.replace("\x1b", "\\x1b") for name in result["class_names"]}
-    assert {row[0]: row[1] for row in rows} == {written[n]: percent(v) for n, v in shares.items()}
+    assert {row[0]: row[1] for row in rows} == {written(name): percent(v) for name, v in shares.items()}
     numbers = {name: n for n, name in enumerate(result["class_names"])}
-    back = {text: name for name, text in written.items()}
+    back = {written(name): name for name in numbers}
     for name, _, taken_for, kind, images in rows:
         own = numbers[back[name]]
         counts = {guess: n for true, guess, n in result["confusion"]["gzsl"] if true == own}
@@ -137,7 +136,7 @@ def test_the_classes_are_those_of_the_results(seen: Seen, result: dict[str, Any]
             continue
         most = max(mistakes.values())
         first = min(guess for guess, n in mistakes.items() if n == most)
-        assert taken_for == f"{written[result['class_names'][first]]} ({most} of {images})"
+        assert taken_for == f"{written(result['class_names'][first])} ({most} of {images})"
 
 
 def test_the_curves_are_those_of_the_run(made: Made, seen: Seen, result: dict[str, Any]) -> None:
@@ -159,8 +158,7 @@ def test_the_curves_are_those_of_the_run(made: Made, seen: Seen, result: dict[st
 
 
 def test_the_confusion_is_that_of_the_results(seen: Seen, result: dict[str, Any]) -> None:
-    written = [name.replace("\x1b", "\\x1b") for name in result["class_names"]]
-    numbers = {name: n for n, name in enumerate(written)}
+    numbers = {written(name): n for n, name in enumerate(result["class_names"])}
     found = [
         [numbers[line["class"]], numbers[line["taken_for"]], int(line["images"])]
         for line in data_of(seen, "confusion")
@@ -182,10 +180,25 @@ def test_the_confidence_is_that_of_the_predictions(
     assert total == pytest.approx(sum(n for true, guess, n in confusion if true == guess))
 
 
+def test_the_pictures_show_test_images(made: Made, seen: Seen) -> None:
+    annotations = made[1].annotations
+    rows = {path: row for row, path in enumerate(annotations.image_paths)}
+    for kind in ("seen", "unseen"):
+        for part in ("av", "va", "all"):
+            lines = data_of(seen, f"tsne-{kind}-{part}")
+            shown = [rows[line["image"]] for line in lines]
+            assert sorted(shown) == made[1].rows(f"test_{kind}").tolist()
+            assert all(
+                line["class"] == written(annotations.class_names[annotations.labels[row]])
+                for line, row in zip(lines, shown, strict=True)
+            )
+            assert len({(line["x"], line["y"]) for line in lines}) == len(lines)
+
+
 def test_names_stay_text(page: str, seen: Seen) -> None:
     shown = {text for _, text in seen.texts}
     for name in NAMES.values():
-        assert name.replace("\x1b", "\\x1b") in shown, name
+        assert written(name) in shown, name
     inside_charts = {text for tag, text in seen.texts if tag == "text"}
     assert "<script>alert(1)</script>" in inside_charts  # as an axis of the confusion
     assert "<b>[red]part " in "".join(text for _, text in seen.texts)

@@ -21,6 +21,7 @@ NAMES = {
     5: "escape \x1b[31mred",
     8: "<script>alert(1)</script>",
     9: "$\\frac{1}{2}$ 50%",
+    6: "鳥 طائر \ufffe",
     10: "</style></svg><img src=x onerror=alert(2)>",
 }
 
@@ -58,6 +59,11 @@ def train(home: Home, cache: FeatureCache, model: str = "msdn", **changes: objec
     """A finished run of a few epochs."""
     settings = {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2, "select": "val", **changes}
     return train_model(cache, settings_of(model, **settings), home.runs, preset="released/gzsl")
+
+
+def written(name: str) -> str:
+    """A name as a page shows it."""
+    return name.replace("\x1b", "\\x1b").replace("\ufffe", "\\ufffe")
 
 
 class Seen(HTMLParser):

@@ -173,7 +173,7 @@ def _drawn(chart: Chart) -> "Iterator[Figure]":
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has others
+        warnings.simplefilter("ignore", UserWarning)  # of letters that its font lacks: the browser has others
         figure = Figure(figsize=chart.size, layout="constrained")
         chart.draw(figure.subplots())
         yield figure

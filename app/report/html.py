@@ -20,8 +20,9 @@ def safe(text: str) -> Html:
 
 
 def plain(text: str) -> str:
-    """A text whose control characters, line ends aside, are written out."""
-    return "\n".join(map(escape, str(text).split("\n")))
+    """A text in which what no page and no SVG can hold, line ends aside, is written out."""
+    written = "\n".join(map(escape, str(text).split("\n")))
+    return written.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 def join(parts: Sequence[str]) -> Html:
