@@ -32,6 +32,7 @@ COMMANDS: dict[str, Any] = {  # a place `module:command`, or a group: its one se
     "evaluate": "msdn.train.measure.evaluate_command:evaluate",
     "predict": "msdn.app.predict.command:predict",
     "explain": "msdn.app.explain.command:explain",
+    "report": "msdn.app.report.command:report",
     "ablate": "msdn.train.studies.ablation:ablate",
     "sweep": "msdn.train.studies.sweep:sweep",
     "reproduce": "msdn.app.reproduce:reproduce",

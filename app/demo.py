@@ -1,4 +1,4 @@
-"""`msdn demo`: the whole way on the drawn dataset: pictures, features, two trained models, their test figures."""
+"""`msdn demo`: the whole way on the drawn dataset: pictures, features, two trained models, their figures, a report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DATASET = "plumage"
 WEIGHTS = "random"  # the only ones that need neither network nor trust
 MODELS = ("baseline", "msdn")
+REPORTED = "msdn"
 FIGURES = ("acc", "U", "S", "H")
 
 
@@ -34,7 +35,7 @@ class Demo:
 @click.command()
 @home_option
 def demo(home: Home) -> None:
-    """Draw birds, extract features, train two models, and see zero-shot learning work.
+    """Draw birds, extract features, train two models, and see zero-shot learning work; a report shows all of it.
 
     Needs no network, no GPU and no downloads. The backbone has random weights, so the figures say nothing
     about published results.
@@ -59,7 +60,9 @@ def demo(home: Home) -> None:
 
     with ProgressView(console) as view:
         done = run_demo(home, view.watcher, show_training, show_epoch)
-    show(demo_result(done, perf_counter() - start))
+    console.print("[bold]writing the report[/bold]", highlight=False)
+    report = report_line(home, done)
+    show(demo_result(done, report, perf_counter() - start))
 
 
 def run_demo(
@@ -89,8 +92,18 @@ def run_demo(
     return Demo(figures, images, extraction.path, runs, len(extraction.masked))
 
 
-def demo_result(done: Demo, seconds: float) -> "Result":
-    """The figures with the chance level, and where everything lies."""
+def report_line(home: Home, done: Demo) -> str:
+    """Write the report, and say where it is; or what it needs."""
+    from msdn.app.report.charts import NEEDS, has_matplotlib
+    from msdn.app.report.report import write_report
+
+    if not has_matplotlib():
+        return f"no report: {NEEDS}"
+    return f"report    {write_report(home, [done.runs[REPORTED]]).page}"
+
+
+def demo_result(done: Demo, report: str, seconds: float) -> "Result":
+    """The figures with the chance level, and where everything lies, the report last."""
     from msdn.train.measure.reporting import provenance_notes
     from msdn.train.measure.show import Result, Table
 
@@ -112,5 +125,6 @@ def demo_result(done: Demo, seconds: float) -> "Result":
         *provenance_notes(WEIGHTS, done.masked_images),
         *(f"{name:<9} {path}" for name, path in places.items()),
         f"took      {seconds:.0f} s",
+        report,
     ]
     return Result(done.figures, [table], notes)

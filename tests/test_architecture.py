@@ -22,7 +22,7 @@ MAY_IMPORT = {
 }
 COMMANDS = (
     *("demo", "extract", "backbones", "train", "evaluate", "explain", "ablate", "sweep", "reproduce"),
-    *("compare", "presets", "doctor", "data", "cache"),
+    *("compare", "report", "presets", "doctor", "data", "cache"),
     *("data download", "data status", "data check", "data vectors", "data groups"),
     *("cache info", "cache verify", "cache annotate", "cache import", "cache export"),
 )

@@ -126,3 +126,5 @@ def test_from_images_to_a_comparison_with_both_of_ones_own(python: Path, tmp_pat
     figures = json.loads(msdn("evaluate", "--model", "means", "--json"))
     assert figures["run"] == run["run"] and 0 <= figures["acc"] <= 100
     assert "means" in msdn("compare")
+    page = Path(tmp_path, msdn("report", run["run"]).strip())
+    assert "prefers-color-scheme" in page.read_text(encoding="utf-8"), "the style is in the wheel"

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,23 @@ _MOST_TRAINING_IMAGES = 256  # evenly chosen: enough to tell learning from guess
 FIGURES = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC", "acc")
 
 
+@dataclass(frozen=True)
+class ScoredTest:
+    """The scores that test figures were made of.
+
+    Attributes:
+        gzsl: by the weights that tell U, S and H.
+        czsl: by the weights that tell acc; the same but in paper style.
+        margin: what the prediction adds to the scores of unseen classes and takes from those of seen ones.
+        temperature: of the softmax whose probabilities are right on validation classes; None without those.
+    """
+
+    gzsl: Scored
+    czsl: Scored
+    margin: float
+    temperature: float | None
+
+
 def evaluate_run(
     run: Run,
     cache: FeatureCache,
@@ -47,6 +66,7 @@ def evaluate_run(
     margin: float | None = None,
     device: str = "auto",
     predict_with: dict[str, Any] | None = None,
+    on_scores: Callable[[ScoredTest], None] | None = None,
 ) -> dict[str, Any]:
     """Measure a finished run on the test images of the cache it was trained on.
 
@@ -57,6 +77,7 @@ def evaluate_run(
             else the one trained with (1 as published).
         device: where to compute.
         predict_with: settings that no weight depends on, such as alpha, instead of the run's.
+        on_scores: called with the scores that the figures are made of.
 
     Returns:
         Figures in percent, per class too, and what they belong to; ready for JSON.
@@ -77,10 +98,12 @@ def evaluate_run(
     for task in kept_tasks(settings) or (settings.task,):
         _fill(model, run, content, task)
         scored.append(scorer.score(model))
-    margin = own if margin is None else margin
+    used = own if margin is None else margin
+    if on_scores:
+        on_scores(ScoredTest(scored[0], scored[-1], used, chosen["val_temperature"] if chosen else None))
     result = {
-        **test_figures(scored[0], scored[-1], cache, margin),
-        "training": training_figures(model, scorer, division, margin),
+        **test_figures(scored[0], scored[-1], cache, used),
+        "training": training_figures(model, scorer, division, used),
         **other_margins(scored[0], chosen["margin"] if chosen else None),
         **facts_of(cache),
         "map": cache.map.name,
@@ -119,6 +142,7 @@ def evaluate_published(
     groups: Path | None = None,
     margin: float | None = None,
     device: str = "auto",
+    on_scores: Callable[[ScoredTest], None] | None = None,
 ) -> dict[str, Any]:
     """Measure weights that a model's authors published on the test images of a cache.
 
@@ -131,6 +155,7 @@ def evaluate_published(
         groups: of DEDN, a file of the groups it was trained with, where those known do not fit.
         margin: the prediction's margin instead of the checkpoint's own (1 as published).
         device: where to compute.
+        on_scores: called with the scores that the figures are made of.
 
     Returns:
         Figures in percent, and what they belong to; ready for JSON.
@@ -139,8 +164,11 @@ def evaluate_published(
     settings = dataclasses.replace(settings, **(predict_with or {}))
     published = load_published(path, cache, settings, groups)
     scored = score_model(published.model, cache, device)
+    used = published.margin if margin is None else margin
+    if on_scores:
+        on_scores(ScoredTest(scored, scored, used, None))
     return {
-        **test_figures(scored, scored, cache, published.margin if margin is None else margin),
+        **test_figures(scored, scored, cache, used),
         **other_margins(scored, None),
         **facts_of(cache),
         "model": settings.model,

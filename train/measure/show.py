@@ -13,6 +13,7 @@ from rich import table as rich_table
 from rich.console import Console
 from rich.text import Text
 
+from msdn.cache.csv_table import escape
 from msdn.cache.files import replace_file
 from msdn.train.measure.summary import Spread
 
@@ -105,10 +106,12 @@ def result_console() -> Console:
 
 def draw(table: Table) -> rich_table.Table:
     """A table as the terminal shows it: numbers to the right, nothing cut off."""
-    drawn = rich_table.Table(title=Text(table.title) if table.title else None, title_justify="left")
+    drawn = rich_table.Table(title=Text(escape(table.title)) if table.title else None, title_justify="left")
     for name in table.columns:
-        drawn.add_column(Text(name), justify="left" if name in table.words else "right", overflow="fold")
-    best = _best_means(table) if table.mark_best else {}
+        drawn.add_column(
+            Text(escape(name)), justify="left" if name in table.words else "right", overflow="fold"
+        )
+    best = best_means(table)
     for row in table.rows:
         is_best = [number in best and _mean(cell) == best[number] for number, cell in enumerate(row)]
         styles = ["bold" if one else "" for one in is_best]
@@ -120,10 +123,10 @@ def draw(table: Table) -> rich_table.Table:
 
 
 def show_cell(cell: Cell) -> str:
-    """A cell's text: figures with one decimal, a dash for what cannot be told."""
+    """A cell's text: figures with one decimal, a dash for what cannot be told, no control characters."""
     if isinstance(cell, Spread):
         return percent(cell.mean) + ("" if cell.std is None else f" ± {cell.std:.1f}")
-    return percent(cell) if cell is None or isinstance(cell, float) else str(cell)
+    return percent(cell) if cell is None or isinstance(cell, float) else escape(str(cell))
 
 
 def percent(figure: float | None) -> str:
@@ -147,12 +150,12 @@ def show_settings(settings: Mapping[str, Any]) -> str:
 
 def _say(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(escape(line), highlight=False, markup=False, soft_wrap=True)
 
 
-def _best_means(table: Table) -> dict[int, float]:
-    """The best mean of each column by its number; none where there is nothing to compare it with."""
-    if len(table.rows) < 2:
+def best_means(table: Table) -> dict[int, float]:
+    """The best mean of each column by its number; none where nobody asked, or with nothing to compare it with."""
+    if not table.mark_best or len(table.rows) < 2:
         return {}
     means = [[_mean(row[number]) for row in table.rows] for number in range(len(table.columns))]
     known = {number: [mean for mean in column if mean is not None] for number, column in enumerate(means)}
