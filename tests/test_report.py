@@ -339,7 +339,7 @@ def test_sweeps_of_the_home_are_drawn(made: Made, tmp_path: Path, run_msdn: Call
     (home.studies / "broken.json").write_text('{"best": null, "study": 1}')
     study = json.loads(file.read_text())
     seen = Seen(write_report(home, [run.path], out=tmp_path / "r.html").page.read_text(encoding="utf-8"))
-    lines = data_of(seen, f"sweep-{study['study']}")
+    lines = data_of(seen, "sweep-1-lambda_cal")
     assert [line["lambda_cal"] for line in lines] == ["0.1", "0.4"]
     for line, row in zip(lines, study["rows"], strict=True):
         summary = row["summary"]["H"]

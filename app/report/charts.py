@@ -81,6 +81,7 @@ class Chart:
         lines: its data.
         draw: draws it.
         legend: what its lines and markers mean.
+        shared: the same, where the page says it once for several charts.
         size: in inches.
         shape: "half" of the page's width, "panel" of a row of small ones, or "square".
         below: what to know of it.
@@ -92,6 +93,7 @@ class Chart:
     lines: Sequence[Line]
     draw: "Callable[[Axes], None]"
     legend: Sequence[Key] = ()
+    shared: Sequence[Key] = ()
     size: tuple[float, float] = (4.0, 2.7)
     shape: str = "half"
     below: str = ""
@@ -106,14 +108,14 @@ class Chart:
         return element("figure", *parts, data_of(self.name, self.lines), class_=f"chart {self.shape}")
 
     def write_png(self, folder: Path) -> Path:
-        """Write it for a paper: 300 dots an inch, on white, its legend beside it."""
+        """Write it for a paper: 300 dots an inch, on white, its legend below it."""
         file = io.BytesIO()
         with _drawn(self) as figure:
             figure.set_facecolor("white")
-            if self.legend:
-                handles = [_handle(key) for key in self.legend]
-                figure.legend(handles=handles, loc="outside lower center", ncols=3)
-            figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+            handles = [_handle(key) for key in self.legend or self.shared]
+            if handles:
+                figure.legend(handles=handles, loc="outside lower center", ncols=2)
+            figure.savefig(file, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
         path = folder / f"{self.name}.png"
         replace_file(path, file.getvalue())
         return path

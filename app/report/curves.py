@@ -250,7 +250,7 @@ def _curve_chart(drawn: Sequence[Point]) -> Chart:
     lines = [line for one in drawn for line in one.lines()]
     described = f"S over U as the margin changes. {told}."
     keys = [one.key for one in drawn]
-    return Chart("seen-unseen", "S over U", described, lines, draw, keys, (4.0, 3.3), below=below)
+    return Chart("seen-unseen", "S over U", described, lines, draw, keys, size=(4.0, 3.3), below=below)
 
 
 def _margin_chart(drawn: Sequence[Point]) -> Chart:
@@ -285,7 +285,9 @@ def _margin_chart(drawn: Sequence[Point]) -> Chart:
     )
     title = "U, S and H over the margin" if len(drawn) == 1 else "H over the margin"
     keys = [key for key, *_ in series]
-    return Chart("margin", title, f"{title}. {'; '.join(told)}.", lines, draw, keys, (4.0, 3.3), below=below)
+    return Chart(
+        "margin", title, f"{title}. {'; '.join(told)}.", lines, draw, keys, size=(4.0, 3.3), below=below
+    )
 
 
 def confidence(subjects: Sequence[Subject]) -> Parts:
@@ -346,7 +348,7 @@ def _reliability_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
         lines,
         draw,
         keys,
-        (4.0, 3.3),
+        size=(4.0, 3.3),
         below=below,
     )
 
@@ -391,4 +393,6 @@ def _coverage_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
         "Only the images whose confidence is highest are answered, the others rejected (msdn predict --reject). Every "
         f"image counts the same here, not every class. {described}"
     )
-    return Chart("coverage", "Coverage and accuracy", described, lines, draw, keys, (4.0, 3.3), below=below)
+    return Chart(
+        "coverage", "Coverage and accuracy", described, lines, draw, keys, size=(4.0, 3.3), below=below
+    )
