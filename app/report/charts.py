@@ -57,6 +57,7 @@ _STYLE: Any = {
 }
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _DPI = 300
+_KEY_HEIGHT = 0.19  # inches of a legend's line
 NEEDS = "charts need matplotlib, which is not installed; add it with: pip install 'msdn[viz]'"
 
 
@@ -110,9 +111,10 @@ class Chart:
     def write_png(self, folder: Path) -> Path:
         """Write it for a paper: 300 dots an inch, on white, its legend below it."""
         file = io.BytesIO()
-        with _drawn(self) as figure:
+        keys = self.legend or self.shared
+        with _drawn(self, _KEY_HEIGHT * -(-len(keys) // 2)) as figure:
             figure.set_facecolor("white")
-            handles = [_handle(key) for key in self.legend or self.shared]
+            handles = [_handle(key) for key in keys]
             if handles:
                 figure.legend(handles=handles, loc="outside lower center", ncols=2)
             figure.savefig(file, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
@@ -170,13 +172,14 @@ def _handle(key: Key) -> Any:
 
 
 @contextmanager
-def _drawn(chart: Chart) -> "Iterator[Figure]":
+def _drawn(chart: Chart, more_height: float = 0.0) -> "Iterator[Figure]":
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of letters that its font lacks: the browser has others
-        figure = Figure(figsize=chart.size, layout="constrained")
+        width, height = chart.size
+        figure = Figure(figsize=(width, height + more_height), layout="constrained")
         chart.draw(figure.subplots())
         yield figure
 
