@@ -1,7 +1,7 @@
 """A cache's recipe repeated on other images: the same network, the same preparation, nothing written."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from msdn.cache.errors import MsdnError
 from msdn.cache.home import Home
-from msdn.extract.backbones.entry import Backbone, MapChoice, Plan
+from msdn.extract.backbones.entry import TURNED, Backbone, MapChoice, Plan
 from msdn.extract.backbones.network import FrozenNetwork, has_batch_norm, restore_statistics
 from msdn.extract.backbones.registry import find_backbone
 from msdn.extract.backbones.weights import load_network
@@ -105,6 +105,7 @@ def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     preparation = backbone.preparation
     if recipe["image_size"] != preparation.size:
         preparation = preparation.scale_to(recipe["image_size"])
+    preparation = replace(preparation, upright=TURNED in recipe["transform"])
     if preparation.text != recipe["transform"]:
         raise ExtractError(
             f"{backbone.name} prepares images otherwise now ({preparation.text}) than for these features "

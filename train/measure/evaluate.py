@@ -8,14 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from msdn.cache import FeatureCache
 from msdn.cache.files import replace_file
 from msdn.machine import choose_device
 from msdn.train.errors import RunError
-from msdn.train.loop.batches import test_division
+from msdn.train.loop.batches import Division, test_division
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.settings import TASKS
-from msdn.train.measure.metrics import Scored, accuracies, ausuc, chance_levels, per_class_figures
+from msdn.train.measure.metrics import (
+    Scored,
+    accuracies,
+    ausuc,
+    chance_levels,
+    gzsl_accuracies,
+    mean_class_accuracy,
+    per_class_figures,
+    predict_classes,
+)
 from msdn.train.measure.published_weights import load_published
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import describe_selection, expected_epochs, kept_tasks
@@ -27,6 +38,7 @@ from msdn.train.runs.run import Run
 
 log = logging.getLogger(__name__)
 PUBLISHED_MARGIN = 1.0
+_MOST_TRAINING_IMAGES = 256  # evenly chosen: enough to tell learning from guessing
 FIGURES = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC", "acc")
 
 
@@ -77,7 +89,8 @@ def evaluate_run(
     chosen = run.chosen if settings.select == "val" else None
     own = chosen["margin"] if chosen else settings.margin
     content, target = load_run_checkpoint(run), choose_device(device)
-    scorer = Scorer(cache, test_division(cache), target, "map")
+    division = test_division(cache)
+    scorer = Scorer(cache, division, target, "map")
     model = build_model(problem_of(cache, run.groups(cache.annotations.attributes.shape[1])), settings).to(
         target
     )
@@ -90,6 +103,7 @@ def evaluate_run(
         on_scores(ScoredTest(scored[0], scored[-1], used, chosen["val_temperature"] if chosen else None))
     result = {
         **test_figures(scored[0], scored[-1], cache, used),
+        "training": training_figures(model, scorer, division, used),
         **other_margins(scored[0], chosen["margin"] if chosen else None),
         **facts_of(cache),
         "map": cache.map.name,
@@ -171,11 +185,27 @@ def evaluate_published(
 def test_figures(gzsl: Scored, czsl: Scored, cache: FeatureCache, margin: float) -> dict[str, Any]:
     """Figures of the scores that are to tell U, S and H, and of those that are to tell acc; per class too."""
     return {
-        **per_class_figures(gzsl, czsl, margin, cache.annotations.class_names),
+        **per_class_figures(gzsl, czsl, margin, cache.annotations.with_images_only().class_names),
         **accuracies(gzsl, margin),
         "acc": accuracies(czsl, margin)["acc"],
         "AUSUC": ausuc(gzsl),
         "margin": margin,
+    }
+
+
+def training_figures(
+    model: ZslModel, scorer: Scorer, division: Division, margin: float
+) -> dict[str, float | None]:
+    """How well training images are told apart, in percent: among seen classes, and among all with the margin."""
+    rows = np.unique(np.linspace(0, len(division.rows) - 1, _MOST_TRAINING_IMAGES).round().astype(int))
+    images, seen = scorer.score_images(model, division.rows[rows]), division.problem.seen
+    among_seen = mean_class_accuracy(predict_classes(images.scores, seen), images.labels)
+    among_all = gzsl_accuracies(images, images, seen, margin)["S"]
+    return {
+        "seen": None if among_seen is None else 100 * among_seen,
+        "all": None if among_all is None else 100 * among_all,
+        "chance_seen": 100 / len(seen),
+        "chance_all": 100 / len(division.problem.attributes),
     }
 
 
@@ -194,7 +224,7 @@ def score_model(model: ZslModel, cache: FeatureCache, device: str) -> Scored:
 
 def facts_of(cache: FeatureCache) -> dict[str, Any]:
     """What the features are, and what guessing would reach."""
-    annotations = cache.annotations
+    annotations = cache.annotations.with_images_only()
     chance = chance_levels(len(annotations.class_names), len(annotations.unseen_classes))
     return {
         "dataset": annotations.dataset,

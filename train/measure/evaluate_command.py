@@ -14,7 +14,13 @@ from msdn.machine import keep_threads
 from msdn.train.errors import RunError
 from msdn.train.loop.options import check_groups, threads_option
 from msdn.train.loop.settings import fields_of
-from msdn.train.measure.reporting import WATCHED, groups_line, provenance_notes, reconstruction_notes
+from msdn.train.measure.reporting import (
+    WATCHED,
+    groups_line,
+    learning_notes,
+    provenance_notes,
+    reconstruction_notes,
+)
 from msdn.train.measure.show import Cell, Line, Result, Table, csv_text, show, show_value
 from msdn.train.models import registry
 
@@ -154,7 +160,7 @@ def evaluate(
     if gzsl != czsl:
         hidden |= set(_GZSL if czsl else _CZSL)
     facts = {name: value for name, value in result.items() if name not in hidden}
-    show(Result(facts, [_figures_table(facts)], _figures_notes(facts)), as_json)
+    show(Result(facts, [figures_table(facts)], figures_notes(facts)), as_json)
 
 
 def _write_new(path: Path, text: str, option: str) -> None:
@@ -214,7 +220,7 @@ def _collector(cache: FeatureCache, answers: list[Line] | None) -> "Callable[[Sc
     return lambda scores: answers.extend(answer_lines(scores, cache))
 
 
-def _figures_table(result: dict[str, Any]) -> Table:
+def figures_table(result: dict[str, Any]) -> Table:
     """All figures that were measured, with the chance level."""
     rows: list[list[Cell]] = []
     for name, meaning in _MEANINGS.items():
@@ -228,12 +234,13 @@ def _figures_table(result: dict[str, Any]) -> Table:
     return Table(columns, rows, f"{result['model']} on {result['dataset']}", words=(columns[0], columns[3]))
 
 
-def _figures_notes(result: dict[str, Any]) -> list[str]:
+def figures_notes(result: dict[str, Any]) -> list[str]:
     """What the figures belong to, and how the weights were chosen."""
     lines = _published_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
     lines += [f"margin: {result['margin']:.4g}", f"selection: {result['selection']}"]
     if result.get("watch_test"):
         lines.append(WATCHED)
+    lines += learning_notes(result)
     lines += reconstruction_notes([result["model"]])
     return lines + provenance_notes(result["weights"], result["masked_images"])
 
