@@ -291,6 +291,20 @@ def test_the_papers_figures_stand_beside_a_dataset_of_its_counts(home: Home, cou
     assert ("not of the sizes that cub has" in seen.by_id["summary"]) == counts_differ
 
 
+def test_a_search_of_the_learning_rate_is_drawn_apart(tmp_path: Path) -> None:
+    home, cache = make_report_home(tmp_path, images=False)
+    run = train(home, cache, search_lr=True, epochs=2)
+    records = records_of(run, "validation")
+    seen = Seen(write_report(home, [run.path]).page.read_text(encoding="utf-8"))
+    lines = data_of(seen, "search")
+    assert [(float(line["learning_rate"]), float(line["H"])) for line in lines] == sorted(
+        [(one["learning_rate"], one["val_H"]) for one in records], key=lambda one: one[0]
+    )
+    loss = data_of(seen, "loss-validation")
+    chosen = [one["loss"] for one in records if one["learning_rate"] == run.chosen["learning_rate"]]
+    assert [float(line["loss"]) for line in loss] == chosen and "learning_rate" not in loss[0]
+
+
 def test_missing_images_are_named(tmp_path: Path) -> None:
     home, cache = make_report_home(tmp_path, images=False)
     run = train(home, cache, epochs=1)
