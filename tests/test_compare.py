@@ -160,6 +160,13 @@ def test_a_line_alone_names_what_is_not_as_in_the_preset(
     assert table["lines"][0]["settings"] == told
 
 
+def test_what_the_rule_for_own_data_chose_is_not_named(home: Home, tables_of: Tables) -> None:
+    run = make_run(home, {}, epochs=98, batch_size=16, lambda_cal=0.3)
+    run.update(preset="released/gzsl", overrides={"model": "msdn", "lambda_cal": 0.3})
+    (table,) = tables_of()
+    assert table["lines"][0]["settings"] == {"lambda_cal": 0.3}
+
+
 def test_a_published_dataset_is_compared_with_its_own_preset(home: Home, tables_of: Tables) -> None:
     own = preset_settings("msdn", "cub").as_json()
     make_run(home, {}, dataset="cub", **{**own, "alpha": tuple(own["alpha"]), "weight_decay": 0.5})

@@ -291,6 +291,20 @@ def test_the_papers_figures_stand_beside_a_dataset_of_its_counts(home: Home, cou
     assert ("not of the sizes that cub has" in seen.by_id["summary"]) == counts_differ
 
 
+def test_a_search_of_the_learning_rate_is_drawn_apart(tmp_path: Path) -> None:
+    home, cache = make_report_home(tmp_path, images=False)
+    run = train(home, cache, search_lr=True, epochs=2)
+    records = records_of(run, "validation")
+    seen = Seen(write_report(home, [run.path]).page.read_text(encoding="utf-8"))
+    lines = data_of(seen, "search")
+    assert [(float(line["learning_rate"]), float(line["H"])) for line in lines] == sorted(
+        [(one["learning_rate"], one["val_H"]) for one in records], key=lambda one: one[0]
+    )
+    loss = data_of(seen, "loss-validation")
+    chosen = [one["loss"] for one in records if one["learning_rate"] == run.chosen["learning_rate"]]
+    assert [float(line["loss"]) for line in loss] == chosen and "learning_rate" not in loss[0]
+
+
 def test_missing_images_are_named(tmp_path: Path) -> None:
     home, cache = make_report_home(tmp_path, images=False)
     run = train(home, cache, epochs=1)
@@ -339,7 +353,7 @@ def test_sweeps_of_the_home_are_drawn(made: Made, tmp_path: Path, run_msdn: Call
     (home.studies / "broken.json").write_text('{"best": null, "study": 1}')
     study = json.loads(file.read_text())
     seen = Seen(write_report(home, [run.path], out=tmp_path / "r.html").page.read_text(encoding="utf-8"))
-    lines = data_of(seen, f"sweep-{study['study']}")
+    lines = data_of(seen, "sweep-1-lambda_cal")
     assert [line["lambda_cal"] for line in lines] == ["0.1", "0.4"]
     for line, row in zip(lines, study["rows"], strict=True):
         summary = row["summary"]["H"]

@@ -57,6 +57,7 @@ _STYLE: Any = {
 }
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _DPI = 300
+_KEY_HEIGHT = 0.19  # inches of a legend's line
 NEEDS = "charts need matplotlib, which is not installed; add it with: pip install 'msdn[viz]'"
 
 
@@ -81,6 +82,7 @@ class Chart:
         lines: its data.
         draw: draws it.
         legend: what its lines and markers mean.
+        shared: the same, where the page says it once for several charts.
         size: in inches.
         shape: "half" of the page's width, "panel" of a row of small ones, or "square".
         below: what to know of it.
@@ -92,6 +94,7 @@ class Chart:
     lines: Sequence[Line]
     draw: "Callable[[Axes], None]"
     legend: Sequence[Key] = ()
+    shared: Sequence[Key] = ()
     size: tuple[float, float] = (4.0, 2.7)
     shape: str = "half"
     below: str = ""
@@ -106,14 +109,15 @@ class Chart:
         return element("figure", *parts, data_of(self.name, self.lines), class_=f"chart {self.shape}")
 
     def write_png(self, folder: Path) -> Path:
-        """Write it for a paper: 300 dots an inch, on white, its legend beside it."""
+        """Write it for a paper: 300 dots an inch, on white, its legend below it."""
         file = io.BytesIO()
-        with _drawn(self) as figure:
+        keys = self.legend or self.shared
+        with _drawn(self, _KEY_HEIGHT * -(-len(keys) // 2)) as figure:
             figure.set_facecolor("white")
-            if self.legend:
-                handles = [_handle(key) for key in self.legend]
-                figure.legend(handles=handles, loc="outside lower center", ncols=3)
-            figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+            handles = [_handle(key) for key in keys]
+            if handles:
+                figure.legend(handles=handles, loc="outside lower center", ncols=2)
+            figure.savefig(file, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
         path = folder / f"{self.name}.png"
         replace_file(path, file.getvalue())
         return path
@@ -168,13 +172,14 @@ def _handle(key: Key) -> Any:
 
 
 @contextmanager
-def _drawn(chart: Chart) -> "Iterator[Figure]":
+def _drawn(chart: Chart, more_height: float = 0.0) -> "Iterator[Figure]":
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of letters that its font lacks: the browser has others
-        figure = Figure(figsize=chart.size, layout="constrained")
+        width, height = chart.size
+        figure = Figure(figsize=(width, height + more_height), layout="constrained")
         chart.draw(figure.subplots())
         yield figure
 

@@ -11,7 +11,7 @@ from msdn.app.report.html import Html, missing, note
 from msdn.app.report.subjects import Record, Subject
 from msdn.train.measure.metrics import Curve, harmonic_mean, seen_unseen_curve
 from msdn.train.measure.predictions import coverage_curve, reliability
-from msdn.train.measure.selection import VALIDATION
+from msdn.train.measure.selection import RATE, VALIDATION
 from msdn.train.measure.show import percent
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ TERMS = {
     "distill": "distill: distance of the two branches",
 }
 _FIGURES = ("H", "U", "S", "acc")
-_NO_LOSS = ("phase", "epoch", "epochs", "seconds", *_FIGURES)
+_NO_LOSS = ("phase", "epoch", "epochs", "seconds", RATE, *_FIGURES)
 _DIGITS = 6
 _DASHES = ("-", "--", ":")
 
@@ -54,7 +54,7 @@ def training(subjects: Sequence[Subject]) -> Parts:
         else:
             losses.append(_losses(with_it, f"loss-{phase or 'final'}", f"Loss{about}"))
         accuracies += _accuracies(with_it, phase, about)
-    parts = [*losses, *accuracies]
+    parts = [*losses, *accuracies, *(_search(one, len(subjects)) for one in subjects if one.searched)]
     without = [one.label for one in subjects if not one.records]
     if without:
         parts.append(missing(f"{', '.join(without)}: no epochs are recorded (metrics.jsonl is missing)."))
@@ -144,6 +144,25 @@ def _accuracies(subjects: Sequence[tuple[Subject, list[Record]]], phase: str | N
     draw = _lines(series, "epoch", "%", marks=chosen if len(known) == 1 else ())
     name = f"accuracy-{phase or 'final'}"
     return [Chart(name, title, f"{title}: {ends}.", lines, draw, [key for key, _, _ in series], below=below)]
+
+
+def _search(one: Subject, count: int) -> Chart:
+    """H on the validation classes over the epochs, for each learning rate that was tried."""
+    series = [
+        (key_of(f"{rate:g}", n), [r["epoch"] for r in records], [r.get("val_H") for r in records])
+        for n, (rate, records) in enumerate(one.searched.items())
+    ]
+    lines = [
+        {"learning_rate": rate, "epoch": r["epoch"], "H": r.get("val_H")}
+        for rate, records in one.searched.items()
+        for r in records
+    ]
+    title = "H on validation classes, by learning rate" + (f": {one.label}" if count > 1 else "")
+    chosen = (one.run.chosen or {}).get(RATE)
+    below = "" if chosen is None else f"{chosen:g} was chosen, and the other charts of this phase are of it."
+    name = f"search-{one.number + 1}" if count > 1 else "search"
+    keys = [key for key, _, _ in series]
+    return Chart(name, title, f"{title}. {below}", lines, _lines(series, "epoch", "%"), keys, below=below)
 
 
 def _all_positive(series: Sequence[Series]) -> bool:
@@ -250,7 +269,7 @@ def _curve_chart(drawn: Sequence[Point]) -> Chart:
     lines = [line for one in drawn for line in one.lines()]
     described = f"S over U as the margin changes. {told}."
     keys = [one.key for one in drawn]
-    return Chart("seen-unseen", "S over U", described, lines, draw, keys, (4.0, 3.3), below=below)
+    return Chart("seen-unseen", "S over U", described, lines, draw, keys, size=(4.0, 3.3), below=below)
 
 
 def _margin_chart(drawn: Sequence[Point]) -> Chart:
@@ -285,7 +304,9 @@ def _margin_chart(drawn: Sequence[Point]) -> Chart:
     )
     title = "U, S and H over the margin" if len(drawn) == 1 else "H over the margin"
     keys = [key for key, *_ in series]
-    return Chart("margin", title, f"{title}. {'; '.join(told)}.", lines, draw, keys, (4.0, 3.3), below=below)
+    return Chart(
+        "margin", title, f"{title}. {'; '.join(told)}.", lines, draw, keys, size=(4.0, 3.3), below=below
+    )
 
 
 def confidence(subjects: Sequence[Subject]) -> Parts:
@@ -346,7 +367,7 @@ def _reliability_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
         lines,
         draw,
         keys,
-        (4.0, 3.3),
+        size=(4.0, 3.3),
         below=below,
     )
 
@@ -391,4 +412,6 @@ def _coverage_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
         "Only the images whose confidence is highest are answered, the others rejected (msdn predict --reject). Every "
         f"image counts the same here, not every class. {described}"
     )
-    return Chart("coverage", "Coverage and accuracy", described, lines, draw, keys, (4.0, 3.3), below=below)
+    return Chart(
+        "coverage", "Coverage and accuracy", described, lines, draw, keys, size=(4.0, 3.3), below=below
+    )

@@ -143,7 +143,9 @@ def _picture(
         axes.set_frame_on(False)
 
     described = f"t-SNE of {len(rows)} test images of {len(keys)} classes."
-    return Chart(name, title, described, lines, draw, (), (3.0, 2.8), "panel")
+    return Chart(
+        name, title, described, lines, draw, shared=list(keys.values()), size=(3.0, 2.8), shape="panel"
+    )
 
 
 def attention(

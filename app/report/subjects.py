@@ -16,7 +16,7 @@ from msdn.cache.records import is_number
 from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.evaluate import ScoredTest, evaluate_run, keep_results
 from msdn.train.measure.predictions import Answers, answers_of
-from msdn.train.measure.selection import VALIDATION
+from msdn.train.measure.selection import RATE, VALIDATION
 from msdn.train.measure.show import show_settings
 from msdn.train.models.published import Published, published_figures
 from msdn.train.runs.results import kept_result
@@ -78,8 +78,19 @@ class Subject:
         return published_figures(self.run.settings.model, self.run.dataset)
 
     def epochs(self, phase: str | None) -> list[Record]:
-        """The records of the validation phase, or those of the other one."""
-        return [one for one in self.records if (one.get("phase") == VALIDATION) == (phase == VALIDATION)]
+        """The records of the validation phase, of a search those of the learning rate chosen; or of the other phase."""
+        own = [one for one in self.records if (one.get("phase") == VALIDATION) == (phase == VALIDATION)]
+        chosen = (self.run.chosen or {}).get(RATE)
+        return [one for one in own if chosen is None or one.get(RATE, chosen) == chosen]
+
+    @property
+    def searched(self) -> dict[float, list[Record]]:
+        """The validation records by learning rate, where several were tried."""
+        rates: dict[float, list[Record]] = {}
+        for one in self.records:
+            if RATE in one:
+                rates.setdefault(one[RATE], []).append(one)
+        return dict(sorted(rates.items())) if len(rates) > 1 else {}
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def sweeps(subjects: Sequence[Subject], home: Home) -> list[Chart | Html]:
     if not found:
         return []
     explained = "Mean over seeds, the band one standard deviation to either side; from the home's studies."
-    return [*(_chart(sweep) for sweep in found), note(explained)]
+    return [*(_chart(sweep, number) for number, sweep in enumerate(found, 1)), note(explained)]
 
 
 def read_sweep(path: Path) -> Sweep | None:
@@ -86,7 +86,7 @@ def _fits(sweep: Sweep, one: Subject) -> bool:
     return sweep.facts["fingerprint"] == fingerprint and models == {one.run.settings.model}
 
 
-def _chart(sweep: Sweep) -> Chart:
+def _chart(sweep: Sweep, number: int) -> Chart:
     first = sweep.over[0]
     second = sweep.over[1] if len(sweep.over) == 2 else None
     values = list(dict.fromkeys(_value(row, first) for row in sweep.rows))
@@ -129,7 +129,7 @@ def _chart(sweep: Sweep) -> Chart:
         at = ", ".join(f"{name} {_value(best, name)}" for name in sweep.over)
         told = f" Highest H: {best['summary']['H']['mean']:.1f} % at {at}."
     looked = " Figures of test classes: choose nothing by them." if on.startswith("test") else ""
-    name = f"sweep-{sweep.facts['study']}"
+    name = f"sweep-{number}-{'-'.join(sweep.over)}"
     return Chart(
         name,
         title,

@@ -23,7 +23,7 @@ from msdn.train.measure.selection import describe_selection
 from msdn.train.measure.show import Line as CsvLine
 from msdn.train.measure.show import Result, Table, csv_text, show, show_settings, show_value
 from msdn.train.measure.summary import Spread, spread
-from msdn.train.models.presets import preset_settings
+from msdn.train.models.presets import PRESET_NAMES, has_preset, preset_settings
 from msdn.train.models.published import PAPER_FIGURES, Published, published_figures
 from msdn.train.models.registry import choose_model, find_model, use_home
 from msdn.train.runs.results import COMPARED, LeftOut, Measured, collect_results
@@ -192,14 +192,22 @@ def _ranked(by: str, groups: list[list[tuple[int, Measured]]]) -> tuple[Line, ..
 
 def _told_settings(run: Run, own: dict[str, Any], alike: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a line names: what is not the same in all lines of its model, or not as in the dataset's preset."""
-    usual = preset_settings(run.settings.model, run.dataset, task=run.settings.task).as_json()
     said = _SAID_ABOVE + (() if run.settings.select == "val" else ("margin",))
+    changed = _changed_settings(run, own) - set(said)
     return {
         name: value
         for name, value in own.items()
-        if any(other[name] != value for other in alike)
-        or (name not in said and usual.get(name, value) != value)
+        if name in changed or any(other[name] != value for other in alike)
     }
+
+
+def _changed_settings(run: Run, own: dict[str, Any]) -> set[str]:
+    """The settings that are not the preset's; or where a rule for such data stood in for it, those typed."""
+    label = run.manifest.get("preset") or ""
+    if label.startswith(PRESET_NAMES[0]) and not has_preset(run.dataset):
+        return set(run.manifest.get("overrides") or {}) - {"model"}
+    usual = preset_settings(run.settings.model, run.dataset, task=run.settings.task).as_json()
+    return {name for name, value in own.items() if usual.get(name, value) != value}
 
 
 def _described(run: Run) -> dict[str, Any]:
