@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from msdn.cache.home import Home, home_option
+from msdn.terminal import json_option
 
 if TYPE_CHECKING:
     from msdn.app.status import Entry
@@ -32,7 +33,7 @@ class Finding:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @home_option
 @click.pass_context
 def doctor(context: click.Context, home: Home, as_json: bool) -> None:

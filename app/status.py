@@ -19,6 +19,7 @@ from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.downloads.download import SourceState, measure, source_state
 from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, download_command
 from msdn.extract.vectors.file import read_vectors
+from msdn.terminal import json_option
 
 Status = Literal["missing", "partial", "present", "complete", "damaged"]
 HEADINGS = {"dataset": "datasets", "vectors": "vectors", "download": "shared files", "cache": "caches"}
@@ -53,7 +54,7 @@ class Entry:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @home_option
 def status(home: Home, as_json: bool) -> None:
     """See which datasets, vectors, weights and caches are here, and what is missing."""

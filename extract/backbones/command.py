@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from msdn.cache.home import Home, home_option
+from msdn.terminal import json_option
 
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE.py]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @home_option
 def backbones(name: str | None, home: Home, as_json: bool) -> None:
     """List the networks that 'msdn extract --backbone' takes, or show one with its layers.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from msdn.cache.home import Home, home_option
+from msdn.terminal import json_option
 
 if TYPE_CHECKING:
     from msdn.train.groups.groups import AttributeGroups
@@ -20,7 +21,7 @@ SHOWN = 3  # attributes of a group
 @click.option("--cache", type=FILE, help="The features whose attributes are meant.  [the only ones]")
 @click.option("--groups", "file", type=FILE, help="Show those of this CSV file 'attribute,group' instead.")
 @click.option("--csv", "out", type=FILE, help="Write them to this new file, to edit and give with --groups.")
-@click.option("--json", "as_json", is_flag=True, help="Print the groups as JSON.")
+@json_option
 @home_option
 def groups(
     dataset: str, cache: Path | None, file: Path | None, out: Path | None, as_json: bool, home: Home

@@ -1,10 +1,7 @@
 """The sentences that stage two says of trainings and figures. Loads no torch."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import click
 
 from msdn.train.measure.show import percent
 from msdn.train.models.registry import find_model
@@ -15,12 +12,6 @@ _VAL_FIGURES = ("H", "AUSUC", "acc")
 _NO_LOSS = ("phase", "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
 
 
-def say(line: str) -> None:
-    """A line of progress, on stderr."""
-    click.echo(line, err=True)
-    sys.stderr.flush()
-
-
 def epoch_line(record: Mapping[str, Any]) -> str:
     """One epoch in fixed order: loss, its terms, validation figures, test figures if watched, seconds."""
     epochs = record["epochs"]
@@ -28,11 +19,13 @@ def epoch_line(record: Mapping[str, Any]) -> str:
     phase = f"{record['phase']} " if "phase" in record else ""
     parts = [f"{phase}epoch {record['epoch']:>{width}}/{epochs}"]
     parts += [f"{name} {record[name]:.4g}" for name in record if name not in _NO_LOSS and name[:4] != "val_"]
-    parts += [
-        f"val {name} {percent(record[f'val_{name}'])}" for name in _VAL_FIGURES if f"val_{name}" in record
-    ]
-    parts += [f"test {name} {percent(record[name])}" for name in _EPOCH_FIGURES if name in record]
-    return "  ".join([*parts, f"{record['seconds']:.1f} s"])
+    return "  ".join([*parts, *epoch_figures(record), f"{record['seconds']:.1f} s"])
+
+
+def epoch_figures(record: Mapping[str, Any]) -> list[str]:
+    """The validation figures of an epoch, and its test figures if watched."""
+    val = [f"val {name} {percent(record[f'val_{name}'])}" for name in _VAL_FIGURES if f"val_{name}" in record]
+    return val + [f"test {name} {percent(record[name])}" for name in _EPOCH_FIGURES if name in record]
 
 
 def provenance_notes(weights: str, masked: int) -> list[str]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich import table as rich_table
 from rich.console import Console
 from rich.text import Text
 
 from msdn.cache.files import replace_file
+from msdn.terminal import result_console, shorten_path, wrap
 from msdn.train.measure.summary import Spread
 
 Cell = (
@@ -21,6 +23,8 @@ Cell = (
 )  # words, a number of things, a figure in percent, or one that cannot be told
 Line = Mapping[str, Any]  # of a CSV file, by column
 _WIDE = 160  # columns of a table that goes into a file or a pipe
+_PATH = 28  # letters of a path in a table that is too wide
+_LONG = 16  # letters of a word that may be broken where a table is too wide
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Table:
         foot: further rows below a line, such as the papers'.
         above: lines before the table.
         below: lines after it.
+        paths: the columns of paths, whose first folders may give way.
         mark_best: whether the best mean of each column is bold.
     """
 
@@ -45,6 +50,7 @@ class Table:
     foot: Sequence[Sequence[Cell]] = ()
     above: Sequence[str] = ()
     below: Sequence[str] = ()
+    paths: Sequence[str] = ()
     mark_best: bool = False
 
 
@@ -70,10 +76,10 @@ def show(result: Result, as_json: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(result.facts))
         return
-    console = result_console()
+    console = result_console(_WIDE)
     for table in result.tables:
         _say(console, table.above)
-        console.print(draw(table))
+        console.print(draw(table, console))
         _say(console, table.below)
     _say(console, result.notes)
 
@@ -97,26 +103,54 @@ def csv_text(lines: Sequence[Line]) -> str:
     return file.getvalue()
 
 
-def result_console() -> Console:
-    """Standard output, wide where nobody's window limits it."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDE)
+def draw(table: Table, console: Console) -> rich_table.Table:
+    """A table as the terminal shows it: numbers to the right, headers whole, nothing left out.
+
+    Where it is wider than the terminal it has no frame, words wrap, and a deviation stands below its mean.
+    """
+    drawn = _draw(table, is_narrow=False)
+    fits = console.measure(drawn, options=console.options.update(width=10_000)).maximum <= console.width
+    return drawn if fits else _draw(table, is_narrow=True)
 
 
-def draw(table: Table) -> rich_table.Table:
-    """A table as the terminal shows it: numbers to the right, nothing cut off."""
-    drawn = rich_table.Table(title=Text(table.title) if table.title else None, title_justify="left")
-    for name in table.columns:
-        drawn.add_column(Text(name), justify="left" if name in table.words else "right", overflow="fold")
+def _draw(table: Table, is_narrow: bool) -> rich_table.Table:
+    look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "padding": 0} if is_narrow else {}
+    title = Text(table.title) if table.title else None
+    drawn = rich_table.Table(title=title, title_justify="left", **look)
+    shown = [
+        [_text(cell, is_narrow, name in table.paths) for name, cell in zip(table.columns, row, strict=True)]
+        for row in (*table.rows, *table.foot)
+    ]
+    for number, name in enumerate(table.columns):
+        is_words = name in table.words
+        least = max(_longest_word(text) for text in (name, *(row[number] for row in shown)))
+        drawn.add_column(
+            Text(name),
+            justify="left" if is_words else "right",
+            overflow="fold",
+            min_width=max(min(least, _PATH if name in table.paths else _LONG), _longest_word(name))
+            if is_words
+            else least,
+        )
     best = _best_means(table) if table.mark_best else {}
-    for row in table.rows:
+    for row, texts in zip((*table.rows, *table.foot), shown, strict=True):
+        if len(drawn.rows) == len(table.rows):
+            drawn.add_section()
         is_best = [number in best and _mean(cell) == best[number] for number, cell in enumerate(row)]
         styles = ["bold" if one else "" for one in is_best]
-        drawn.add_row(*(Text(show_cell(cell), style) for cell, style in zip(row, styles, strict=True)))
-    drawn.add_section()
-    for row in table.foot:
-        drawn.add_row(*(Text(show_cell(cell)) for cell in row))
+        drawn.add_row(*(Text(text, style) for text, style in zip(texts, styles, strict=True)))
     return drawn
+
+
+def _text(cell: Cell, is_narrow: bool, is_path: bool) -> str:
+    text = show_cell(cell)
+    if is_narrow and is_path:
+        return shorten_path(text, _PATH)
+    return text.replace(" ±", "\n±") if is_narrow and isinstance(cell, Spread) else text
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.replace("± ", "±_").split()), default=0)
 
 
 def show_cell(cell: Cell) -> str:
@@ -147,7 +181,8 @@ def show_settings(settings: Mapping[str, Any]) -> str:
 
 def _say(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        for part in wrap(line, console.width) if console.is_terminal else [line]:
+            console.print(part, highlight=False, markup=False, soft_wrap=True)
 
 
 def _best_means(table: Table) -> dict[int, float]:

@@ -15,6 +15,7 @@ import click
 
 from msdn.cache.files import replace_file
 from msdn.cache.home import Home, dataset_name, home_option
+from msdn.terminal import json_option
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.reporting import WATCHED, counts_note, provenance_notes, reconstruction_notes
@@ -232,7 +233,7 @@ def _order(protocol: Protocol) -> tuple[Any, ...]:
     help="Write the tables to this CSV file too; one that is there is replaced.",
 )
 @click.option("--device", default="auto", help="Where to measure: cpu, cuda, …  [a GPU where there is one]")
-@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
+@json_option
 @home_option
 def compare(
     home: Home,
