@@ -157,6 +157,15 @@ def wrap(line: str, width: int) -> list[str]:
     return [*lines, here]
 
 
+def fit_fact(name: str, value: str, width: int = 18) -> list[str]:
+    """A fact as lines for standard output: its name, and its value, which goes on below itself."""
+    lines = [value]
+    if sys.stdout.isatty():
+        lines = wrap(value, max(Console().width - width - 1, 20))
+    names = [name, *[""] * (len(lines) - 1)]
+    return [f"{one:<{width}} {line}" for one, line in zip(names, lines, strict=True)]
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leave it to `cli.py`, which ends every command alike."""

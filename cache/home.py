@@ -73,6 +73,12 @@ def dataset_name(text: str) -> str:
     return text
 
 
+def typed_dataset(text: str) -> str | Path:
+    """What names a dataset in a command to suggest: its name, or the folder that the user typed."""
+    is_folder = dataset_name(text) != text or Path(text).is_dir()
+    return Path(text).expanduser() if is_folder else text
+
+
 def name_cache(dataset: str, size: int | str, weights_tag: str) -> str:
     """Return a cache's file name: dataset, image size and weights, so that different ones never collide."""
     return f"{dataset}-{size}-{weights_tag}.h5"

@@ -122,15 +122,13 @@ def _draw(table: Table, is_narrow: bool) -> rich_table.Table:
         for row in (*table.rows, *table.foot)
     ]
     for number, name in enumerate(table.columns):
-        is_words = name in table.words
+        is_words, most = name in table.words, _PATH if name in table.paths else _LONG
         least = max(_longest_word(text) for text in (name, *(row[number] for row in shown)))
         drawn.add_column(
             Text(name),
             justify="left" if is_words else "right",
             overflow="fold",
-            min_width=max(min(least, _PATH if name in table.paths else _LONG), _longest_word(name))
-            if is_words
-            else least,
+            min_width=max(min(least, most), _longest_word(name)) if is_words else least,
         )
     best = _best_means(table) if table.mark_best else {}
     for row, texts in zip((*table.rows, *table.foot), shown, strict=True):
