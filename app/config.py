@@ -22,7 +22,6 @@ from click.core import ParameterSource
 
 from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.terminal import CONFIG, is_verbose, say
-from msdn.train.loop.options import LOOKED_AT_FIRST
 
 DEFAULT = Path("msdn.toml")
 _NO_KEYS = ("config", "help")
@@ -121,6 +120,8 @@ def _probe(
     command: click.Command, name: str, args: Sequence[str], parent: click.Context, values: Table
 ) -> click.Context:
     """The command's context as the file and the command line together make it, without any complaint."""
+    from msdn.train.loop.options import LOOKED_AT_FIRST
+
     has = {key for key, _ in _options_of(command.params)} | {"model", "task"} & set(values)
     first = [f"--{key}={values[key]}" for key in LOOKED_AT_FIRST if key in values and key in has]
     return command.make_context(name, [*first, *args], parent=parent, resilient_parsing=True)

@@ -4,7 +4,6 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Literal
 
 import click
@@ -12,12 +11,12 @@ import click
 from msdn.cache import layout
 from msdn.cache.errors import MsdnError
 from msdn.cache.header import read_header
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option
 from msdn.extract.datasets.proposed_splits import LISTS, read_attribute_names
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.downloads.download import SourceState, measure, source_state
-from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, download_command
+from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, least_plan
 from msdn.extract.vectors.file import read_vectors
 from msdn.terminal import json_option
 
@@ -103,6 +102,7 @@ def _describe_dataset(spec: DatasetSpec, home: Home, states: dict[str, SourceSta
         status = "partial" if is_begun else "missing"
     note = f"without {', '.join(missing)}" if 0 < len(missing) <= len(LISTS) else ""
     size = own.bytes if own else 0
+    make = ("demo",) if spec.make else ("data", "download", spec.name)
     if own is None or not own.is_here:
         size += measure(images)
     return Entry(
@@ -113,7 +113,7 @@ def _describe_dataset(spec: DatasetSpec, home: Home, states: dict[str, SourceSta
         bytes=size + sum(map(measure, lists)),
         is_verified=is_verified,
         note="drawn on first use" if spec.make and missing else note,
-        command=None if not missing else "msdn demo" if spec.make else f"msdn data download {spec.name}",
+        command=command_line(*make, home=home) if missing else None,
     )
 
 
@@ -132,10 +132,11 @@ def _describe_vectors(spec: DatasetSpec, home: Home, has_glove: bool) -> Entry:
     try:
         names = read_attribute_names(home.data, spec.attribute_names, None)
         if not path.is_file():
-            command = "" if has_glove else "msdn data download glove && "
-            command += f"msdn data vectors {spec.name}"
+            fetch, name = ("data", "download"), spec.name
+            command = "" if has_glove else f"{command_line(*fetch, 'glove', home=home)} && "
+            command += command_line("data", "vectors", name, home=home)
             if not names:
-                command = f"msdn data download {spec.name}"  # brings names and GloVe, and builds
+                command = command_line(*fetch, name, home=home)  # brings names and GloVe, and builds
             return Entry("vectors", spec.name, "missing", path, command=command)
         count, size = read_vectors(path, names).values.shape
     except MsdnError as error:
@@ -151,7 +152,7 @@ def _describe_download(name: str, home: Home, state: SourceState) -> Entry:
     if by_hand is not None:
         found, size, note = by_hand
         return Entry("download", name, "present", found, size, note=note)
-    command = None if state.is_here else download_command(name)
+    command = None if state.is_here else command_line("data", "download", least_plan(name), home=home)
     return Entry("download", name, state.status, path, state.bytes, state.status == "complete", "", command)
 
 
@@ -178,5 +179,5 @@ def _describe_cache(path: Path) -> Entry:
         note = f"{todo} of {count} images to go; repeat the command that began it"
         return Entry("cache", path.name, "partial", path, measure(path), note=note)
     masked = f", {len(header.masked_rows)} masked" if len(header.masked_rows) else ""
-    note = f"{count} images{masked}; 'msdn cache verify {quote(str(path))}' checks every row"
+    note = f"{count} images{masked}; '{command_line('cache', 'verify', path)}' checks every row"
     return Entry("cache", path.name, "complete", path, measure(path), note=note)

@@ -1,12 +1,13 @@
 """`msdn data groups`: the groups that a dataset's attributes come in, to look at and to change."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from msdn.cache.home import Home, home_option
-from msdn.terminal import json_option
+from msdn.terminal import json_option, say
 
 if TYPE_CHECKING:
     from msdn.train.groups.groups import AttributeGroups
@@ -41,7 +42,7 @@ def groups(
     found, names = choose_groups(annotations, file), annotations.attribute_names
     if out is not None:
         write_groups(out, found, names)
-        click.echo(f"{out}: written; change it and give it with --groups {out}", err=True)
+        say(f"{out}: written; change it and give it with --groups {shlex.quote(str(out))}")
     facts = {"dataset": annotations.dataset, **found.as_json(), "names": list(names)}
     show(Result(facts, [_table(annotations.dataset, found, names)], [f"source: {found.source}"]), as_json)
 

@@ -1,8 +1,10 @@
 """The sentences that stage two says of trainings and figures. Loads no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from msdn.cache.home import command_line
 from msdn.train.measure.show import percent
 from msdn.train.models.registry import find_model
 
@@ -61,6 +63,7 @@ def training_notes(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str
     failed = {name: result for name, result in results if result.get("failed")}
     lines = [f"failed: {name}: {result['failed']} ({result['run']})" for name, result in failed.items()]
     if failed:
-        lines.append("what failed is not trained again; to try it once more, delete its folder")
+        first = command_line("runs", "delete", Path(next(iter(failed.values()))["run"]))
+        lines.append(f"what failed is not trained again; to try it once more, delete its folder: '{first}'")
     watched = [name for name, result in results if result.get("watch_test")]
     return lines + [f"{WATCHED}: {'; '.join(watched)}"] * bool(watched)

@@ -20,6 +20,7 @@ import torch
 
 from msdn.cache import FeatureCache
 from msdn.cache.errors import WrongUsageError
+from msdn.cache.home import command_line
 from msdn.machine import DeviceError, keep_threads, let_waiting_threads_sleep, usable_cores
 from msdn.terminal import say
 from msdn.train.errors import RunError, TrainError
@@ -264,7 +265,7 @@ def _refuse_all_failed(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]
     if all(result.get("failed") for result in results):
         raise TrainError(
             f"no training succeeded; {jobs[0].name}: {results[0]['failed']}. It is not trained again; to try it once "
-            f"more, delete {results[0]['run']}"
+            f"more, delete it: '{command_line('runs', 'delete', Path(results[0]['run']))}'"
         )
 
 
