@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.downloads.download import SourceState, measure, source_state
 from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, least_plan
 from msdn.extract.vectors.file import read_vectors
-from msdn.terminal import json_option
+from msdn.terminal import fit, json_option
 
 Status = Literal["missing", "partial", "present", "complete", "damaged"]
 HEADINGS = {"dataset": "datasets", "vectors": "vectors", "download": "shared files", "cache": "caches"}
@@ -66,16 +67,21 @@ def status(home: Home, as_json: bool) -> None:
     width = max(len(entry.name) for entry in entries)
     for kind, heading in HEADINGS.items():
         click.echo(heading)
-        lines = [_format(entry, width) for entry in entries if entry.kind == kind]
+        lines = [line for entry in entries if entry.kind == kind for line in _format(entry, width)]
         click.echo("\n".join(lines or ["  none; 'msdn extract' makes them"]))
 
 
-def _format(entry: Entry, width: int) -> str:
+def _format(entry: Entry, width: int) -> list[str]:
+    """One line, or where the terminal is too narrow for it, what to do below the rest."""
     state: str = "present, not verified" if entry.status == "present" else entry.status
     state += ", verified" if entry.is_verified else ""
     size = f"{entry.bytes / 1e6:,.1f} MB" if entry.bytes else ""
     advice = "; ".join(filter(None, (entry.note, entry.command)))
-    return f"  {entry.name:<{width}}  {state:<21}  {size:>11}  {advice}".rstrip()
+    start = f"  {entry.name:<{width}}  {state:<21}  {size:>11}"
+    whole = f"{start}  {advice}".rstrip()
+    if fit(whole, sys.stdout) == whole:
+        return [whole]
+    return [start.rstrip(), fit(f"    {advice}", sys.stdout)]
 
 
 def collect_status(home: Home) -> list[Entry]:
