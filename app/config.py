@@ -79,7 +79,7 @@ def read_config(
     given = _without_contradictions(given, probe, options)
     values = {str(options[key].name): _shape(options[key], value) for key, value in given.items()}
     context.meta[CONFIG] = {"file": str(file.absolute()), "options": values}
-    if given:
+    if given and not given.get("quiet"):
         shown = ", ".join(f"{key} = {value}" if is_verbose() else key for key, value in given.items())
         say(f"options from {file}: {shown}", "dim")
     return values

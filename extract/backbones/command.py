@@ -38,8 +38,9 @@ def backbones(name: str | None, home: Home, as_json: bool) -> None:
 
 
 def _describe_briefly(name: str, home: Home) -> dict[str, Any]:
+    from msdn.extract.backbones.families import FAMILY_OF
     from msdn.extract.backbones.registry import find_backbone
-    from msdn.extract.backbones.torchvision_networks import FAMILY_OF, grid_of
+    from msdn.extract.backbones.torchvision_networks import grid_of
     from msdn.extract.backbones.weights import find_kept
 
     entry, family, grid = find_backbone(name), FAMILY_OF[name], grid_of(name)

@@ -25,7 +25,7 @@ class EpochView:
         self._has_bar = has_bar(console)
         self._shown = 1 if console.width < NARROW else 4  # figures beside the loss
         detail = TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True), markup=False)
-        self._bar = make_bar(console, detail, what=22, room=38 if console.width < NARROW else 76)
+        self._bar = make_bar(console, detail, what=24, room=38 if console.width < NARROW else 76)
         self._task: TaskID | None = None
         self._seconds: list[float] = []
 
