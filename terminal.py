@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ MEANINGS: dict[str, dict[str, Any]] = {  # all colours there are
     "error": {"fg": "red", "bold": True},
     "dim": {"dim": True},
 }
+PIPED = 160  # columns of a table that goes into a file or a pipe
 NARROW = 110  # columns; below them a bar leaves out what is not needed to wait for it
 CONFIG = "msdn.config"  # what a config file gave, in the context's `meta`
 _ASCII = "msdn_ascii"
@@ -142,6 +144,11 @@ def fit(text: str, stream: Any) -> str:
     return "\n".join(part for line in text.split("\n") for part in wrap(line, width))
 
 
+def tell(line: str) -> None:
+    """A line of the result, on standard output."""
+    click.echo(fit(line, sys.stdout))
+
+
 def wrap(line: str, width: int) -> list[str]:
     """A line as several of at most `width` letters, the later ones as far in as the first."""
     indent = " " * (len(line) - len(line.lstrip()))
@@ -161,7 +168,13 @@ def fit_fact(name: str, value: str, width: int = 18) -> list[str]:
     """A fact as lines for standard output: its name, and its value, which goes on below itself."""
     lines = [value]
     if sys.stdout.isatty():
-        lines = wrap(value, max(Console().width - width - 1, 20))
+        room = max(Console().width - width - 1, 20)
+        whole = [
+            line
+            for part in wrap(value, room)
+            for line in ([part] if "/" in part else textwrap.wrap(part, room))
+        ]
+        lines = whole or [value]
     names = [name, *[""] * (len(lines) - 1)]
     return [f"{one:<{width}} {line}" for one, line in zip(names, lines, strict=True)]
 
@@ -177,10 +190,10 @@ def note_console() -> Console:
     return _Console(stderr=True, quiet=is_quiet(), highlight=False, soft_wrap=True)
 
 
-def result_console(piped_width: int) -> Console:
-    """Standard output, `piped_width` columns wide where nobody's window limits it."""
+def result_console() -> Console:
+    """Standard output, wide where nobody's window limits it."""
     console = _Console(highlight=False)
-    return console if console.is_terminal else _Console(highlight=False, width=piped_width)
+    return console if console.is_terminal else _Console(highlight=False, width=PIPED)
 
 
 def has_bar(console: Console) -> bool:

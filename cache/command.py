@@ -13,7 +13,7 @@ from msdn.cache.header import Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.published import write_published
 from msdn.cache.reader import FeatureCache, find_damaged_rows
-from msdn.terminal import fit_fact, json_option, print_json, warn
+from msdn.terminal import fit_fact, json_option, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 RANDOM_NOTE = " (no knowledge of the world: results say nothing about published figures)"
@@ -45,7 +45,7 @@ def verify(file: Path, as_json: bool) -> None:
         for name, row in find_damaged_rows(opened):
             damaged.setdefault(row, []).append(name)
             if not as_json:
-                click.echo(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
+                tell(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
     if as_json:
         rows = [{"row": row, "image": paths[row], "maps": names} for row, names in damaged.items()]
         print_json({"file": str(file), "ok": not damaged, "rows": n, "masked": masked, "damaged": rows})
@@ -57,7 +57,7 @@ def verify(file: Path, as_json: bool) -> None:
         return
     left_out = f"; {masked} images are masked" if masked else ""
     of_maps = f" of {maps} maps" if maps > 1 else ""
-    click.echo(f"{file}: {n - masked} rows{of_maps} and all annotations are as they were written{left_out}")
+    tell(f"{file}: {n - masked} rows{of_maps} and all annotations are as they were written{left_out}")
 
 
 @click.command()

@@ -59,14 +59,12 @@ def download(home: Home, names: tuple[str, ...], as_json: bool, **choices: Any) 
     require_room(sources, home, settings)
     with DownloadView(note_console()) as view:
         failures = _fetch_all(sources, home, settings, view)
+    tell = say if as_json else click.echo
     facts = []
     for name in sources:
         state, place = source_state(name, home), home.data / SOURCES[name].proof[0]
         facts.append({"name": name, "status": state.status, "bytes": state.bytes, "path": str(place)})
-        if not as_json:
-            click.echo(
-                f"{name}: {WORDS.get(state.status, state.status)}, {state.bytes / 1e6:,.1f} MB, {place}"
-            )
+        tell(f"{name}: {WORDS.get(state.status, state.status)}, {state.bytes / 1e6:,.1f} MB, {place}")
     if as_json:
         print_json({"ok": not failures, "sources": facts})
     if failures:
@@ -76,9 +74,9 @@ def download(home: Home, names: tuple[str, ...], as_json: bool, **choices: Any) 
         if spec.attribute_vectors is not None and not (home.data / spec.attribute_vectors).exists():
             from msdn.extract.vectors.build import build_for_dataset
 
-            say(f"word vectors of {spec.name}: {build_for_dataset(spec.name, home)}")
+            tell(f"word vectors of {spec.name}: {build_for_dataset(spec.name, home)}")
     for spec in datasets:
-        say(f"next: {command_line('extract', '--dataset', spec.name, home=home)}")
+        tell(f"next: {command_line('extract', '--dataset', spec.name, home=home)}")
 
 
 def _fetch_all(

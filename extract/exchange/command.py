@@ -7,7 +7,7 @@ import click
 
 from msdn.cache.home import Home, command_line, home_option, typed_dataset
 from msdn.extract.pipeline.settings import DTYPES
-from msdn.terminal import json_option, make_bar, note_console, print_json, warn
+from msdn.terminal import json_option, make_bar, note_console, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -104,9 +104,9 @@ def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **file
     if as_json:
         print_json({"cache": str(cache), "changed": list(changed), "before": old, "fingerprint": new})
     elif changed:
-        click.echo(f"{cache}: replaced {', '.join(changed)}; fingerprint {old[:12]} is now {new[:12]}")
+        tell(f"{cache}: replaced {', '.join(changed)}; fingerprint {old[:12]} is now {new[:12]}")
     else:
-        click.echo(f"{cache}: has these annotations already; nothing changed")
+        tell(f"{cache}: has these annotations already; nothing changed")
     if not changed:
         return
     if before.attribute_vectors is not None and not has_vectors:

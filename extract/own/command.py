@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from msdn.cache.home import Home, command_line, home_option, typed_dataset
-from msdn.terminal import fit_fact, json_option, note_console, print_json
+from msdn.terminal import fit_fact, json_option, note_console, print_json, tell
 
 if TYPE_CHECKING:
     from msdn.cache.annotations import Annotations
@@ -49,7 +49,7 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
         print_json({"ok": False, "mistakes": list(map(str, mistakes))})
     for mistake in mistakes:
         if not as_json:
-            click.echo(mistake)
+            tell(str(mistake))
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise DatasetError(escape(f"{count} in {dataset}; fix what is named above and check again"))

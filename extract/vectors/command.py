@@ -8,7 +8,7 @@ import click
 
 from msdn.cache.errors import MsdnError, WrongUsageError
 from msdn.cache.home import Home, command_line, home_option, typed_dataset
-from msdn.terminal import json_option, make_bar, note_console, print_json
+from msdn.terminal import json_option, make_bar, note_console, print_json, tell
 
 if TYPE_CHECKING:
     from msdn.extract.vectors.build import Target
@@ -65,14 +65,14 @@ def vectors(
         facts = {"file": str(target.path), "vectors": count, "numbers": size, "origin": origin}
         print_json({**facts, "unknown_words": unknown or {}, "next": following})
         return
-    click.echo(f"{target.path}: {count} vectors of {size} numbers, {origin}")
+    tell(f"{target.path}: {count} vectors of {size} numbers, {origin}")
     if unknown and isinstance(unknown, dict):
         counts = Counter(str(word) for words in unknown.values() for word in words).most_common()
         listed = ", ".join(f"{word} ({times}×)" if times > 1 else word for word, times in counts)
         advice = "name others for them with --spelling"
-        click.echo(f"unknown words, left out of {len(unknown)} attributes: {listed}; {advice}")
+        tell(f"unknown words, left out of {len(unknown)} attributes: {listed}; {advice}")
     for line in following:
-        click.echo(f"next: {line}")
+        tell(f"next: {line}")
 
 
 def _build(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich import box
 from rich import table as rich_table
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -22,7 +23,6 @@ Cell = (
     str | int | float | Spread | None
 )  # words, a number of things, a figure in percent, or one that cannot be told
 Line = Mapping[str, Any]  # of a CSV file, by column
-_WIDE = 160  # columns of a table that goes into a file or a pipe
 _PATH = 28  # letters of a path in a table that is too wide
 _LONG = 16  # letters of a word that may be broken where a table is too wide
 
@@ -76,7 +76,7 @@ def show(result: Result, as_json: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(result.facts))
         return
-    console = result_console(_WIDE)
+    console = result_console()
     for table in result.tables:
         _say(console, table.above)
         console.print(draw(table, console))
@@ -108,28 +108,32 @@ def draw(table: Table, console: Console) -> rich_table.Table:
 
     Where it is wider than the terminal it has no frame, words wrap, and a deviation stands below its mean.
     """
-    drawn = _draw(table, is_narrow=False)
+    drawn = _draw(table, None)
     fits = console.measure(drawn, options=console.options.update(width=10_000)).maximum <= console.width
-    return drawn if fits else _draw(table, is_narrow=True)
+    return drawn if fits else _draw(table, console.width)
 
 
-def _draw(table: Table, is_narrow: bool) -> rich_table.Table:
-    look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "padding": 0} if is_narrow else {}
-    title = Text(table.title) if table.title else None
-    drawn = rich_table.Table(title=title, title_justify="left", **look)
+def _draw(table: Table, width: int | None) -> rich_table.Table:
+    """The table with its frame, or without one in `width` letters."""
     shown = [
-        [_text(cell, is_narrow, name in table.paths) for name, cell in zip(table.columns, row, strict=True)]
+        [
+            _text(cell, width is not None, name in table.paths)
+            for name, cell in zip(table.columns, row, strict=True)
+        ]
         for row in (*table.rows, *table.foot)
     ]
-    for number, name in enumerate(table.columns):
-        is_words, most = name in table.words, _PATH if name in table.paths else _LONG
-        least = max(_longest_word(text) for text in (name, *(row[number] for row in shown)))
-        drawn.add_column(
-            Text(name),
-            justify="left" if is_words else "right",
-            overflow="fold",
-            min_width=max(min(least, most), _longest_word(name)) if is_words else least,
+    title = Text(table.title) if table.title else None
+    if width is None:
+        drawn = rich_table.Table(title=title, title_justify="left")
+        widths: list[int | None] = [None] * len(table.columns)
+    else:
+        drawn = rich_table.Table(
+            title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0
         )
+        widths = [*_choose_widths(table, shown, width - len(table.columns) + 1)]
+    for name, letters in zip(table.columns, widths, strict=True):
+        justify: Any = "left" if name in table.words else "right"
+        drawn.add_column(Text(name), justify=justify, overflow="fold", width=letters)
     best = _best_means(table) if table.mark_best else {}
     for row, texts in zip((*table.rows, *table.foot), shown, strict=True):
         if len(drawn.rows) == len(table.rows):
@@ -140,15 +144,34 @@ def _draw(table: Table, is_narrow: bool) -> rich_table.Table:
     return drawn
 
 
+def _choose_widths(table: Table, shown: Sequence[Sequence[str]], room: int) -> list[int]:
+    """The columns' widths in so many letters: the widest of words gives way first, a number or header word last."""
+    widths, least = [], []
+    for number, name in enumerate(table.columns):
+        texts = [name, *(row[number] for row in shown)]
+        lines = [line for text in texts for line in text.split("\n")]
+        word = max(cell_len(part) for line in lines for part in (line.replace("± ", "±_").split() or [""]))
+        widths.append(max(map(cell_len, lines)))
+        most = _PATH if name in table.paths else _LONG
+        head = max(map(cell_len, name.split()), default=1)
+        least.append(max(min(word, most), head) if name in table.words else max(word, 1))
+    while sum(widths) > room:
+        spare = [width - limit for width, limit in zip(widths, least, strict=True)]
+        if max(spare) <= 0:  # too narrow for whole words
+            least = [1] * len(widths)
+            if max(widths) == 1:
+                break
+            continue
+        widest = max((width, number) for number, width in enumerate(widths) if spare[number] > 0)[1]
+        widths[widest] -= 1
+    return widths
+
+
 def _text(cell: Cell, is_narrow: bool, is_path: bool) -> str:
     text = show_cell(cell)
     if is_narrow and is_path:
         return shorten_path(text, _PATH)
     return text.replace(" ±", "\n±") if is_narrow and isinstance(cell, Spread) else text
-
-
-def _longest_word(text: str) -> int:
-    return max(map(len, text.replace("± ", "±_").split()), default=0)
 
 
 def show_cell(cell: Cell) -> str:

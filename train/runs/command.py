@@ -9,10 +9,10 @@ import click
 
 from msdn.cache.files import LockError
 from msdn.cache.home import Home, dataset_name, home_option
-from msdn.terminal import json_option, say
+from msdn.terminal import fit_fact, json_option, say
 from msdn.train.errors import RunError
 from msdn.train.measure.selection import COMPARED, describe_selection
-from msdn.train.measure.show import Cell, Result, Table, show, show_value
+from msdn.train.measure.show import Cell, Result, Table, percent, show, show_value
 from msdn.train.runs.results import kept_figures
 from msdn.train.runs.run import MANIFEST, Run, check_name, find_runs, lock_of, open_run
 
@@ -69,16 +69,16 @@ def show_(home: Home, run: Path, as_json: bool) -> None:
         "settings": found.settings.as_json(),
         "figures": kept_figures(found),
     }
-    shown = [name for name in facts if name not in ("settings", "figures", "acc", "H", "cache")]
-    rows = [[name.replace("_", " "), _value(facts[name])] for name in shown if facts[name] not in (None, {})]
-    rows += [["features", manifest["cache"]["path"]]]
+    hidden = ("settings", "figures", *_FIGURES, "cache")
+    lines = {
+        name: _value(value) for name, value in facts.items() if name not in hidden and value not in (None, {})
+    }
+    lines["features"] = manifest["cache"]["path"]
     figures = facts["figures"] or {}
-    rows += [[f"test {name}", figures[name]] for name in COMPARED if figures.get(name) is not None]
+    lines |= {f"test {name}": percent(figures[name]) for name in COMPARED if figures.get(name) is not None}
+    above = [line for name, value in lines.items() for line in fit_fact(name.replace("_", " "), value, 14)]
     settings = [[name, show_value(value)] for name, value in facts["settings"].items()]
-    tables = [
-        Table(("fact", "value"), rows, words=("fact", "value")),
-        Table(("setting", "value"), settings, words=("setting", "value")),
-    ]
+    tables = [Table(("setting", "value"), settings, words=("setting", "value"), above=above)]
     show(Result(facts, tables), as_json)
 
 
