@@ -130,9 +130,11 @@ class LazyGroup(click.Group):
         found = super().resolve_command(ctx, args)
         ctx.meta[_COMMAND] = found[1]  # that of a group's command takes the group's place
         if not isinstance(found[1], click.Group) and not ctx.resilient_parsing:
-            file = find_config(found[2])
-            if file is not None:
-                ctx.default_map = {found[0]: read_config(file, found, COMMANDS, load_command, ctx)}
+            name, command, rest = found
+            file = find_config(rest)
+            if file is not None and name and command:
+                values = read_config(file, (name, command, rest), COMMANDS, load_command, ctx)
+                ctx.default_map = {name: values}
         return found
 
 
@@ -154,7 +156,7 @@ class ErrorTranslator(LazyGroup):
     def main(self, *args: Any, standalone_mode: bool = True, **settings: Any) -> Any:
         """Run a command line; its end is an exit code, and an error is shown."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **settings)
+            return self._click_main(*args, **settings)
         terminal.take_any_letter()
         try:
             code = self._run(*args, **settings)
@@ -164,9 +166,13 @@ class ErrorTranslator(LazyGroup):
             code = 141  # as the shell reports a program whose reader has gone: `msdn presets | head`
         sys.exit(code)
 
+    def _click_main(self, *args: Any, **settings: Any) -> Any:
+        run: Any = super().main
+        return run(*args, **{**settings, "standalone_mode": False})
+
     def _run(self, *args: Any, **settings: Any) -> Any:
         try:
-            code = super().main(*args, standalone_mode=False, **settings)
+            code = self._click_main(*args, **settings)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             return error.exit_code

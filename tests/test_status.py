@@ -53,7 +53,7 @@ def test_an_empty_home_names_a_command_for_everything_missing(
     assert {entry.status for entry in entries} == {"missing"}
     commands = {(entry.kind, entry.name): entry.command for entry in entries}
     assert commands["dataset", "sun"] == f"msdn data download sun --home {home.root}"
-    assert commands["dataset", "plumage"] == "msdn demo"
+    assert commands["dataset", "plumage"] == f"msdn demo --home {home.root}"
     assert commands["download", "weights"] == f"msdn data download weights --home {home.root}"
     result = run_msdn("data", "status")
     assert result.exit_code == 0, result.output

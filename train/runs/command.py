@@ -30,7 +30,7 @@ def list_(home: Home, dataset: str | None, model: str | None, as_json: bool) -> 
     _use(home)
     found = find_runs(home.runs, dataset=dataset and dataset_name(dataset), model=model)
     rows = [_brief(run) for run in found]
-    columns = ("run", "name", "dataset", "model", "seed", "status", *_FIGURES)
+    columns: tuple[str, ...] = ("run", "name", "dataset", "model", "seed", "status", *_FIGURES)
     cells: list[list[Cell]] = [[_cell(row[column]) for column in columns] for row in rows]
     words = [column for column in columns if column not in ("seed", *_FIGURES)]
     if not any(row["name"] for row in rows):
