@@ -155,7 +155,10 @@ def wrap(line: str, width: int) -> list[str]:
     if len(line) <= width:
         return [line]
     lines, here = list[str](), ""
-    for gap, part in re.findall(rf"(\s*)({_PARTS.pattern})", line):
+    chunks = re.split("  +", line.strip())
+    is_row = len(chunks) > 2 and max(map(len, chunks)) < width / 2  # such as an epoch's: `loss 0.4  ce 0.1`
+    part_of = r"\S+(?: \S+)*" if is_row else _PARTS.pattern
+    for gap, part in re.findall(rf"(\s*)({part_of})", line):
         if here.strip() and len(here) + len(gap) + len(part) > width:
             lines.append(here)
             here = indent + part

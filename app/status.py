@@ -19,9 +19,10 @@ from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.downloads.download import SourceState, measure, source_state
 from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, least_plan
 from msdn.extract.vectors.file import read_vectors
-from msdn.terminal import fit, json_option
+from msdn.terminal import fit, json_option, paint
 
 Status = Literal["missing", "partial", "present", "complete", "damaged"]
+MEANINGS = {"complete": "good", "present": "good", "partial": "warning", "damaged": "error"}  # of colours
 HEADINGS = {"dataset": "datasets", "vectors": "vectors", "download": "shared files", "cache": "caches"}
 
 
@@ -79,9 +80,10 @@ def _format(entry: Entry, width: int) -> list[str]:
     advice = "; ".join(filter(None, (entry.note, entry.command)))
     start = f"  {entry.name:<{width}}  {state:<21}  {size:>11}"
     whole = f"{start}  {advice}".rstrip()
-    if fit(whole, sys.stdout) == whole:
-        return [whole]
-    return [start.rstrip(), fit(f"    {advice}", sys.stdout)]
+    lines = [whole]
+    if fit(whole, sys.stdout) != whole:
+        lines = [start.rstrip(), fit(f"    {advice}", sys.stdout)]
+    return [lines[0].replace(state, paint(state, MEANINGS.get(entry.status, "")), 1), *lines[1:]]
 
 
 def collect_status(home: Home) -> list[Entry]:

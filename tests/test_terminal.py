@@ -57,6 +57,11 @@ def test_lines_break_between_words() -> None:
     assert terminal.wrap(line, 20) == ["  one two three", "  'msdn train --resume /a/long/folder'", "  four"]
     assert terminal.wrap("next: msdn evaluate --run /a b/c", 16) == ["next:", "msdn evaluate --run /a b/c"]
     assert terminal.wrap("fits", 4) == ["fits"] and terminal.wrap("", 4) == [""]
+    row = "epoch 3/3  loss 0.41  ce_av 0.08  distill 6.1"
+    assert terminal.wrap(row, 34) == ["epoch 3/3  loss 0.41  ce_av 0.08", "distill 6.1"]
+    assert (
+        terminal.wrap(row, 32)[1] == "distill 6.1" and terminal.wrap(row, 29)[1] == "ce_av 0.08  distill 6.1"
+    )
     path = "/a/path/that/is/longer/than/the/line"
     assert terminal.wrap(f"in {path} it is", 12) == ["in", path, "it is"]
 
