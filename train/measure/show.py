@@ -78,7 +78,7 @@ def show(result: Result, as_json: bool = False) -> None:
         return
     console = result_console()
     for table in result.tables:
-        _say(console, table.above)
+        _say(console, [*table.above, *filter(None, [table.title])])
         console.print(draw(table, console))
         _say(console, table.below)
     _say(console, result.notes)
@@ -122,14 +122,11 @@ def _draw(table: Table, width: int | None) -> rich_table.Table:
         ]
         for row in (*table.rows, *table.foot)
     ]
-    title = Text(table.title) if table.title else None
     if width is None:
-        drawn = rich_table.Table(title=title, title_justify="left")
+        drawn = rich_table.Table()
         widths: list[int | None] = [None] * len(table.columns)
     else:
-        drawn = rich_table.Table(
-            title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0
-        )
+        drawn = rich_table.Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
         widths = [*_choose_widths(table, shown, width - len(table.columns) + 1)]
     for name, letters in zip(table.columns, widths, strict=True):
         justify: Any = "left" if name in table.words else "right"
