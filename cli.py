@@ -93,10 +93,9 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put in the command that is meant where none is named."""
-        of_group = ("-h", "--help", *self._table)
-        if self._usual and not ctx.resilient_parsing and (not args or args[0] not in of_group):
-            is_option = not args or args[0].startswith("-")
-            args = [self._usual, *args] if is_option else args
+        names_none = not args or (args[0].startswith("-") and args[0] not in ("-h", "--help"))
+        if self._usual and names_none and not ctx.resilient_parsing:
+            args = [self._usual, *args]
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

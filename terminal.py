@@ -233,14 +233,15 @@ def shorten_path(path: str, width: int) -> str:
 
 
 class LogLines(logging.Handler):
-    """Shows what the library logs: warnings always, the rest where the user wants more."""
+    """Shows the warnings that the library logs."""
+
+    def __init__(self) -> None:
+        """Take warnings and what is worse."""
+        super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line to stderr."""
-        if record.levelno >= logging.WARNING:
-            warn(record.getMessage())
-        elif is_verbose():
-            say(record.getMessage(), "dim")
+        warn(record.getMessage())
 
 
 def take_any_letter() -> None:

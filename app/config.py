@@ -65,7 +65,7 @@ def read_config(
     """
     name, command, args = found
     content = _read(file)
-    path = [*context.command_path.split()[1:], name]
+    path = [*_path_of(context), name]
     _check_tables(file, content, commands)
     common = {key: value for key, value in content.items() if not isinstance(value, Mapping)}
     own = _own_table(content, path)
@@ -107,6 +107,11 @@ def _check_tables(file: Path, content: Table, commands: Table, above: str = "") 
         _check_tables(file, tables, inside, f"{above}{key}.")
 
 
+def _path_of(context: click.Context) -> list[str]:
+    """The words between `msdn` and the command."""
+    return [] if context.parent is None else [*_path_of(context.parent), str(context.info_name)]
+
+
 def _own_table(content: Table, path: Sequence[str]) -> dict[str, Any]:
     """The options of one command: those of its group's table, then its own."""
     found: dict[str, Any] = {}
@@ -122,7 +127,7 @@ def _probe(
     """The command's context as the file and the command line together make it, without any complaint."""
     from msdn.train.loop.options import LOOKED_AT_FIRST
 
-    has = {key for key, _ in _options_of(command.params)} | {"model", "task"} & set(values)
+    has = {key for key, _ in _options_of(command.get_params(parent))}
     first = [f"--{key}={values[key]}" for key in LOOKED_AT_FIRST if key in values and key in has]
     return command.make_context(name, [*first, *args], parent=parent, resilient_parsing=True)
 

@@ -1,13 +1,15 @@
 """The config file: what it may say, what goes before it, and that its use is told and recorded."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from toy_runs import write_split_cache
 
 from msdn.cache import Home
+from msdn.cli import main
 from msdn.train.runs.run import Run, find_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,6 +115,20 @@ def test_mistakes_are_named(
 def test_a_file_that_is_missing_is_named(run_msdn: Callable[..., Result]) -> None:
     done = run_msdn("train", "--dataset", "toy", "--config", "nowhere.toml")
     assert done.exit_code == 2 and "nowhere.toml: no such file" in done.stderr
+
+
+def test_the_table_is_found_however_the_program_is_called(config: Callable[[str], Path]) -> None:
+    words = ["runs", "--config", str(config('[runs.list]\nhome = "here"\njson = true\n'))]
+    done = CliRunner().invoke(main, words, prog_name="python -m msdn")
+    assert done.exit_code == 0 and "/here" in json.loads(done.stdout)["home"]
+
+
+def test_a_model_for_all_is_none_for_a_command_that_fixes_its_own(
+    run_msdn: Callable[..., Result], config: Callable[[str], Path]
+) -> None:
+    file = config('model = "dazle"\n[ablate]\nepochs = 1\n')
+    done = run_msdn("ablate", "--dataset", "toy", "--config", file)
+    assert "no cache of 'toy'" in done.stderr and "run.toml: epochs" in done.stderr
 
 
 def test_groups_of_commands_have_tables_too(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -23,7 +24,8 @@ from msdn.cli import COMMANDS, load_command, main
 from msdn.extract.downloads.command import DownloadView
 from msdn.extract.pipeline.progress import Progress, ProgressView
 from msdn.train.measure import watching
-from msdn.train.measure.show import Table, draw
+from msdn.train.measure.show import Result as Found
+from msdn.train.measure.show import Table, draw, show
 from msdn.train.measure.summary import Spread
 from msdn.train.measure.watching import EpochView
 
@@ -195,6 +197,23 @@ def test_long_paths_give_way_on_the_left_and_only_where_they_must() -> None:
         line.startswith("…/folder") and "0001.jpg" in line for line in lines
     )
     assert any("/data/folder" in line for line in drawn(images, 160))
+
+
+def test_a_long_title_is_not_folded_to_the_tables_width(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/data/" + "folder/" * 9 + "0001.jpg"
+    show(Found({}, [Table(("class", "kind"), [["Cardinal", "seen"]], path, words=("class", "kind"))]))
+    assert path in capsys.readouterr().out.splitlines()
+
+
+def test_warnings_of_the_library_are_shown_even_where_quiet_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = load_command(COMMANDS["presets"])
+    monkeypatch.setattr(
+        command, "callback", lambda **_: logging.getLogger("msdn.train").warning("odd: %s", "x")
+    )
+    for words in ([], ["-q"], ["-v"]):
+        assert CliRunner().invoke(main, ["presets", *words]).stderr == "odd: x\n"
 
 
 def test_colours_only_where_a_terminal_shows_them(monkeypatch: pytest.MonkeyPatch) -> None:
