@@ -139,8 +139,9 @@ class DownloadView(logging.Handler):
             self.say("interrupted; the same command goes on from here")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print what a download logs."""
-        self.say(record.getMessage())
+        """Print what a download logs; warnings are shown as those of every command."""
+        if record.levelno < logging.WARNING:
+            self.say(record.getMessage())
 
     def say(self, text: str) -> None:
         """Print a line."""
