@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow check bench results clean
+.PHONY: demo test test-slow check bench results pointing docs clean
 
 demo: $(READY)
 	$(BIN)/msdn demo
@@ -18,7 +18,7 @@ test-slow: $(READY)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(VENV)/types $(BIN)/mypy -p msdn.cache -p msdn.extract -p msdn.train -p msdn.app -m msdn.cli -m msdn.machine
+	MYPYPATH=.editable $(BIN)/mypy -m msdn -p msdn.cache -p msdn.extract -p msdn.train -p msdn.app -m msdn.cli -m msdn.machine
 
 bench: $(READY)
 	$(BIN)/python benchmarks/read_rows.py
@@ -27,13 +27,19 @@ bench: $(READY)
 results: $(READY)
 	$(BIN)/python benchmarks/plumage_results.py
 
+pointing: $(READY)
+	$(BIN)/python benchmarks/pointing_game.py
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python docs/make_command_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(READY): requirements.txt pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msdn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	mkdir -p $(VENV)/types
-	ln -sfn ../.. $(VENV)/types/msdn
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) msdn.egg-info build
+	rm -rf $(VENV) .editable msdn.egg-info build site

@@ -38,6 +38,8 @@ COMMANDS: dict[
     "train": "msdn.train.loop.command:train",
     "evaluate": "msdn.train.measure.evaluate_command:evaluate",
     "predict": "msdn.app.predict.command:predict",
+    "explain": "msdn.app.explain.command:explain",
+    "report": "msdn.app.report.command:report",
     "runs": (
         "List the trained runs (with nothing behind it); look into one, name it, or delete it.",
         {

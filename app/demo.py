@@ -1,4 +1,4 @@
-"""`msdn demo`: the whole way on the drawn dataset: pictures, features, two trained models, their test figures."""
+"""`msdn demo`: the whole way on the drawn dataset: pictures, features, two trained models, their figures, a report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DATASET = "plumage"
 WEIGHTS = "random"  # the only ones that need neither network nor trust
 MODELS = ("baseline", "msdn")
+REPORTED = "msdn"
 FIGURES = ("acc", "U", "S", "H")
 
 
@@ -36,7 +37,7 @@ class Demo:
 @json_option
 @home_option
 def demo(home: Home, as_json: bool) -> None:
-    """Draw birds, extract features, train two models, and see zero-shot learning work.
+    """Draw birds, extract features, train two models, and see zero-shot learning work; a report shows all of it.
 
     Needs no network, no GPU and no downloads. The backbone has random weights, so the figures say nothing
     about published results.
@@ -51,7 +52,9 @@ def demo(home: Home, as_json: bool) -> None:
     start = perf_counter()
     with ProgressView(note_console()) as view, EpochView(every=10) as epochs:
         done = run_demo(home, view.watcher, lambda model: say(f"training {model}"), epochs)
-    show(demo_result(done, perf_counter() - start), as_json)
+    say("writing the report")
+    report = report_line(home, done)
+    show(demo_result(done, report, perf_counter() - start), as_json)
 
 
 def run_demo(
@@ -81,8 +84,18 @@ def run_demo(
     return Demo(figures, images, extraction.path, runs, len(extraction.masked))
 
 
-def demo_result(done: Demo, seconds: float) -> "Result":
-    """The figures with the chance level, and where everything lies."""
+def report_line(home: Home, done: Demo) -> str:
+    """Write the report, and say where it is; or what it needs."""
+    from msdn.app.report.charts import NEEDS, has_matplotlib
+    from msdn.app.report.report import write_report
+
+    if not has_matplotlib():
+        return f"no report: {NEEDS}"
+    return f"report    {write_report(home, [done.runs[REPORTED]]).page}"
+
+
+def demo_result(done: Demo, report: str, seconds: float) -> "Result":
+    """The figures with the chance level, and where everything lies, the report last."""
     from msdn.train.measure.reporting import provenance_notes
     from msdn.train.measure.show import Result, Table
 
@@ -104,11 +117,13 @@ def demo_result(done: Demo, seconds: float) -> "Result":
         *provenance_notes(WEIGHTS, done.masked_images),
         *(f"{name:<9} {path}" for name, path in places.items()),
         f"took      {seconds:.0f} s",
+        report,
     ]
     facts = {
         "figures": done.figures,
         "places": {name: str(path) for name, path in places.items()},
         "masked_images": done.masked_images,
+        "report": report,
         "seconds": round(seconds, 1),
     }
     return Result(facts, [table], notes)

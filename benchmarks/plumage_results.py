@@ -47,7 +47,6 @@ FRESH_SEEDS = "20-24"  # used by nothing else: neither by the choice of the pres
 BASELINE, PAIRED = "baseline", ("acc", "H")
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 BEGIN, END = "<!-- figures begin -->", "<!-- figures end -->"
-BETWEEN_MARKS = re.compile(f"({BEGIN}\n).*({END})", re.DOTALL)
 
 
 def main() -> None:
@@ -89,23 +88,27 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_page(page: Path) -> str:
+def read_page(page: Path, marks: tuple[str, str] = (BEGIN, END)) -> str:
     """The page's text; ends the program with a sentence where there is no place for the figures in it."""
     try:
         text = page.read_text("utf-8")
     except (OSError, ValueError) as error:
         raise SystemExit(f"{page}: cannot be read ({error}); give another --page") from error
-    if not BETWEEN_MARKS.search(text):
+    if not _between(marks).search(text):
         raise SystemExit(
-            f"{page}: has no place for the figures; give it the lines '{BEGIN}' and '{END}', in this order"
+            f"{page}: has no place for the figures; give it the lines '{marks[0]}' and '{marks[1]}', in this order"
         )
     return text
 
 
-def write_page(page: Path, figures: str) -> None:
+def write_page(page: Path, figures: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the figures between the page's marks."""
-    text = BETWEEN_MARKS.sub(lambda found: f"{found[1]}{figures}{found[2]}", read_page(page))
+    text = _between(marks).sub(lambda found: f"{found[1]}{figures}{found[2]}", read_page(page, marks))
     replace_file(page, text.encode())
+
+
+def _between(marks: tuple[str, str]) -> re.Pattern[str]:
+    return re.compile(f"({marks[0]}\n).*({marks[1]})", re.DOTALL)
 
 
 def model_rows(overrides: dict[str, Any]) -> tuple[StudyRow, ...]:

@@ -1,6 +1,6 @@
 """What a dataset says about its images: labels, classes, attributes, splits. Travels inside the cache."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,6 +54,20 @@ class Annotations:
         """Classes that only `test_unseen` holds, ascending."""
         return np.unique(self.labels[self.splits["test_unseen"]])
 
+    @property
+    def classes_without_images(self) -> np.ndarray:
+        """Classes that are known by their attributes alone, ascending."""
+        return np.setdiff1d(np.arange(len(self.class_names)), self.labels)
+
+    def with_images_only(self) -> "Annotations":
+        """The same without `classes_without_images`; the classes that stay are numbered anew."""
+        if not len(self.classes_without_images):
+            return self
+        stay = np.unique(self.labels)
+        names = tuple(self.class_names[label] for label in stay)
+        labels = np.searchsorted(stay, self.labels)
+        return replace(self, labels=labels, class_names=names, attributes=self.attributes[stay])
+
 
 def settle_types(a: Annotations) -> Annotations:
     """Give every array the type that a cache stores it in."""
@@ -64,6 +78,25 @@ def settle_types(a: Annotations) -> Annotations:
         attributes=np.asarray(a.attributes, np.float64),
         attribute_vectors=vectors,
         splits={name: np.asarray(rows, np.int64) for name, rows in a.splits.items()},
+    )
+
+
+def arrange(a: Annotations, image_paths: Sequence[str]) -> Annotations:
+    """The same with images in the order of `image_paths`; those that are not among these come behind, as they were.
+
+    A path that the annotations do not have is left out, so that their paths tell whether one was.
+    """
+    places = {path: row for row, path in enumerate(a.image_paths)}
+    first = [places.pop(path) for path in dict.fromkeys(image_paths) if path in places]
+    order = np.array([*first, *places.values()], np.int64)
+    if np.array_equal(order, np.arange(len(order))):
+        return a
+    row_of = np.argsort(order)
+    return replace(
+        a,
+        image_paths=tuple(a.image_paths[row] for row in order),
+        labels=a.labels[order],
+        splits={name: np.sort(row_of[rows]) for name, rows in a.splits.items()},
     )
 
 

@@ -119,7 +119,8 @@ def _describe_state(header: Header) -> str:
 
 def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
     a = header.annotations
-    yield "classes", f"{len(a.class_names)}: {len(a.seen_classes)} seen, {len(a.unseen_classes)} unseen"
+    bare = f", {count} without images" if (count := len(a.classes_without_images)) else ""
+    yield "classes", f"{len(a.class_names)}: {len(a.seen_classes)} seen, {len(a.unseen_classes)} unseen{bare}"
     vectors = "none" if a.attribute_vectors is None else f"{a.attribute_vectors.shape[1]}-d vectors"
     named = "named" if a.attribute_names else "unnamed"
     yield "attributes", f"{a.attributes.shape[1]}, {named}, {vectors}"
@@ -133,6 +134,8 @@ def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
 def _describe_provenance(header: Header) -> Iterator[tuple[str, str]]:
     for key, value in header.provenance.items():
         text = _flatten(value)
+        if key == layout.GROWN:
+            text = "; ".join(f"the first {part['rows']} rows as in {part['fingerprint']}" for part in value)
         if key == "weights" and isinstance(value, dict) and value.get("kind") == "random":
             text += RANDOM_NOTE
         yield key.replace("_", " "), text

@@ -35,6 +35,7 @@ ROW_TABLES = (CHECKSUMS, CRC32, STATES, REASONS)  # filled in place, never throu
 ANNOTATIONS = "annotations"  # the key of provenance that says where labels, splits and vectors come from
 UNNAMED_IMAGES = "images_without_names"  # the key that marks an imported cache whose image paths are made up
 COUNTS = "counts"  # the key that marks an import whose splits are not as large as the known dataset's
+GROWN = "grown"  # the key that says which rows came from an earlier cache with fewer images, and how those were made
 EXPORTED_MAP = "exported_map"  # the key that says which map an imported one was, where not the main one
 
 TODO, DONE, MASKED = 0, 1, 2  # values of row_states

@@ -22,8 +22,8 @@ MAY_IMPORT = {
     "cli": {"terminal", "cache", "machine", "app"},
 }
 COMMANDS = (
-    *("demo", "extract", "backbones", "train", "evaluate", "ablate", "sweep", "reproduce"),
-    *("compare", "presets", "doctor", "data", "cache", "runs", "predict"),
+    *("demo", "extract", "backbones", "train", "evaluate", "explain", "ablate", "sweep", "reproduce"),
+    *("compare", "report", "presets", "doctor", "data", "cache", "runs", "predict"),
     *("runs list", "runs show", "runs name", "runs delete"),
     *("data download", "data status", "data check", "data vectors", "data groups"),
     *("cache info", "cache verify", "cache annotate", "cache import", "cache export"),
@@ -87,9 +87,9 @@ def test_registries_settings_and_presets_load_no_torch() -> None:
     )
 
 
-def test_requirements_are_the_agreed_seven() -> None:
+def test_requirements_are_the_agreed_seven_and_pillow_which_is_imported_too() -> None:
     names = {line.split(">=")[0] for line in (ROOT / "requirements.txt").read_text().split()}
-    assert names == {"torch", "torchvision", "h5py", "numpy", "scipy", "click", "rich"}
+    assert names == {"torch", "torchvision", "h5py", "numpy", "scipy", "click", "rich", "pillow"}
 
 
 def test_every_file_says_what_it_is() -> None:
@@ -109,10 +109,11 @@ def test_python_dash_m_works_from_another_folder(tmp_path: Path) -> None:
     assert done.stdout.startswith("msdn, version ")
 
 
-def test_the_walk_of_the_data_names_what_exists() -> None:
-    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    names = re.findall(r"`((?:cache|extract|train)\.[\w.]+)`", page)
-    assert len(names) > 20
+@pytest.mark.parametrize(("file", "least"), [("architecture.md", 20), ("figures.md", 15)])
+def test_a_page_that_names_functions_names_what_exists(file: str, least: int) -> None:
+    page = (ROOT / "docs" / file).read_text(encoding="utf-8")
+    names = re.findall(r"`((?:cache|extract|train|app)\.[\w.]+)`", page)
+    assert len(names) > least
     for name in names:
         parts = name.split(".")
         module = next(

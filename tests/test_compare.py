@@ -18,7 +18,9 @@ from toy_results import FIGURES, keep, make_run
 from msdn.cache import FeatureCache, Home
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
-from msdn.train.measure.show import draw
+from msdn.train.measure.latex import escape_latex, latex
+from msdn.train.measure.show import Table, draw
+from msdn.train.models.presets import preset_settings
 from msdn.train.models.registry import find_model, settings_of
 from msdn.train.runs.results import Measured, collect_results
 from msdn.train.studies.compare import board_table, compare_runs, show_seeds
@@ -135,10 +137,69 @@ def test_a_line_shows_what_tells_it_from_others_of_its_model(
     assert [line["settings"] for line in table["lines"]] == [
         {"lambda_cal": 0.05, "alpha": [0.9, 0.1]},
         {"lambda_cal": 0.1, "alpha": [0.5, 0.5]},
-        {},
+        {"epochs": 7},
     ]
     shown = msdn().stdout
-    assert "msdn, lambda_cal 0.05, alpha 0.9 0.1 " in shown and "baseline " in shown
+    assert "msdn, lambda_cal 0.05, alpha 0.9 0.1 " in shown and "baseline, epochs 7 " in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, {}),
+        ({"lambda_cal": 0.3}, {"lambda_cal": 0.3}),
+        ({"margin": 0.5}, {}),  # the heading says it
+        ({"margin": 0.5, "select": "val"}, {"margin": 0.5}),  # trained with; each run predicts with its own
+    ],
+)
+def test_a_line_alone_names_what_is_not_as_in_the_preset(
+    home: Home, tables_of: Tables, options: dict[str, Any], told: dict[str, Any]
+) -> None:
+    make_run(home, {}, **options)
+    (table,) = tables_of()
+    assert table["lines"][0]["settings"] == told
+
+
+def test_a_published_dataset_is_compared_with_its_own_preset(home: Home, tables_of: Tables) -> None:
+    own = preset_settings("msdn", "cub").as_json()
+    make_run(home, {}, dataset="cub", **{**own, "alpha": tuple(own["alpha"]), "weight_decay": 0.5})
+    (table,) = tables_of()
+    assert table["lines"][0]["settings"] == {"weight_decay": 0.5}
+
+
+def test_latex_holds_the_same_figures(home: Home, msdn: Msdn) -> None:
+    make_run(home, {"H": 68.04}, dataset="cub", weights="torchvision")
+    make_run(home, {"H": 64.0}, dataset="cub", seed=1)
+    make_run(home, {"H": 12.345, "S": None}, dataset="cub", model="baseline", lambda_cal=0.25)
+    done = msdn("--latex")
+    lines = done.stdout.splitlines()
+    assert r"\begin{tabular}{rlrrrrrr}" in lines and r"\bottomrule" in lines
+    cells = {
+        line.split(" & ")[1]: line.removesuffix(r" \\").split(" & ")
+        for line in lines
+        if line.count(" & ") == 7
+    }
+    assert cells["msdn"][5:] == [r"\textbf{66.0} $\pm$ 2.9", r"\textbf{30.0} $\pm$ 0.0", "2: 0-1"]
+    baseline = next(row for name, row in cells.items() if name.startswith("baseline, lambda\\_cal 0.25"))
+    assert baseline[4:6] == ["--", "12.3"]
+    paper = cells["msdn, the paper (chosen on the test set)"]
+    assert paper[2:6] == ["76.1", "68.7", "67.5", "68.1"]
+    assert "% paper: msdn from MSDN (CVPR 2022), Table 1" in lines
+    assert msdn("--latex", "--json").exit_code == 2
+
+
+def test_names_are_escaped_for_latex_and_for_the_terminal() -> None:
+    name = "[red]x[/] 5% of $a_1$ & {b} #\x1b[31m~^\\"
+    table = Table(("model",), [[name]], words=("model",), above=["% a\nb"])
+    assert escape_latex(name) == (
+        r"[red]x[/] 5\% of \$a\_1\$ \& \{b\} \#\textbackslash{}x1b[31m"
+        r"\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+    assert latex([table]).startswith("% % a\\nb\n\\begin{tabular}{l}\n")
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
+    console.print(draw(table))
+    shown = console.export_text(styles=True)
+    assert "[red]x[/]" in shown and r"\x1b[31m" in shown and "\x1b[31m" not in shown
 
 
 def test_other_groups_of_attributes_are_another_line(home: Home, tables_of: Tables) -> None:

@@ -94,7 +94,8 @@ def test_a_download_ends_with_a_sentence(
     use(monkeypatch, replace(toy, about=100_000))
     server.serve("/toy.zip", ZIP, manner)
     with pytest.raises(
-        DownloadError, match=f"^toy.zip cannot be had: {toy.mirrors[0]} .*{sentence}.*repeat the command later$"
+        DownloadError,
+        match=f"^toy.zip cannot be had: {toy.mirrors[0]} .*{sentence}.*repeat the command later$",
     ):
         fetch(home)
     assert_not_there(home)

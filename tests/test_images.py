@@ -122,3 +122,34 @@ def test_a_damaged_file_is_read_or_refused_never_worse(tmp_path_factory, where: 
         assert read_image(path, Preparation(32)).shape == (32, 32, 3)
     except BadImageError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_images_are_turned_upright_where_the_preparation_says_so(
+    tmp_path: Path, orientation: int, ending: str
+) -> None:
+    upright, exif = Image.new("RGB", (64, 64)), Image.Exif()
+    upright.paste((250, 10, 10), (0, 0, 32, 24))  # in one corner, unlike in width and height
+    exif[EXIF_ORIENTATION] = orientation
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's numbers of what undoes each turn
+    stored = upright.transpose(Image.Transpose(back[orientation])) if orientation > 1 else upright
+    stored.save(tmp_path / f"a.{ending}", exif=exif, quality=95)
+    pixels = read_image(tmp_path / f"a.{ending}", Preparation(64, upright=True))
+    np.testing.assert_allclose(pixels, np.asarray(upright), atol=90)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as during an extraction
+def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
+    image = make_image(64, 32)
+    image.save(tmp_path / "odd.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01")
+    image.save(tmp_path / "plain.jpg")
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "odd.jpg", Preparation(32, upright=True)),
+        read_image(tmp_path / "plain.jpg", Preparation(32)),
+    )
+
+
+def test_the_recipe_says_whether_images_are_turned() -> None:
+    assert "no EXIF rotation" in Preparation().text
+    assert "turned upright by EXIF" in Preparation(upright=True).text

@@ -96,9 +96,10 @@ def test_an_extraction_killed_at_ten_moments_gives_the_same_bytes(
 
 def test_a_training_killed_and_resumed_gives_the_same_weights(homes: tuple[Home, Home]) -> None:
     home = homes[0]
-    run_to_the_end(TRAIN, home)
+    train = [*TRAIN, "--cache", str(home.root / CACHE)]  # the other test leaves a second cache
+    run_to_the_end(train, home)
     time.sleep(1.1)  # runs are told apart by the second they began
-    run_again = start(TRAIN, home)
+    run_again = start(train, home)
     while len(list(home.runs.glob("*/metrics.jsonl"))) < 2:
         time.sleep(0.01)
     run_again.send_signal(signal.SIGKILL)

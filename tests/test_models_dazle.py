@@ -77,6 +77,7 @@ def test_scores_follow_the_equation(make_model: Callable[..., Dazle], normalize_
             attended = sum(beta[b, r, k] * v for r, v in enumerate(image))  # f_k
             psi[b, k] = psi[b, k] / (1 + torch.exp(-(a @ w_3 @ attended)))
     scores = model(regions)
+    torch.testing.assert_close(model.attribute_scores(regions)["av"], psi, atol=1e-12, rtol=0)
     torch.testing.assert_close(scores, naive_classes(psi, model.classes), atol=1e-12, rtol=0)
     assert torch.equal(model.class_scores(scores), scores)
     torch.testing.assert_close(model.attention(regions)["av"], beta)

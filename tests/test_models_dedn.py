@@ -1,5 +1,6 @@
 """DEDN against loops over its equations."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -136,6 +137,25 @@ def test_scores_follow_the_equations(
     torch.testing.assert_close(model.training_scores(scores), tuple(trained), **close)
     torch.testing.assert_close(model.test_scores(scores), tuple(tested), **close)
     torch.testing.assert_close(model.class_scores(scores), 0.9 * tested[0] + 0.1 * tested[1], **close)
+
+
+@pytest.mark.parametrize("score_rank", [0, 2])
+def test_both_experts_say_where_they_look(make_model: Callable[..., Dedn], score_rank: int) -> None:
+    model, regions = make_model(score_rank=score_rank), random_regions()
+    owners = {"coarse": {k: (model.coarse, k) for k in range(K)}}
+    owners["fine"] = {
+        k: (net, n) for net, group in zip(model.fine, GROUPS, strict=True) for n, k in enumerate(group)
+    }
+    maps, scores = model.attention(regions), model.attribute_scores(regions)
+    assert list(maps) == list(scores) == ["coarse", "fine"]
+    for expert, nets in owners.items():
+        for b, (k, (net, own)) in itertools.product(range(B), nets.items()):
+            a, h_2 = net.word_vectors[own].detach(), net.region_attention.detach()
+            exps = [math.exp(a @ h_2 @ (x / x.norm())) for x in regions[b]]
+            expected = torch.tensor([one / sum(exps) for one in exps], dtype=torch.float64)
+            torch.testing.assert_close(maps[expert][b, :, k], expected)
+            p_region, _ = naive_net(net, regions)
+            torch.testing.assert_close(scores[expert][b, k], p_region[b, own])
 
 
 @pytest.mark.parametrize("side", [7, 14])

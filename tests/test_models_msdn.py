@@ -87,8 +87,9 @@ def test_scores_follow_the_equations(
     assert list(scores) == (["av", "va"] if branches == "both" else [branches])
     for branch, ours in scores.items():
         attention = naive_attention(model, branch, regions)
-        expected = naive_classes(naive_attribute_scores(model, branch, attention, regions), model.classes)
-        torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
+        psi = naive_attribute_scores(model, branch, attention, regions)
+        torch.testing.assert_close(model.attribute_scores(regions)[branch], psi, atol=1e-12, rtol=0)
+        torch.testing.assert_close(ours, naive_classes(psi, model.classes), atol=1e-12, rtol=0)
 
 
 def test_both_branches_predict_by_their_weights_and_one_by_itself(make_model: Callable[..., Msdn]) -> None:

@@ -36,7 +36,7 @@ def test_train_and_evaluate(run_msdn: Msdn, home: Home) -> None:
     trained = run_msdn("train", "--dataset", "toy", *SHORT)
     assert trained.exit_code == 0, trained.output
     run = only_run(home)
-    assert trained.stdout.splitlines()[-1] == f"next: msdn evaluate --run {run.path}"
+    assert trained.stdout.splitlines()[-1] == f"the same again: msdn evaluate --run {run.path}"
     lines = trained.stderr.splitlines()
     assert lines[0].startswith("backbone: random weights")
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/3", "2/3", "3/3"]
@@ -81,6 +81,7 @@ def test_every_setting_is_an_option(run_msdn: Msdn, home: Home) -> None:
     assert run_msdn("train", "--dataset", "toy", *SHORT, *options).exit_code == 0
     run = only_run(home)
     assert run.settings == settings_of(
+        margin=0.7,  # the rule's, for data without a preset
         epochs=3,
         batch_size=8,
         learning_rate=0.01,

@@ -218,7 +218,10 @@ def test_selection_on_the_test_set_keeps_the_first_best_epoch(
     }
     plain = changed(BY_LAST, epochs=best["epoch"], task=task, **MODELS[model])
     of_that_epoch = train_model(cache, plain, tmp_path)
-    first, second = (load_model(one, problem_of(cache)) for one in (run, of_that_epoch))
+    attributes = cache.annotations.attributes.shape[1]
+    first, second = (
+        load_model(one, problem_of(cache, one.groups(attributes))) for one in (run, of_that_epoch)
+    )
     assert_same_bits(first.state_dict(), second.state_dict())
 
 

@@ -1,18 +1,13 @@
 """The wheel in a fresh environment, with a backbone file and a model folder outside the package: the whole way."""
 
 import json
-import os
-import shutil
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
+from fresh_install import copy_sources, make_python, outside, pip
 from own_data import image_splits, write_folder
 
-ROOT = Path(__file__).parent.parent
 BACKBONE = '''
 """Three convolutions: the colours of 32 x 32 pixels."""
 
@@ -59,43 +54,11 @@ MODEL = Model(name="means", summary="a mean region", settings=LossSettings, buil
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment's Python: the wheel installed there, libraries from this environment."""
     folder = tmp_path_factory.mktemp("fresh")
-    source = folder / "source"
-    for room in ("app", "cache", "extract", "train"):
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in (*ROOT.glob("*.py"), *ROOT.glob("*.t*"), ROOT / "README.md"):
-        shutil.copy(file, source / file.name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        folder,
-        source,
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    source = copy_sources(folder / "source")
+    pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source)
     (wheel,) = folder.glob("msdn-*.whl")
-    venv.create(folder / "env", with_pip=False)
-    python = folder / "env/bin/python"
-    (site,) = (folder / "env").glob("lib/python*/site-packages")
-    # A path alone: what is installed here for editing stays unknown there.
-    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        wheel,
-    ]
-    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    python = make_python(folder / "env")
+    pip("--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel)
     return python
 
 
@@ -107,11 +70,10 @@ def test_from_images_to_a_comparison_with_both_of_ones_own(python: Path, tmp_pat
     (tmp_path / "birds/splits.csv").write_text(image_splits())
 
     def msdn(*arguments: str) -> str:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
             [python, "-m", "msdn", *arguments],
             cwd=tmp_path,
-            env={**environment, "MSDN_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+            env={**outside(), "MSDN_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=120,
@@ -123,6 +85,7 @@ def test_from_images_to_a_comparison_with_both_of_ones_own(python: Path, tmp_pat
     where = subprocess.run(
         [python, "-c", "import msdn; print(msdn.__file__)"],
         cwd=tmp_path,
+        env=outside(),
         capture_output=True,
         text=True,
         check=True,
@@ -163,3 +126,5 @@ def test_from_images_to_a_comparison_with_both_of_ones_own(python: Path, tmp_pat
     figures = json.loads(msdn("evaluate", "--model", "means", "--json"))
     assert figures["run"] == run["run"] and 0 <= figures["acc"] <= 100
     assert "means" in msdn("compare")
+    page = Path(tmp_path, msdn("report", run["run"]).strip())
+    assert "prefers-color-scheme" in page.read_text(encoding="utf-8"), "the style is in the wheel"

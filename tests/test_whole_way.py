@@ -66,6 +66,6 @@ def test_the_demo_ends_with_one_table(home: Path, monkeypatch: pytest.MonkeyPatc
     rows = re.findall(r"│ (chance|baseline|msdn) +│((?: +[\d.]+ │){4})", shown.stdout)
     assert [name for name, _ in rows] == ["chance", "baseline", "msdn"]
     assert "random weights" in shown.stdout
-    for kind in ("images", "features", "baseline", "msdn"):
-        path = re.search(rf"^{kind} +(\S+)$", shown.stdout, re.MULTILINE)
-        assert path is not None and Path(path[1]).exists()
+    places = dict(re.findall(r"^(images|features|baseline|msdn|report) +(\S+)$", shown.stdout, re.MULTILINE))
+    assert len(places) == 5 and all(Path(path).exists() for path in places.values())
+    assert shown.stdout.splitlines()[-1].split() == ["report", str(Path(places["msdn"]) / "report.html")]

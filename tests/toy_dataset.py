@@ -10,6 +10,7 @@ import scipy.io
 from PIL import Image
 from toy_cache import make_annotations
 
+from msdn.cache.annotations import Annotations
 from msdn.extract.datasets import registry
 from msdn.extract.datasets.spec import DatasetSpec
 
@@ -48,9 +49,11 @@ def toy_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(places), "COLUMNS": "200", "TERM": "dumb"}
 
 
-def write_toy_dataset(data: Path, size: int = 64, **shape: int) -> None:
+def write_toy_dataset(
+    data: Path, size: int = 64, annotations: Annotations | None = None, **shape: int
+) -> None:
     """Write images and annotation files; every class has its own colour."""
-    annotations = make_annotations(**shape)
+    annotations = annotations or make_annotations(**shape)
     rng = np.random.RandomState(1)
     for label, path in zip(annotations.labels, annotations.image_paths, strict=True):
         colour = np.random.RandomState(label).randint(0, 190, 3)

@@ -87,6 +87,9 @@ class Predictor:
         candidates: the classes it chooses among.
         margin: what is added to the scores of classes that were not trained on, and taken from the others'.
         top: how many classes a prediction names.
+        device: where it computes.
+        model: its network, on that device.
+        advantages: [C, K], by how much each candidate's attributes are above the average candidate's.
         temperature: of the softmax whose probabilities are right on validation classes; None without those.
     """
 
@@ -126,7 +129,7 @@ class Predictor:
                 "with --select val to use --reject"
             )
         self.top = min(top, len(self.candidates.names))
-        self._device, self._reject = choose_device(device), reject
+        self.device, self._reject = choose_device(device), reject
         seen = self.candidates.seen
         problem = replace(
             self.basis.problem,
@@ -134,10 +137,10 @@ class Predictor:
             seen=seen,
             unseen=np.setdiff1d(np.arange(len(self.candidates.names)), seen),
         )
-        self.model = load_model(run, problem).to(self._device).eval()
+        self.model = load_model(run, problem).to(self.device).eval()
         self._margins = class_margins(class_mask(seen, len(self.candidates.names)), self.margin).numpy()
         normal = normalize_attributes(self.candidates.attributes, negative=run.settings.negative_attributes)
-        self._advantages = normal - normal.mean(axis=0)  # [C, K]: what tells a class from the average one
+        self.advantages = normal - normal.mean(axis=0)  # [C, K]: what tells a class from the average one
         space = getattr(self.model, "classes", None)
         self._tells_attributes = isinstance(space, ClassSpace)
         if isinstance(space, ClassSpace):
@@ -150,7 +153,7 @@ class Predictor:
             basis.recipe,
             basis.statistics,
             self.home,
-            self._device,
+            self.device,
             map=basis.map,
             dtype=basis.dtype,
             backbone=backbone,
@@ -172,12 +175,7 @@ class Predictor:
 
     def predict_rows(self, cache: FeatureCache, rows: np.ndarray) -> Iterator[Prediction]:
         """A prediction for rows of a cache whose features were made as the run's own."""
-        is_own = cache.fingerprint == self.run.manifest["cache"]["fingerprint"]
-        if not is_own and not same_features(cache.provenance, self.basis.recipe, self.basis.map):
-            raise RunError(
-                f"{cache.path}: its features were made otherwise than those {self.run.path.name} was trained on; give "
-                "a cache of the same backbone, weights and image size"
-            )
+        self.check_cache(cache)
         masked = cache.mask_reasons
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
@@ -189,14 +187,28 @@ class Predictor:
             ]
             yield from self._predict(found, cache.annotations.image_paths)
 
+    def check_cache(self, cache: FeatureCache) -> None:
+        """Refuse a cache whose features were made otherwise than the run's own."""
+        is_own = cache.fingerprint == self.run.manifest["cache"]["fingerprint"]
+        if not is_own and not same_features(cache.provenance, self.basis.recipe, self.basis.map):
+            raise RunError(
+                f"{cache.path}: its features were made otherwise than those {self.run.path.name} was trained on; give "
+                "a cache of the same backbone, weights and image size"
+            )
+
     @torch.inference_mode()
     def scores(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Class scores [B, C] with the margin, and what is said of each attribute [B, K], of features [B, R, F]."""
-        regions = torch.from_numpy(np.ascontiguousarray(features)).to(self._device).float()
+        regions = torch.from_numpy(np.ascontiguousarray(features)).to(self.device).float()
         scores = self.model.class_scores(self.model(regions)).cpu().numpy().astype(np.float64)
         classes = len(self.candidates.names)
         said = scores[:, classes:] if self._tells_attributes else None
         return scores[:, :classes] + self._margins, said
+
+    def attribute_name(self, number: int) -> str:
+        """An attribute's name, or its number from 1 where it has none."""
+        names = self.basis.attribute_names
+        return names[number] if names else f"attribute {number + 1}"
 
     def _predict(self, found: list[ImageFeatures], names: Sequence[str]) -> Iterator[Prediction]:
         good = [one.features for one in found if one.features is not None]
@@ -224,13 +236,9 @@ class Predictor:
             Answer(self.candidates.names[n], float(scores[n]), self.candidates.kinds[n])
             for n in order.tolist()
         )
-        shares = np.zeros(0) if said is None else said * self._advantages[order[0]]
+        shares = np.zeros(0) if said is None else said * self.advantages[order[0]]
         ranked = np.argsort(-shares, kind="stable").tolist()
-        best = [(self._attribute(k), float(shares[k])) for k in ranked[:_REASONS] if shares[k] > 0]
-        worst = [(self._attribute(k), float(shares[k])) for k in ranked[::-1][:_REASONS] if shares[k] < 0]
+        best = [(self.attribute_name(k), float(shares[k])) for k in ranked[:_REASONS] if shares[k] > 0]
+        worst = [(self.attribute_name(k), float(shares[k])) for k in ranked[::-1][:_REASONS] if shares[k] < 0]
         rejected = self._reject is not None and confidence is not None and confidence < self._reject
         return Prediction(image, answers, tuple(best), tuple(worst), confidence, rejected)
-
-    def _attribute(self, number: int) -> str:
-        names = self.basis.attribute_names
-        return names[number] if names else f"attribute {number + 1}"

@@ -19,6 +19,7 @@ CLASSIFIERS = (
     "head.",
     "heads.",
 )  # names of what lies behind the maps, in most libraries
+TURNED = "turned upright by EXIF"  # in a recipe's words, where images are
 HASH_DIGITS = 8  # of a file, enough to tell a few apart
 MAP_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 POOLINGS = "pool=HxW (means over equal parts), pool=mean or pool=class (the class token)"
@@ -34,6 +35,7 @@ class Preparation:
         squash: scale both sides to `resize` instead, whatever the image's shape.
         interpolation: one of Pillow's kinds.
         mean, std: of red, green and blue, on a scale from 0 to 1.
+        upright: whether an image is first turned as its EXIF data says; the dataset decides, not the network.
     """
 
     size: int = 224
@@ -42,6 +44,7 @@ class Preparation:
     interpolation: str = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    upright: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no image can be prepared by."""
@@ -62,7 +65,8 @@ class Preparation:
         what = f"both sides{to}" if self.squash else f"the shorter side{to}"
         usual = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
         numbers = "ImageNet mean/std" if usual else f"mean {_join(self.mean)} std {_join(self.std)}"
-        return f"Pillow RGB, no EXIF rotation, {self.interpolation} resize of {what}, centre crop, {numbers}"
+        turned = TURNED if self.upright else "no EXIF rotation"
+        return f"Pillow RGB, {turned}, {self.interpolation} resize of {what}, centre crop, {numbers}"
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,10 @@ class Plan:
     backbone: Backbone
     preparation: Preparation
     maps: tuple[MapChoice, ...] = field(default=(MapChoice(),))
+
+    def turn_upright(self, upright: bool) -> "Plan":
+        """The same, with images turned as their EXIF data says, or not."""
+        return replace(self, preparation=replace(self.preparation, upright=upright))
 
     @property
     def tag(self) -> str:

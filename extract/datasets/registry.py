@@ -1,9 +1,10 @@
 """The datasets by name, each a file in `known/`, and folders of one's own."""
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import Home, dataset_name
@@ -30,6 +31,16 @@ def find_spec(name: str) -> DatasetSpec:
 def is_own_folder(text: str) -> bool:
     """Whether `--dataset` names a folder of the user's own rather than a known dataset."""
     return text not in DATASETS and (dataset_name(text) != text or Path(text).is_dir())
+
+
+def find_image_folder(name: str, sources: Mapping[str, Any], home: Home) -> Path:
+    """Where the images of a dataset lie, by its name and what it was read from; nobody looks whether they are there."""
+    own = sources.get("folder")
+    if own is not None:
+        from msdn.extract.own.folder import IMAGES  # it asks this file for the known names
+
+        return Path(own) / IMAGES
+    return home.data / find_spec(name).images
 
 
 def open_dataset(

@@ -12,10 +12,12 @@ from msdn.cache.home import Home, command_line, home_option, typed_dataset
 from msdn.terminal import fit_fact, json_option, note_console, print_json, tell
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from msdn.cache.annotations import Annotations
     from msdn.extract.datasets.spec import Dataset
 
-NAMED = 20  # unseen classes shown
+NAMED = 20  # classes of a kind that are shown
 
 
 @click.command()
@@ -78,10 +80,10 @@ def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
     training = "{trainval} trainval ({train} train, {val} val)".format(**sizes)
     tests = "{test_seen} test_seen, {test_unseen} test_unseen".format(**sizes)
     yield "images", f"{len(a.image_paths)}: {training}, {tests}"
-    unseen = ", ".join(a.class_names[label] for label in a.unseen_classes[:NAMED])
-    unseen += ", …" if len(a.unseen_classes) > NAMED else ""
-    seen = f"{len(a.seen_classes)} seen"
-    yield "classes", f"{len(a.class_names)}: {seen}, {len(a.unseen_classes)} unseen ({unseen})"
+    kinds = [f"{len(a.seen_classes)} seen", _count_classes(a, "unseen", a.unseen_classes)]
+    if len(a.classes_without_images):
+        kinds.append(_count_classes(a, "without photos", a.classes_without_images))
+    yield "classes", f"{len(a.class_names)}: {', '.join(kinds)}"
     yield "attributes", f"{a.attributes.shape[1]}{_describe_groups(a.attribute_names)}"
     splits = dataset.sources.get("splits", {})
     if "rule" in splits:
@@ -92,6 +94,12 @@ def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
     for name, values in zip(a.attribute_names, a.attributes.T, strict=False):
         if values.min() == values.max():
             yield "note", f"attribute '{name}' is the same for all classes and tells nothing"
+
+
+def _count_classes(a: "Annotations", kind: str, labels: "np.ndarray") -> str:
+    """How many classes are of a kind, and the first names."""
+    names = ", ".join(a.class_names[label] for label in labels[:NAMED])
+    return f"{len(labels)} {kind} ({names}{', …' if len(labels) > NAMED else ''})"
 
 
 def _describe_groups(names: tuple[str, ...]) -> str:

@@ -25,6 +25,7 @@ IMAGES, ATTRIBUTES, SPLITS, VECTORS = "images", "attributes.csv", "splits.csv", 
 FILES = (ATTRIBUTES, SPLITS, VECTORS)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+WORDS = {"yes": "1", "true": "1", "no": "0", "false": "0"}  # in any case
 LARGEST = 1e15  # squares and sums of such numbers are still exact enough
 SMALLEST = 1e-9  # a shorter row of attributes would be lost when it is scaled to length 1
 
@@ -133,9 +134,11 @@ def _read_images(folder: Path, found: list[Mistake]) -> ImageList:
     if not root.is_dir():
         found.append(Mistake(root, f"there is no such folder; {advice}"))
         return ImageList()
+    before = len(found)
     images = list_images(root, found)
-    if not images.folders:
-        found.append(Mistake(root, f"holds no class folder; {advice}"))
+    if not images.paths and len(found) == before:
+        what = "no image in any class folder" if images.folders else "no class folder"
+        found.append(Mistake(root, f"holds {what}; {advice}"))
     return images
 
 
@@ -155,29 +158,28 @@ def _has(folder: Path, name: str, found: list[Mistake]) -> bool:
 
 
 def _find_strangers(folder: Path, images: ImageList, table: ClassTable) -> Iterator[Mistake]:
-    """Find classes without images, and images without a class."""
+    """Find images without a class, and classes that are meant to be theirs; others may have no images."""
     folders = {class_of(name): name for name in images.folders}
-    full = {class_of(path) for path in images.paths}
     described = set(table.class_names)
+    strange = folders.keys() - described
     for name, line in zip(table.class_names, table.lines, strict=True):
-        if name and name not in folders:
-            near = get_close_matches(name, [*folders.keys() - described], n=1)
-            hint = f"; is {quote(folders[near[0]])} meant?" if near else "; add it or remove the row"
-            yield Mistake(folder / ATTRIBUTES, f"class {quote(name)} has no folder images/{name}{hint}", line)
+        near = get_close_matches(name, strange, n=1) if name not in folders else []
+        if near:
+            spelt = quote(folders[near[0]])
+            message = f"class {quote(name)} has no folder images/{name}; is {spelt} meant?"
+            yield Mistake(folder / ATTRIBUTES, message, line)
     for name, spelt in folders.items():
-        if name not in described:
+        if name in strange:
             yield Mistake(folder / IMAGES / spelt, f"attributes.csv has no row for class {quote(name)}")
-        if name not in full:
-            yield Mistake(folder / IMAGES / spelt, "holds no image")
 
 
 def _divide(folder: Path, images: Images, found: list[Mistake]) -> dict[str, np.ndarray]:
     if _has(folder, SPLITS, found):
         return read_splits(folder / SPLITS, images, found) if images.paths else {}
-    count, fewest = len(images.class_names), FEWEST_SEEN + 1
+    count, fewest = len(np.unique(images.labels)), FEWEST_SEEN + 1
     if images.paths and count < fewest:
         needed = f"at least {fewest} are needed: {FEWEST_SEEN} seen and one unseen"
-        found.append(Mistake(folder / IMAGES, f"there are {count} classes, {needed}"))
+        found.append(Mistake(folder / IMAGES, f"there are {count} classes with images, {needed}"))
     return divide_by_rule(images)
 
 
@@ -244,13 +246,14 @@ def _read_numbers(report: Report, row: Row, table: CsvTable) -> list[float]:
     """Return the row's numbers; one mistake names its first bad cell and counts the others."""
     if not row.whole:
         return [np.nan] * (len(row.cells) - 1)
-    complaints = [_complain(cell) for cell in row.cells[1:]]
+    numbers = [WORDS.get(cell.lower(), cell) for cell in row.cells[1:]]
+    complaints = [_complain(cell) for cell in numbers]
     bad = [place for place, complaint in enumerate(complaints) if complaint]
     if bad:
         others = f" (and {len(bad) - 1} more cells of this row)" if len(bad) > 1 else ""
         column = quote(table.header.cells[1 + bad[0]])
         report.add(f"column {column}: {complaints[bad[0]]}{others}", row.line)
-    cells = zip(row.cells[1:], complaints, strict=True)
+    cells = zip(numbers, complaints, strict=True)
     return [np.nan if complaint else float(cell) for cell, complaint in cells]
 
 
@@ -265,7 +268,7 @@ def _complain(cell: str) -> str:
         return f"{quote(cell)} has a percent sign; write the number alone"
     if cell.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return f"{quote(cell)} is not a finite number; write what is known of the class, or 0"
-    return f"{quote(cell)} is not a number"
+    return f"{quote(cell)} is neither a number nor yes or no"
 
 
 def _find_bad_classes(report: Report, table: ClassTable) -> None:

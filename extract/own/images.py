@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from msdn.cache.csv_table import is_odd, quote
+from msdn.extract.opening import HEIF_ENDINGS, can_read, find_unreadable_kinds, open_image
 from msdn.extract.own.mistakes import Mistake
 
-ENDINGS = ("jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp")
+ENDINGS = ("jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp", *HEIF_ENDINGS)
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # left by other systems, as are hidden files
 
 
@@ -109,17 +110,20 @@ def _find_twins(root: Path, names: Iterable[str]) -> Iterator[Mistake]:
 
 def find_unreadable(root: Path, paths: Iterable[str]) -> list[Mistake]:
     """Open the header of every image, not its pixels, and name those that are no images inside."""
+    files = [root / path for path in paths]
+    unread = find_unreadable_kinds(files)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # large pictures and odd EXIF are usable
-        complaints = [(root / path, _complain_of_content(root / path)) for path in paths]
-    return [Mistake(file, complaint) for file, complaint in complaints if complaint]
+        complaints = [(file, _complain_of_content(file)) for file in files if can_read(file)]
+    named = [Mistake(file, complaint) for file, complaint in complaints if complaint]
+    return [Mistake(root, unread), *named] if unread else named
 
 
 def _complain_of_content(file: Path) -> str:
     try:
         if not file.stat().st_size:
             return "the image file is empty; copy it again"
-        with Image.open(file):
+        with open_image(file):
             return ""
     except UnidentifiedImageError:
         return "is no image inside, whatever its name says; save it anew as JPEG or PNG"

@@ -2,7 +2,7 @@
 
 import csv
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,10 +30,15 @@ class Images:
     labels: np.ndarray
     class_names: Sequence[str]
 
+    @property
+    def classes(self) -> list[int]:
+        """Those that have images; the others are divided nowhere."""
+        return [int(label) for label in np.unique(self.labels)]
+
 
 def divide_by_rule(images: Images) -> Splits:
     """Divide images where nobody said how; depends on names only, and one name more changes little."""
-    ranked = sorted(range(len(images.class_names)), key=lambda number: _rank(images.class_names[number]))
+    ranked = sorted(images.classes, key=lambda number: _rank(images.class_names[number]))
     return _divide_by_class(images, set(ranked[: _fifth(len(ranked))]))
 
 
@@ -110,7 +115,7 @@ def read_splits(path: Path, images: Images, found: list[Mistake]) -> Splits:
 def _read_classes(report: Report, table: CsvTable, images: Images) -> Splits:
     places = {name: number for number, name in enumerate(images.class_names)}
     listed = _read_pairs(report, table, "class", places.get, KINDS)
-    _find_unlisted(report, "classes", images.class_names, listed)
+    _find_unlisted(report, "classes", {label: images.class_names[label] for label in images.classes}, listed)
     return _divide_by_class(images, {number for number, (kind, _) in listed.items() if kind == "unseen"})
 
 
@@ -123,7 +128,7 @@ def _read_images(report: Report, table: CsvTable, images: Images) -> Splits:
 
     before = len(report.found)
     listed = _read_pairs(report, table, "image", find, SPLIT_NAMES)
-    _find_unlisted(report, "images", images.paths, listed)
+    _find_unlisted(report, "images", dict(enumerate(images.paths)), listed)
     if len(report.found) == before:
         _find_contradictions(report, listed, images)
     split_of = [listed[row][0] if row in listed else "" for row in range(len(images.paths))]
@@ -150,8 +155,8 @@ def _read_pairs(
     return listed
 
 
-def _find_unlisted(report: Report, what: str, names: Sequence[str], listed: Iterable[int]) -> None:
-    missing = sorted({*range(len(names))} - {*listed})
+def _find_unlisted(report: Report, what: str, names: Mapping[int, str], listed: Iterable[int]) -> None:
+    missing = sorted(names.keys() - {*listed})
     if missing:
         count, example = f"{len(missing)} of {len(names)}", quote(names[missing[0]])
         report.add(f"{count} {what} have no row, first {example}; every one needs a row")

@@ -10,6 +10,7 @@ from msdn.extract.pipeline.settings import (
     BAD_IMAGES,
     DEFAULT_BLOCK_ROWS,
     DTYPES,
+    EXIF,
     PRECISIONS,
     ExtractSettings,
 )
@@ -97,6 +98,12 @@ DEFAULT = ExtractSettings(dataset="")
     help="Unreadable or missing images: list them and write no cache, or mask their rows.",
 )
 @click.option(
+    "--exif",
+    type=click.Choice(EXIF),
+    show_default="upright for a folder of your own, keep for known datasets",
+    help="Turn images upright as their EXIF data says, or keep them as they are stored; belongs to the cache.",
+)
+@click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     show_default="HOME/features/DATASET-SIZE-[BACKBONE_]WEIGHTS.h5",
@@ -109,8 +116,8 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
     """Run a frozen network over all images once and cache its region features.
 
     An interrupted extraction goes on where it stopped when the same command is repeated. Images are
-    prepared as the network's own evaluation does, for resnet101 as the published feature files were;
-    EXIF rotation is ignored, as it is there.
+    prepared as the network's own evaluation does, for resnet101 as the published feature files were.
+    Images that were added to a folder of your own since are extracted alone and put behind the others.
     """
     from msdn.extract.pipeline.extraction import extract as run_extraction
     from msdn.extract.pipeline.progress import ProgressView
@@ -131,6 +138,11 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
         say("complete already; --restart starts again")
     elif done.progress.computed:
         say(_times(done.progress))
+    if done.added:
+        say(
+            f"{done.added} images added; models use them once they are trained again, and runs trained before predict "
+            "as they did"
+        )
     if done.masked:
         warn(f"{len(done.masked)} images masked: never trained or tested on")
         for path, reason in done.masked.items():

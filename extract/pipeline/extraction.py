@@ -1,8 +1,8 @@
 """One whole extraction: from a dataset's name to a finished cache."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from msdn.cache.annotations import name_differences
 from msdn.cache.files import FileLock
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, command_line, name_cache, typed_dataset
-from msdn.cache.layout import DONE, MapSpec
+from msdn.cache.layout import DONE, GROWN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import check_complete
 from msdn.cache.structure import create_structure
@@ -28,11 +28,12 @@ from msdn.extract.backbones.network import (
 )
 from msdn.extract.backbones.registry import find_backbone
 from msdn.extract.backbones.weights import Weights, load_network
-from msdn.extract.datasets.registry import open_dataset
+from msdn.extract.datasets.registry import is_own_folder, open_dataset
 from msdn.extract.datasets.spec import UNDATED, Dataset
 from msdn.extract.errors import ExtractError
+from msdn.extract.pipeline.growing import grow, in_cache_order
 from msdn.extract.pipeline.progress import Progress, Watcher
-from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images
+from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images, require_readers
 from msdn.extract.pipeline.recipe import check_recipe, check_request, write_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
 from msdn.extract.pipeline.writing import fill_cache
@@ -45,19 +46,22 @@ SILENT = Watcher()
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction left: the cache, what it cost, and the images it masked."""
+    """What an extraction left: the cache, what it cost, the images it masked, and how many a finished cache gained."""
 
     path: Path
     progress: Progress
     masked: dict[str, str]
     weights_kind: str
     was_complete: bool = False
+    added: int = 0
 
 
 def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) -> Extraction:
     """Extract a dataset's features, going on where an earlier, interrupted run stopped."""
     device = choose_device(settings.device)
     plan = make_plan(find_backbone(settings.backbone), settings.image_size, settings.layer, settings.also)
+    own = is_own_folder(settings.dataset)
+    plan = plan.turn_upright(settings.exif == "upright" if settings.exif else own)
     dataset = open_dataset(settings.dataset, home, watcher.on_drawing)
     with fixed_arithmetic(settings.threads):
         network, weights = load_network(plan.backbone, settings.weights, plan.preparation.size, home)
@@ -95,46 +99,57 @@ class _Job:
                 raise ExtractError(self._advise_on_memory()) from error
 
     def _run(self) -> Extraction:
-        partial, restart = partial_path(self.final), self.settings.restart
+        partial = partial_path(self.final)
         for file in (partial, self.final):
             refuse_foreign_file(file)
-        if self.final.exists() and not partial.exists() and not restart:
-            return self._accept_complete(read_header(self.final))
+        begun = next((file for file in (partial, self.final) if file.exists()), None)
+        if begun is not None and not self.settings.restart:
+            header = read_header(begun)
+            return replace(self, dataset=in_cache_order(self.dataset, header))._go_on(header)
         self.watcher.on_stage(describe_annotations(self.dataset))
-        if partial.exists() and not restart:
-            self._adopt(read_header(partial))
-        else:
-            self._begin(partial)  # replaces an old unfinished file only when the new one is whole
-        return self._fill(FrozenNetwork(self.network, self.plan, self.device, self.settings.precision))
+        self._begin(partial)  # replaces an old unfinished file only when the new one is whole
+        return self._fill()
 
     @property
     def _workers(self) -> int:
         return self.settings.workers or default_workers()
 
-    def _accept_complete(self, header: Header) -> Extraction:
-        check_complete(header)
-        self._check_same(header, check_request)
-        n = len(header.states)
-        return Extraction(self.final, Progress(n, n), _name_masked(header), self.weights.kind, True)
+    def _go_on(self, header: Header) -> Extraction:
+        """Finish what an earlier run left, or add the images that the dataset gained since."""
+        n, had = len(self.dataset.annotations.image_paths), len(header.states)
+        is_complete = header.path == self.final
+        if is_complete:
+            check_complete(header)
+            self._check_same(header, check_request)
+            if n == had:
+                return Extraction(self.final, Progress(n, n), _name_masked(header), self.weights.kind, True)
+        self.watcher.on_stage(describe_annotations(self.dataset))
+        self._take_threads(header)
+        if not is_complete:
+            self._check_same(header, check_recipe)
+        self._require_images([*np.flatnonzero(header.states != DONE), *range(had, n)])
+        if self.weights.kind == "random":
+            restore_statistics(self.network, header.backbone_state)
+        if n > had:
+            self.watcher.on_stage(f"{n - had} new images; the features of the other {had} stay as they are")
+            grow(
+                header, partial_path(self.final), self.dataset, self._recipe(header.provenance["block_rows"])
+            )
+        return self._fill()
 
-    def _adopt(self, header: Header) -> None:
+    def _take_threads(self, header: Header) -> None:
+        """Compute with as many threads as before: their number can decide a sum's last bit."""
         threads = header.provenance.get("device", {}).get("threads")
         wanted = self.settings.threads is None and self.device.type == "cpu"
         if wanted and isinstance(threads, int) and threads > 0:
-            torch.set_num_threads(threads)  # belongs to the cache: it can decide a sum's last bit
-        self._check_same(header, check_recipe)
-        self._require_images(np.flatnonzero(header.states != DONE))
-        if self.weights.kind == "random":
-            restore_statistics(self.network, header.backbone_state)
+            torch.set_num_threads(threads)
 
     def _check_same(self, header: Header, check: Callable[..., None]) -> None:
-        """Refuse features of other images; other labels, splits or vectors are only named."""
+        """Refuse features made in another way; other labels, splits or vectors of the same images are only named."""
         block_rows = self.settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
         check(header.provenance, self._recipe(block_rows), str(header.path))
         if header.annotations.image_paths != self.dataset.annotations.image_paths:
-            raise ExtractError(
-                f"{header.path}: the dataset's list of images changed since it was begun; begin anew with --restart"
-            )
+            return  # the cache grows, and takes all annotations anew
         changed = name_differences(header.annotations, self.dataset.annotations)
         if changed:
             data = typed_dataset(self.settings.dataset)
@@ -143,9 +158,10 @@ class _Job:
                 f"'{command_line('cache', 'annotate', self.final, '--dataset', data)}' takes them over"
             )
 
-    def _require_images(self, rows: Iterable[int]) -> None:
+    def _require_images(self, rows: Sequence[int]) -> None:
         if self.settings.bad_images == "stop":
             require_images(self.dataset, rows)
+            require_readers([self.dataset.image_path(row) for row in rows])
 
     def _recipe(self, block_rows: int) -> dict[str, object]:
         s = self.settings
@@ -189,7 +205,8 @@ class _Job:
                 f"{paths[0]}"
             )
 
-    def _fill(self, network: FrozenNetwork) -> Extraction:
+    def _fill(self) -> Extraction:
+        network = FrozenNetwork(self.network, self.plan, self.device, self.settings.precision)
         with PartialCache(self.final) as cache:
             progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
             masked = {str(self.dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
@@ -198,7 +215,9 @@ class _Job:
             if bad:
                 cache.mask_rows(bad)
             cache.finish()
-        return Extraction(self.final, progress, masked, self.weights.kind)
+            grown = cache.header.provenance.get(GROWN)
+        added = len(cache.states) - grown[-1]["rows"] if grown else 0
+        return Extraction(self.final, progress, masked, self.weights.kind, added=added)
 
     def _advise_on_memory(self) -> str:
         """What needs less: the number of images at once belongs to a cache, so another number begins it anew."""

@@ -1,7 +1,7 @@
 """From files to blocks of pixels: whether images are there, decoding them, and reading ahead by a few threads.
 
-An image is RGB, resized and cut as its backbone's preparation says, short of the normalisation. EXIF rotation is
-ignored, as the published scripts do: pixels are taken as they are stored.
+An image is RGB, resized and cut as its backbone's preparation says, short of the normalisation. It is turned upright
+only where the preparation says so: the published scripts ignore EXIF rotation and take pixels as they are stored.
 """
 
 import errno
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,9 +21,20 @@ from PIL import Image
 from msdn.extract.backbones.entry import Preparation
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import BadImageError, DatasetError
+from msdn.extract.opening import find_unreadable_kinds, open_image
 
 NOT_THE_IMAGES_FAULT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM}  # stop, never mask
 MOST_PIXELS = 100_000_000  # after resizing: a picture so long and narrow would take gigabytes
+ORIENTATION = 0x0112  # EXIF's tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 AHEAD = 3  # blocks decoded before they are needed: hides uneven images, costs 5 MB each at 224 px
 NAMED = 10  # missing images, before the others are only counted
 
@@ -40,19 +52,40 @@ def require_images(dataset: Dataset, rows: Iterable[int]) -> None:
         )
 
 
+def require_readers(paths: Sequence[Path]) -> None:
+    """Raise where images are of a kind that takes an extra which is not installed."""
+    unread = find_unreadable_kinds(paths)
+    if unread:
+        raise DatasetError(unread)
+
+
 def read_image(path: Path, preparation: Preparation) -> np.ndarray:
     """Return the image as [size, size, 3] uint8, or raise a `BadImageError` with the reason."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(prepare(convert_to_rgb(image), preparation))
+        with open_image(path) as image:
+            turned = turn_upright(image) if preparation.upright else image
+            return np.asarray(prepare(convert_to_rgb(turned), preparation))
     except MemoryError:
         raise
     except FileNotFoundError:
         raise BadImageError("missing") from None
+    except BadImageError:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken files
         if getattr(error, "errno", None) in NOT_THE_IMAGES_FAULT:
             raise
         raise BadImageError(_explain(error)) from error
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF data says; where that is damaged or says nothing, it stays as it is stored."""
+    image.load()  # of a TIFF, Pillow turns it here and forgets the orientation
+    try:
+        orientation: Any = image.getexif().get(ORIENTATION)
+        turn = TURNS.get(orientation)
+    except Exception:  # Pillow's readers raise nearly anything on broken data
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def prepare(image: Image.Image, preparation: Preparation) -> Image.Image:

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import PIL
@@ -11,11 +12,12 @@ import torchvision
 from PIL import features
 
 import msdn
-from msdn.cache.layout import ANNOTATIONS
+from msdn.cache.layout import ANNOTATIONS, GROWN
 from msdn.extract.backbones.entry import Plan
 from msdn.extract.backbones.weights import Weights
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
+from msdn.extract.opening import uses_extra
 
 
 def write_recipe(
@@ -46,8 +48,13 @@ def write_recipe(
             "cuda": torch.version.cuda if device.type == "cuda" else None,
             "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
             **({"timm": metadata.version("timm")} if plan.backbone.library == "timm" else {}),
+            **({"pillow_heif": metadata.version("pillow-heif")} if _has_heif(dataset) else {}),
         },
     }
+
+
+def _has_heif(dataset: Dataset) -> bool:
+    return any(map(uses_extra, map(Path, dataset.annotations.image_paths)))
 
 
 def _describe_device(device: torch.device) -> dict[str, Any]:
@@ -79,15 +86,15 @@ def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -
     if differences:
         raise ExtractError(
             f"{file} was begun otherwise ({'; '.join(differences)}); repeat the first command, "
-            "or begin anew with --restart"
+            "or start again with --restart"
         )
 
 
 def _compare(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted({*stored, *now}):
         before, after = stored.get(key), now.get(key)
-        if f"{prefix}{key}" in ("weights name", ANNOTATIONS):
-            continue  # the weights' hash decides, wherever the file lies; annotations decide no feature
+        if f"{prefix}{key}" in ("weights name", ANNOTATIONS, GROWN):
+            continue  # the weights' hash decides, wherever the file lies; the others decide no feature of a new row
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _compare(before, after, f"{prefix}{key} ")
         elif before != after:

@@ -1,7 +1,7 @@
 """A cache's recipe repeated on other images: the same network, the same preparation, nothing written."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from msdn.cache.errors import MsdnError
 from msdn.cache.home import Home
-from msdn.extract.backbones.entry import Backbone, MapChoice, Plan
+from msdn.extract.backbones.entry import TURNED, Backbone, MapChoice, Plan
 from msdn.extract.backbones.network import FrozenNetwork, has_batch_norm, restore_statistics
 from msdn.extract.backbones.registry import find_backbone
 from msdn.extract.backbones.weights import load_network
@@ -57,7 +57,7 @@ class Repeater:
             backbone: the file of a backbone of the user's own, where the recipe names one.
             weights: the file of weights, where the recipe names one.
         """
-        self.plan = _plan_of(recipe, map, backbone)
+        self.plan = plan_of(recipe, map, backbone)
         network, loaded = load_network(
             self.plan.backbone, _weights_of(recipe["weights"], weights), self.plan.preparation.size, home
         )
@@ -93,7 +93,7 @@ class Repeater:
             return ImageFeatures(row, None, str(error).removeprefix(f"{path}: "))
 
 
-def _plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
+def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     """The plan that made one map of a cache."""
     stored, choice = recipe.get("backbone"), recipe.get("maps", {}).get(map)
     if not isinstance(stored, Mapping) or choice is None:
@@ -105,6 +105,7 @@ def _plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     preparation = backbone.preparation
     if recipe["image_size"] != preparation.size:
         preparation = preparation.scale_to(recipe["image_size"])
+    preparation = replace(preparation, upright=TURNED in recipe["transform"])
     if preparation.text != recipe["transform"]:
         raise ExtractError(
             f"{backbone.name} prepares images otherwise now ({preparation.text}) than for these features "

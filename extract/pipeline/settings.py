@@ -9,6 +9,7 @@ IMAGE_SIZES = (224, 448)  # that published features were made at
 PRECISIONS = ("float32", "bfloat16", "float16")
 DTYPES = ("float16", "float32")
 BAD_IMAGES = ("stop", "mask")
+EXIF = ("upright", "keep")
 DEFAULT_BLOCK_ROWS = 32
 
 
@@ -30,4 +31,5 @@ class ExtractSettings:
     backbone: str = DEFAULT_NAME
     layer: str = ""  # the backbone's own
     also: tuple[str, ...] = ()  # more maps, as `make_plan` reads them
+    exif: str | None = None  # own images upright, those of published datasets as they are stored
     threads: int | None = None  # the unfinished cache's, else torch's choice

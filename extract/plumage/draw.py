@@ -199,7 +199,11 @@ def draw_bird(class_index: int, image_index: int) -> tuple[Image.Image, dict[str
     """Draw image `image_index` of class `class_index` (both from 0); give it with the box of every part."""
     seed = PLUMAGE_VERSION * 1_000_000 + class_index * 1000 + image_index
     generator = np.random.RandomState(seed)
-    form = list_classes()[class_index].pick_form(int(generator.randint(0, 100)))
+    return draw_form(list_classes()[class_index].pick_form(int(generator.randint(0, 100))), generator)
+
+
+def draw_form(form: Form, generator: np.random.RandomState) -> tuple[Image.Image, dict[str, Box]]:
+    """Draw a bird that looks so, be it one of Plumage's or not; give it with the box of every part."""
     outlines = shape_parts(form["bill shape"], form["tail shape"])
     pose = _choose_pose(outlines, form["size"], generator)
     placed = {part: pose.place(outline, SUBUNIT) for part, outline in outlines.items()}

@@ -46,7 +46,7 @@ def test_division(cache: FeatureCache, groups: tuple[AttributeGroup, ...] = ()) 
         raise TrainError(f"{cache.path}: all training images are masked, there is nothing to train on")
     return Division(
         problem_of(cache, groups),
-        cache.annotations.labels,
+        cache.annotations.with_images_only().labels,
         cache.rows("trainval"),
         cache.rows("test_unseen"),
         cache.rows("test_seen"),
@@ -58,7 +58,8 @@ def validation_division(cache: FeatureCache, groups: tuple[AttributeGroup, ...] 
 
     Classes that are neither do not compete, and no test image belongs to any row.
     """
-    labels = cache.annotations.labels
+    whole = problem_of(cache, groups)
+    labels = cache.annotations.with_images_only().labels
     train, val = cache.rows("train"), cache.rows("val")
     seen = np.unique(labels[train])
     val = val[~np.isin(labels[val], seen)]
@@ -71,9 +72,8 @@ def validation_division(cache: FeatureCache, groups: tuple[AttributeGroup, ...] 
             f"{cache.path}: no validation {missing}; use --select last, or annotate the cache with other splits"
         )
     classes = np.union1d(seen, labels[val])
-    numbers = np.full(len(cache.annotations.class_names), -1)
+    numbers = np.full(len(whole.attributes), -1)
     numbers[classes] = np.arange(len(classes))
-    whole = problem_of(cache, groups)
     problem = replace(
         whole,
         attributes=whole.attributes[classes],

@@ -18,6 +18,7 @@ from msdn.train.loop.options import (
     OUTPUT,
     RUNNING,
     SettingsCommand,
+    amounts_for,
     cache_option,
     check_groups,
     choose_settings,
@@ -32,22 +33,27 @@ from msdn.train.loop.options import (
     threads_option,
 )
 from msdn.train.loop.settings import fields_of, option_name
+from msdn.train.measure.evaluate_command import figures_table
 from msdn.train.measure.reporting import (
     groups_line,
+    learning_notes,
     provenance_notes,
     reconstruction_notes,
 )
 from msdn.train.measure.selection import describe_selection
-from msdn.train.measure.show import Result, show
+from msdn.train.measure.show import Result, show, show_value
 from msdn.train.measure.watching import EpochView
 from msdn.train.models.registry import find_model, remember
+from msdn.train.models.rule import Amounts, rule_values
 
 if TYPE_CHECKING:
     from msdn.cache import FeatureCache
     from msdn.train.groups.groups import AttributeGroups
+    from msdn.train.loop.settings import RunSettings
     from msdn.train.runs.run import Run
 
 _LATEST = "latest"
+_SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of the test figures, in the JSON
 
 
 @click.command(cls=SettingsCommand)
@@ -119,15 +125,18 @@ def train(
         given = {"dataset": dataset, "watch_test": watch_test or None, "map": map}
         given["preset"] = preset_label(preset, overrides) if preset else None
         how = {"device": None if device == "auto" else device, "features": features, "threads": threads}
-        _report(_resume(home, resume, given, overrides, cache, **how), as_json)
+        _resume(home, resume, given, overrides, cache, as_json, **how)
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset'.")
-    chosen = choose_settings(dataset, preset, overrides)
+    amounts = amounts_for(home, dataset, cache)
+    chosen = choose_settings(dataset, preset, overrides, amounts=amounts)
     find_model(chosen.model).check_effect(chosen, overrides)
     remember(home, chosen.model)
     if watch_test and chosen.select == "val":
-        raise click.UsageError("--watch-test does not go with --select val, which uses the test images once.")
+        raise click.UsageError(
+            "--watch-test does not go with --select val, which uses the test images once; give --select last."
+        )
     from msdn.train.loop.training import train_model
     from msdn.train.runs.run import open_dataset_cache
 
@@ -135,6 +144,8 @@ def train(
     with open_dataset_cache(home, dataset, cache, map) as opened:
         for note in provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)):
             say(note)
+        if preset is None and amounts is not None:
+            facts["rule"] = _say_rule(chosen, amounts)
         facts["groups"] = _read_groups(opened, chosen.model, groups)
         if seeds is not None:
             _refuse_with(
@@ -161,7 +172,7 @@ def train(
                 on_epoch=view,
                 on_note=say,
             )
-    _report(run, as_json)
+            _report(run, opened, as_json)
 
 
 def _resume(
@@ -170,8 +181,9 @@ def _resume(
     given: dict[str, Any],
     overrides: dict[str, Any],
     cache: Path | None,
+    as_json: bool,
     **how: Any,
-) -> "Run":
+) -> None:
     """Continue the run that `--resume` means, which `given` and `overrides` must not contradict."""
     from msdn.train.loop.training import continue_run
     from msdn.train.runs.run import latest_run, open_run, open_run_cache
@@ -185,7 +197,8 @@ def _resume(
     with open_run_cache(home, run, cache) as opened, _hint() as on_start, EpochView() as view:
         for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
             say(note)
-        return continue_run(run, opened, on_start=on_start, on_epoch=view, on_note=say, **how)
+        run = continue_run(run, opened, on_start=on_start, on_epoch=view, on_note=say, **how)
+        _report(run, opened, as_json)
 
 
 def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:
@@ -196,6 +209,20 @@ def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:
             "--name is for one training; leave out --seeds, or name its runs with 'msdn runs name'."
         )
     check_name(home.runs, name)
+
+
+def _say_rule(settings: "RunSettings", amounts: Amounts) -> dict[str, str]:
+    """Say what the rule chose and why, and return it; what was given instead is left out."""
+    own = fields_of(type(settings))
+    chosen = {
+        name: reason
+        for name, (value, reason) in rule_values(amounts).items()
+        if name in own and getattr(settings, name) == value
+    }
+    say(f"no preset for these data; chosen by the rule for their amounts{':' if chosen else ', nothing'}")
+    for name, reason in chosen.items():
+        say(f"  {option_name(own[name])} {show_value(getattr(settings, name))}: {reason}")
+    return chosen
 
 
 def _refuse_with(option: str, **given: Any) -> None:
@@ -247,8 +274,8 @@ def _hint(name: str | None = None) -> Iterator[Callable[["Run"], None]]:
         raise
 
 
-def _report(run: "Run", as_json: bool) -> None:
-    """What was trained, and the command that measures it."""
+def _report(run: "Run", cache: "FeatureCache", as_json: bool) -> None:
+    """What was trained, and its test figures; where these chose the epoch, only the command that shows them."""
     settings, manifest = run.settings, run.manifest
     last = json.loads(run.metrics.read_text(encoding="utf-8").splitlines()[-1])
     facts = {
@@ -268,6 +295,19 @@ def _report(run: "Run", as_json: bool) -> None:
         f"selection: {facts['selection']}",
         *reconstruction_notes([settings.model]),
         *provenance_notes(manifest["weights"], manifest["masked_images"]),
-        f"next: {command_line('evaluate', '--run', run.path)}",
     ]
-    show(Result(facts, notes=notes), as_json)
+    if settings.select == "test":
+        notes.append(f"next: {command_line('evaluate', '--run', run.path)}")
+        show(Result(facts, notes=notes), as_json)
+        return
+    from msdn.train.measure.evaluate import evaluate_run, keep_results
+
+    result = evaluate_run(run, cache, device=manifest["device"])
+    keep_results(run, result)
+    facts["test"] = {name: result[name] for name in _SHOWN}
+    notes[2:2] = learning_notes(result)
+    notes += [
+        f"margin: {result['margin']:.4g}",
+        f"the same again: {command_line('evaluate', '--run', run.path)}",
+    ]
+    show(Result(facts, [figures_table(result)], notes), as_json)

@@ -22,11 +22,12 @@ from msdn.train.measure.show import show_value
 from msdn.train.measure.summary import parse_seeds
 from msdn.train.models import registry
 from msdn.train.models.model import Model
-from msdn.train.models.presets import PRESET_NAMES, preset_settings
+from msdn.train.models.presets import PRESET_NAMES, has_preset, preset_settings
+from msdn.train.models.rule import Amounts, find_amounts
 
 SEVERAL_SEEDS = "a study has several seeds; give them with --seeds"
 WHAT, PROTOCOL, STEPS, RUNNING, OUTPUT = "What to train", "Protocol", "Steps", "Where and how", "Output"
-LOOKED_AT_FIRST = ("model", "dataset", "preset", "task", "home")  # options that decide on the others
+LOOKED_AT_FIRST = ("model", "dataset", "preset", "task", "home", "cache")  # options that decide on the others
 _CHOICE = "msdn.choice"  # what was looked at first, in the context's `meta`
 
 
@@ -133,8 +134,10 @@ def _look_ahead(args: Sequence[str], fixed_model: str | None, usual: Mapping[str
         registry.find_model(fixed_model) if fixed_model else registry.choose_model(named or registry.DEFAULT)
     )
     preset, task = typed.get("--preset") or PRESET_NAMES[0], typed.get("--task") or TASKS[0]
+    dataset, cache = dataset_name(typed.get("--dataset", "")), typed.get("--cache")
     try:
-        settings = preset_settings(model.name, typed.get("--dataset", ""), preset=preset, task=task)
+        amounts = amounts_for(Home(Path(typed["--home"])), dataset, Path(cache) if cache else None)
+        settings = preset_settings(model.name, dataset, preset=preset, task=task, amounts=amounts)
     except ValueError:  # said when the command runs; help still works
         settings = model.default()
     return Choice(model, named is not None, settings)
@@ -275,17 +278,31 @@ def check_groups(model: str, file: Path | None) -> None:
         raise SettingsError(f"--groups is no setting of the model '{model}'; leave it out")
 
 
+def amounts_for(home: Home, dataset: str, cache: Path | None) -> Amounts | None:
+    """What the rule for data without a preset goes by; None for a dataset that has one."""
+    return None if not dataset or has_preset(dataset) else find_amounts(home, dataset, cache)
+
+
 def choose_settings(
-    dataset: str, preset: str | None, overrides: Mapping[str, Any], model: str | None = None
+    dataset: str,
+    preset: str | None,
+    overrides: Mapping[str, Any],
+    model: str | None = None,
+    amounts: Amounts | None = None,
 ) -> RunSettings:
-    """The preset's settings of a model on a dataset, with what was given on the command line."""
+    """The preset's settings of a model on a dataset, or the rule's, with what was given on the command line.
+
+    A learning rate that was given is not searched, and nothing is where no validation chooses.
+    """
     model = model or overrides.get("model", registry.DEFAULT)
     task = overrides.get("task", TASKS[0])
-    settings = preset_settings(model, dataset, preset=preset or PRESET_NAMES[0], task=task)
+    settings = preset_settings(model, dataset, preset=preset or PRESET_NAMES[0], task=task, amounts=amounts)
     unknown = [name for name in overrides if name not in fields_of(type(settings))]
     if unknown:
         raise SettingsError(f"'{unknown[0]}' is no setting of the model '{model}'; leave it out")
-    return dataclasses.replace(settings, **{**overrides, "model": model})
+    is_fixed = "learning_rate" in overrides or overrides.get("select", "val") != "val"
+    fixed = {"search_lr": False} if settings.searched_rates and is_fixed else {}
+    return dataclasses.replace(settings, **{**fixed, **overrides, "model": model})
 
 
 def preset_label(preset: str | None, overrides: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from msdn.train.errors import SettingsError
 
 TASKS = ("gzsl", "czsl")
 SELECTIONS = ("last", "val", "test")
+_SEARCHED = (0.3, 1.0, 3.0)  # times the learning rate
 _LARGEST = 2**53  # of whole numbers: beyond it JSON readers round them
 
 
@@ -69,6 +70,11 @@ class RunSettings:
         return 1
 
     @property
+    def searched_rates(self) -> tuple[float, ...]:
+        """The learning rates that validation compares; none where there is nothing to search."""
+        return ()
+
+    @property
     def ranked_by(self) -> str:
         """The figure that the task goes by."""
         return "H" if self.task == "gzsl" else "acc"
@@ -91,14 +97,31 @@ class TrainingSettings(RunSettings):
     learning_rate: float = setting(
         1e-4, "RMSprop's learning rate.", above=0, flag="--lr", sweep=(3e-5, 1e-4, 3e-4, 1e-3)
     )
+    search_lr: bool = setting(
+        False,
+        "With --select val: validate with 0.3 and 3 times --lr too, and train with the best of the three.",
+    )
     weight_decay: float = setting(1e-4, "RMSprop's weight decay.", at_least=0, sweep=(0.0, 1e-5, 1e-4, 1e-3))
     momentum: float = setting(0.9, "RMSprop's momentum.", at_least=0, below=1)
     sampler: str = setting("random", "How a step draws its images.", choices=("random", "balanced"))
+
+    def __post_init__(self) -> None:
+        """Refuse a search without anything to choose by."""
+        super().__post_init__()
+        if self.search_lr and self.select != "val":
+            raise SettingsError(
+                "--search-lr goes with --select val: learning rates are compared on validation classes"
+            )
 
     @property
     def passes(self) -> int:
         """The epochs."""
         return self.epochs
+
+    @property
+    def searched_rates(self) -> tuple[float, ...]:
+        """A larger and a smaller one, and the learning rate itself."""
+        return tuple(float(f"{self.learning_rate * one:.6g}") for one in _SEARCHED) if self.search_lr else ()
 
 
 def option_name(one: "dataclasses.Field[Any]") -> str:

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +34,7 @@ from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import (
     FINAL,
     KEPT,
+    RATE,
     VALIDATION,
     Record,
     choose_on_validation,
@@ -157,6 +159,7 @@ def train_model(
     groups: AttributeGroups | None = None,
     preset: str | None = None,
     overrides: dict[str, Any] | None = None,
+    rule: dict[str, str] | None = None,
     device: str = "auto",
     features: str = "auto",
     watch_test: bool = False,
@@ -174,6 +177,7 @@ def train_model(
         groups: the attributes in groups, for a model that takes them; None means as `choose_groups` finds them.
         preset: the preset's name, for the manifest.
         overrides: what was changed of the preset, for the manifest.
+        rule: settings that were chosen for data without a preset, each with the reason, for the manifest.
         device: "auto", "cpu", "cuda", …
         features: "auto", "memory" or "map": where they are kept. The weights do not depend on it.
         watch_test: also measure test figures after every epoch; nothing is chosen by them.
@@ -189,6 +193,7 @@ def train_model(
     facts = {
         "preset": preset,
         "overrides": overrides or {},
+        "rule": rule,
         "groups": groups.as_json() if groups else None,
         "cache": {"path": str(cache.path.resolve()), "fingerprint": cache.fingerprint, "map": cache.map.name},
         "weights": cache.provenance["weights"]["kind"],
@@ -291,7 +296,7 @@ class _Training:
         run, settings = self._run, self._run.settings
         epochs = settings.passes
         if settings.select == "val":
-            self._train_phase(VALIDATION, epochs, measures=True)
+            self._validate(epochs)
             chosen = choose_on_validation(self.records, settings.task)
             run.update(chosen=chosen)
             epochs = chosen["epochs"]
@@ -299,19 +304,45 @@ class _Training:
                 run.update(status=VALIDATED, finished=_now())
                 return
         watches = settings.select == "test" or bool(run.manifest.get("watch_test"))
-        self._train_phase(FINAL, epochs, measures=watches)
+        self._train_phase(FINAL, epochs, measures=watches, rate=(run.chosen or {}).get(RATE))
         if self.kept:
             run.update(
                 chosen={task: {name: best[name] for name in _OF_BEST} for task, best in self.kept.items()}
             )
         run.update(status="finished", finished=_now())
 
-    def _train_phase(self, phase: str, epochs: int, measures: bool) -> None:
-        """Train a phase from its last saved epoch to its end; measure each epoch where asked to."""
-        done = sum(record.get("phase", FINAL) == phase for record in self.records)
-        if done >= epochs:
+    def _validate(self, epochs: int) -> None:
+        """The first phase, once for each learning rate that is searched; of these some may fail, but not all."""
+        rates: tuple[float | None, ...] = self._run.settings.searched_rates or (None,)
+        failed = 0
+        for rate in rates:
+            try:
+                self._train_phase(VALIDATION, epochs, measures=True, rate=rate)
+            except TrainError as error:
+                failed += 1
+                if failed == len(rates):
+                    raise
+                if self._on_note:
+                    self._on_note(f"learning rate {rate:g}: {error}; the others go on")
+
+    def _train_phase(self, phase: str, epochs: int, measures: bool, rate: float | None = None) -> None:
+        """Train a phase from its last saved epoch to its end; measure each epoch where asked to.
+
+        Args:
+            phase: `VALIDATION` or `FINAL`.
+            epochs: how many.
+            measures: whether each epoch is measured.
+            rate: the learning rate, where it is searched, instead of the run's.
+        """
+        own = [number for number, record in enumerate(self.records) if _is_of(record, phase, rate)]
+        done = len(own)
+        if done >= epochs or (
+            done and own[-1] + 1 < len(self.records)
+        ):  # finished, or failed and left behind
             return
         settings, division = self._run.settings, self._divisions[phase]
+        if rate is not None:
+            settings = replace(settings, learning_rate=rate)  # type: ignore[call-arg]
         features = FeatureSource(self._cache, division.rows, self._device, self._features)
         scorer = Scorer(self._cache, division, self._device, self._features) if measures else None
         self._tell_places(phase, features, scorer)
@@ -323,6 +354,7 @@ class _Training:
         for epoch in range(done + 1, epochs + 1):
             started = time.perf_counter()
             record: Record = {"phase": phase} if phase == VALIDATION else {}
+            record |= {RATE: rate} if rate is not None and phase == VALIDATION else {}
             try:
                 record |= {"epoch": epoch, "epochs": epochs, **trainer.train_epoch(epoch)}
             except TrainError as error:
@@ -367,6 +399,11 @@ class _Training:
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         }
         save_checkpoint(self._run.checkpoint, content)
+
+
+def _is_of(record: Record, phase: str, rate: float | None) -> bool:
+    """Whether a record is of a phase, and of its validation of one learning rate."""
+    return record.get("phase", FINAL) == phase and (phase == FINAL or record.get(RATE) == rate)
 
 
 class _SavingTimes:

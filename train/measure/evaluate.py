@@ -3,17 +3,30 @@
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from msdn.cache import FeatureCache
 from msdn.cache.files import replace_file
 from msdn.machine import choose_device
 from msdn.train.errors import RunError
-from msdn.train.loop.batches import test_division
+from msdn.train.loop.batches import Division, test_division
 from msdn.train.loop.checkpoints import load_checkpoint
 from msdn.train.loop.settings import TASKS
-from msdn.train.measure.metrics import Scored, accuracies, ausuc, chance_levels, per_class_figures
+from msdn.train.measure.metrics import (
+    Scored,
+    accuracies,
+    ausuc,
+    chance_levels,
+    gzsl_accuracies,
+    mean_class_accuracy,
+    per_class_figures,
+    predict_classes,
+)
 from msdn.train.measure.published_weights import load_published
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import describe_selection, expected_epochs, kept_tasks
@@ -25,7 +38,25 @@ from msdn.train.runs.run import Run
 
 log = logging.getLogger(__name__)
 PUBLISHED_MARGIN = 1.0
+_MOST_TRAINING_IMAGES = 256  # evenly chosen: enough to tell learning from guessing
 FIGURES = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC", "acc")
+
+
+@dataclass(frozen=True)
+class ScoredTest:
+    """The scores that test figures were made of.
+
+    Attributes:
+        gzsl: by the weights that tell U, S and H.
+        czsl: by the weights that tell acc; the same but in paper style.
+        margin: what the prediction adds to the scores of unseen classes and takes from those of seen ones.
+        temperature: of the softmax whose probabilities are right on validation classes; None without those.
+    """
+
+    gzsl: Scored
+    czsl: Scored
+    margin: float
+    temperature: float | None
 
 
 def evaluate_run(
@@ -35,6 +66,7 @@ def evaluate_run(
     margin: float | None = None,
     device: str = "auto",
     predict_with: dict[str, Any] | None = None,
+    on_scores: Callable[[ScoredTest], None] | None = None,
 ) -> dict[str, Any]:
     """Measure a finished run on the test images of the cache it was trained on.
 
@@ -45,6 +77,7 @@ def evaluate_run(
             else the one trained with (1 as published).
         device: where to compute.
         predict_with: settings that no weight depends on, such as alpha, instead of the run's.
+        on_scores: called with the scores that the figures are made of.
 
     Returns:
         Figures in percent, per class too, and what they belong to; ready for JSON.
@@ -56,7 +89,8 @@ def evaluate_run(
     chosen = run.chosen if settings.select == "val" else None
     own = chosen["margin"] if chosen else settings.margin
     content, target = load_run_checkpoint(run), choose_device(device)
-    scorer = Scorer(cache, test_division(cache), target, "map")
+    division = test_division(cache)
+    scorer = Scorer(cache, division, target, "map")
     model = build_model(problem_of(cache, run.groups(cache.annotations.attributes.shape[1])), settings).to(
         target
     )
@@ -64,8 +98,12 @@ def evaluate_run(
     for task in kept_tasks(settings) or (settings.task,):
         _fill(model, run, content, task)
         scored.append(scorer.score(model))
+    used = own if margin is None else margin
+    if on_scores:
+        on_scores(ScoredTest(scored[0], scored[-1], used, chosen["val_temperature"] if chosen else None))
     result = {
-        **test_figures(scored[0], scored[-1], cache, own if margin is None else margin),
+        **test_figures(scored[0], scored[-1], cache, used),
+        "training": training_figures(model, scorer, division, used),
         **other_margins(scored[0], chosen["margin"] if chosen else None),
         **facts_of(cache),
         "map": cache.map.name,
@@ -104,6 +142,7 @@ def evaluate_published(
     groups: Path | None = None,
     margin: float | None = None,
     device: str = "auto",
+    on_scores: Callable[[ScoredTest], None] | None = None,
 ) -> dict[str, Any]:
     """Measure weights that a model's authors published on the test images of a cache.
 
@@ -116,6 +155,7 @@ def evaluate_published(
         groups: of DEDN, a file of the groups it was trained with, where those known do not fit.
         margin: the prediction's margin instead of the checkpoint's own (1 as published).
         device: where to compute.
+        on_scores: called with the scores that the figures are made of.
 
     Returns:
         Figures in percent, and what they belong to; ready for JSON.
@@ -124,8 +164,11 @@ def evaluate_published(
     settings = dataclasses.replace(settings, **(predict_with or {}))
     published = load_published(path, cache, settings, groups)
     scored = score_model(published.model, cache, device)
+    used = published.margin if margin is None else margin
+    if on_scores:
+        on_scores(ScoredTest(scored, scored, used, None))
     return {
-        **test_figures(scored, scored, cache, published.margin if margin is None else margin),
+        **test_figures(scored, scored, cache, used),
         **other_margins(scored, None),
         **facts_of(cache),
         "model": settings.model,
@@ -142,11 +185,27 @@ def evaluate_published(
 def test_figures(gzsl: Scored, czsl: Scored, cache: FeatureCache, margin: float) -> dict[str, Any]:
     """Figures of the scores that are to tell U, S and H, and of those that are to tell acc; per class too."""
     return {
-        **per_class_figures(gzsl, czsl, margin, cache.annotations.class_names),
+        **per_class_figures(gzsl, czsl, margin, cache.annotations.with_images_only().class_names),
         **accuracies(gzsl, margin),
         "acc": accuracies(czsl, margin)["acc"],
         "AUSUC": ausuc(gzsl),
         "margin": margin,
+    }
+
+
+def training_figures(
+    model: ZslModel, scorer: Scorer, division: Division, margin: float
+) -> dict[str, float | None]:
+    """How well training images are told apart, in percent: among seen classes, and among all with the margin."""
+    rows = np.unique(np.linspace(0, len(division.rows) - 1, _MOST_TRAINING_IMAGES).round().astype(int))
+    images, seen = scorer.score_images(model, division.rows[rows]), division.problem.seen
+    among_seen = mean_class_accuracy(predict_classes(images.scores, seen), images.labels)
+    among_all = gzsl_accuracies(images, images, seen, margin)["S"]
+    return {
+        "seen": None if among_seen is None else 100 * among_seen,
+        "all": None if among_all is None else 100 * among_all,
+        "chance_seen": 100 / len(seen),
+        "chance_all": 100 / len(division.problem.attributes),
     }
 
 
@@ -165,7 +224,7 @@ def score_model(model: ZslModel, cache: FeatureCache, device: str) -> Scored:
 
 def facts_of(cache: FeatureCache) -> dict[str, Any]:
     """What the features are, and what guessing would reach."""
-    annotations = cache.annotations
+    annotations = cache.annotations.with_images_only()
     chance = chance_levels(len(annotations.class_names), len(annotations.unseen_classes))
     return {
         "dataset": annotations.dataset,

@@ -2,21 +2,31 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from msdn.cache import Home
+from msdn.cache import FeatureCache, Home
 from msdn.cache.home import dataset_name, home_option
 from msdn.machine import keep_threads
 from msdn.terminal import json_option
 from msdn.train.errors import RunError
 from msdn.train.loop.options import check_groups, threads_option
 from msdn.train.loop.settings import fields_of
-from msdn.train.measure.reporting import WATCHED, groups_line, provenance_notes, reconstruction_notes
-from msdn.train.measure.show import Cell, Result, Table, show, show_value
+from msdn.train.measure.reporting import (
+    WATCHED,
+    groups_line,
+    learning_notes,
+    provenance_notes,
+    reconstruction_notes,
+)
+from msdn.train.measure.show import Cell, Line, Result, Table, csv_text, show, show_value
 from msdn.train.models import registry
+
+if TYPE_CHECKING:
+    from msdn.train.measure.evaluate import ScoredTest
 
 _GZSL = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC")
 _CZSL = ("acc",)
@@ -87,6 +97,12 @@ _MEANINGS = {
     help="A new file for everything as JSON: per-class accuracies and confusion counts too. A run's folder keeps "
     "the same in results.json.",
 )
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A new CSV file with a line for each test image: its class, the answer, its score and, where the run has "
+    "one, its confidence.",
+)
 @home_option
 def evaluate(
     home: Home,
@@ -101,6 +117,7 @@ def evaluate(
     czsl: bool,
     as_json: bool,
     out: Path | None,
+    predictions: Path | None,
     threads: int | None,
     **measuring: Any,
 ) -> None:
@@ -111,9 +128,14 @@ def evaluate(
     margin = measuring["margin"]
     if margin is not None and not math.isfinite(margin):
         raise click.BadParameter(f"{margin} is not a finite number", param_hint="--margin")
+    for option, path in (("--out", out), ("--predictions", predictions)):
+        if path is not None and path.exists():
+            raise _exists(path, option)
     registry.use_home(home)
     model = model and registry.choose_model(model).name
     dataset = dataset and dataset_name(dataset)
+    answers: list[Line] = []
+    measuring["answers"] = None if predictions is None else answers
     if checkpoint is not None:
         if run_path is not None:
             raise click.UsageError("--checkpoint and --run name two models; give one of them.")
@@ -132,20 +154,26 @@ def evaluate(
         else:
             result = _measure_run(home, run_path, dataset, model, cache, measuring)
     if out is not None:
-        _write_new(out, result)
+        _write_new(out, json.dumps(result) + "\n", "--out")
+    if predictions is not None:
+        _write_new(predictions, csv_text(answers), "--predictions")
     hidden = set(_DETAILS)
     if gzsl != czsl:
         hidden |= set(_GZSL if czsl else _CZSL)
     facts = {name: value for name, value in result.items() if name not in hidden}
-    show(Result(facts, [_figures_table(facts)], _figures_notes(facts)), as_json)
+    show(Result(facts, [figures_table(facts)], figures_notes(facts)), as_json)
 
 
-def _write_new(path: Path, result: dict[str, Any]) -> None:
+def _write_new(path: Path, text: str, option: str) -> None:
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
+            file.write(text)
     except FileExistsError as error:
-        raise RunError(f"{path}: exists already, and nothing is overwritten; choose another --out") from error
+        raise _exists(path, option) from error
+
+
+def _exists(path: Path, option: str) -> RunError:
+    return RunError(f"{path}: exists already, and nothing is overwritten; choose another {option}")
 
 
 def _measure_checkpoint(
@@ -160,7 +188,8 @@ def _measure_checkpoint(
     from msdn.train.runs.run import open_dataset_cache
 
     with open_dataset_cache(home, dataset, cache) as opened:
-        return evaluate_published(checkpoint, opened, model=model, **measuring)
+        collect = _collector(opened, measuring.pop("answers"))
+        return evaluate_published(checkpoint, opened, model=model, on_scores=collect, **measuring)
 
 
 def _measure_run(
@@ -176,13 +205,23 @@ def _measure_run(
 
     run = find_run(home.runs, run_path, dataset=dataset, model=model)
     with open_run_cache(home, run, cache) as opened:
-        result = evaluate_run(run, opened, **measuring)
+        collect = _collector(opened, measuring.pop("answers"))
+        result = evaluate_run(run, opened, on_scores=collect, **measuring)
     if measuring["margin"] is None:
         keep_results(run, result)
     return result
 
 
-def _figures_table(result: dict[str, Any]) -> Table:
+def _collector(cache: FeatureCache, answers: list[Line] | None) -> "Callable[[ScoredTest], None] | None":
+    """What puts the answer to every test image into a list; nothing where nobody asked for them."""
+    if answers is None:
+        return None
+    from msdn.train.measure.predictions import answer_lines
+
+    return lambda scores: answers.extend(answer_lines(scores, cache))
+
+
+def figures_table(result: dict[str, Any]) -> Table:
     """All figures that were measured, with the chance level."""
     rows: list[list[Cell]] = []
     for name, meaning in _MEANINGS.items():
@@ -196,12 +235,13 @@ def _figures_table(result: dict[str, Any]) -> Table:
     return Table(columns, rows, f"{result['model']} on {result['dataset']}", words=(columns[0], columns[3]))
 
 
-def _figures_notes(result: dict[str, Any]) -> list[str]:
+def figures_notes(result: dict[str, Any]) -> list[str]:
     """What the figures belong to, and how the weights were chosen."""
     lines = _published_notes(result) if "checkpoint" in result else [f"run: {result['run']}"]
     lines += [f"margin: {result['margin']:.4g}", f"selection: {result['selection']}"]
     if result.get("watch_test"):
         lines.append(WATCHED)
+    lines += learning_notes(result)
     lines += reconstruction_notes([result["model"]])
     return lines + provenance_notes(result["weights"], result["masked_images"])
 

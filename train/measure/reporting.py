@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.home import command_line
+from msdn.train.measure.selection import RATE
 from msdn.train.measure.show import percent
 from msdn.train.models.registry import find_model
 
 WATCHED = "test figures were shown while training (--watch-test)"
+_CLEARLY = 2.0  # times what guessing reaches
 _EPOCH_FIGURES = ("U", "S", "H", "acc")
 _VAL_FIGURES = ("H", "AUSUC", "acc")
-_NO_LOSS = ("phase", "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
+_NO_LOSS = ("phase", RATE, "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
 
 
 def epoch_line(record: Mapping[str, Any]) -> str:
@@ -19,6 +21,7 @@ def epoch_line(record: Mapping[str, Any]) -> str:
     epochs = record["epochs"]
     width = len(str(epochs))
     phase = f"{record['phase']} " if "phase" in record else ""
+    phase += f"lr {record[RATE]:.3g} " if RATE in record else ""
     parts = [f"{phase}epoch {record['epoch']:>{width}}/{epochs}"]
     parts += [f"{name} {record[name]:.4g}" for name in record if name not in _NO_LOSS and name[:4] != "val_"]
     return "  ".join([*parts, *epoch_figures(record), f"{record['seconds']:.1f} s"])
@@ -45,6 +48,32 @@ def provenance_notes(weights: str, masked: int) -> list[str]:
 def counts_note(dataset: str) -> str:
     """Why no published figures stand beside ours, where the cache's splits are of other sizes."""
     return f"splits: not of the sizes that {dataset} has, so that no published figures stand beside these"
+
+
+def learning_notes(result: Mapping[str, Any]) -> list[str]:
+    """What to say, and to try, where a training has hardly left chance: by training and validation images alone."""
+    told, chosen = result.get("training"), result.get("chosen")
+    if not told or told["seen"] is None:
+        return []
+    if told["seen"] < _CLEARLY * told["chance_seen"]:
+        return [
+            f"hardly better than chance: of training images {told['seen']:.1f} % are told apart, guessing reaches "
+            f"{told['chance_seen']:.1f} %; try more --epochs, a higher --lr, --model baseline, or other features "
+            "('msdn extract' with weights that were trained)"
+        ]
+    if told["all"] < _CLEARLY * told["chance_all"]:
+        return [
+            f"the margin of {result['margin']:.3g} is too large for these scores: with it {told['all']:.1f} % of "
+            "training images are told apart; try --select val, which chooses it, or a smaller --margin"
+        ]
+    if result.get("select") == "val" and chosen:
+        found, chance = chosen["val_H"], told["chance_all"]
+        if found is not None and found < _CLEARLY * chance:
+            return [
+                f"hardly better than chance on validation classes: H {found:.1f} %, guessing gives {chance:.1f} %; try "
+                "attributes that can be seen in the pictures, more classes to train on, or other features"
+            ]
+    return []
 
 
 def reconstruction_notes(models: Iterable[str]) -> list[str]:

@@ -27,12 +27,13 @@ class Scorer:
         """The model's class scores, without margin."""
         problem = self._division.problem
         unseen, seen = (
-            self._score(model, rows) for rows in (self._division.unseen_rows, self._division.seen_rows)
+            self.score_images(model, rows) for rows in (self._division.unseen_rows, self._division.seen_rows)
         )
         return Scored(unseen, seen, problem.seen, problem.unseen)
 
     @torch.inference_mode()
-    def _score(self, model: ZslModel, rows: np.ndarray) -> ScoredImages:
+    def score_images(self, model: ZslModel, rows: np.ndarray) -> ScoredImages:
+        """The model's class scores of some of the images, without margin."""
         model.eval()
         scores = np.empty((len(rows), len(self._division.problem.attributes)), np.float32)
         for start in range(0, len(rows), _BATCH):

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from msdn.cache.csv_table import escape
 from msdn.cache.files import replace_file
 from msdn.terminal import result_console, shorten_path, wrap
 from msdn.train.measure.summary import Spread
@@ -130,8 +131,8 @@ def _draw(table: Table, width: int | None) -> rich_table.Table:
         widths = [*_choose_widths(table, shown, width - len(table.columns) + 1)]
     for name, letters in zip(table.columns, widths, strict=True):
         justify: Any = "left" if name in table.words else "right"
-        drawn.add_column(Text(name), justify=justify, overflow="fold", width=letters)
-    best = _best_means(table) if table.mark_best else {}
+        drawn.add_column(Text(escape(name)), justify=justify, overflow="fold", width=letters)
+    best = best_means(table)
     for row, texts in zip((*table.rows, *table.foot), shown, strict=True):
         if len(drawn.rows) == len(table.rows):
             drawn.add_section()
@@ -172,10 +173,10 @@ def _text(cell: Cell, is_narrow: bool, is_path: bool) -> str:
 
 
 def show_cell(cell: Cell) -> str:
-    """A cell's text: figures with one decimal, a dash for what cannot be told."""
+    """A cell's text: figures with one decimal, a dash for what cannot be told, no control characters."""
     if isinstance(cell, Spread):
         return percent(cell.mean) + ("" if cell.std is None else f" ± {cell.std:.1f}")
-    return percent(cell) if cell is None or isinstance(cell, float) else str(cell)
+    return percent(cell) if cell is None or isinstance(cell, float) else escape(str(cell))
 
 
 def percent(figure: float | None) -> str:
@@ -199,13 +200,14 @@ def show_settings(settings: Mapping[str, Any]) -> str:
 
 def _say(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
-        for part in wrap(line, console.width) if console.is_terminal else [line]:
+        text = escape(line)
+        for part in wrap(text, console.width) if console.is_terminal else [text]:
             console.print(part, highlight=False, markup=False, soft_wrap=True)
 
 
-def _best_means(table: Table) -> dict[int, float]:
-    """The best mean of each column by its number; none where there is nothing to compare it with."""
-    if len(table.rows) < 2:
+def best_means(table: Table) -> dict[int, float]:
+    """The best mean of each column by its number; none where nobody asked, or with nothing to compare it with."""
+    if not table.mark_best or len(table.rows) < 2:
         return {}
     means = [[_mean(row[number]) for row in table.rows] for number in range(len(table.columns))]
     known = {number: [mean for mean in column if mean is not None] for number, column in enumerate(means)}

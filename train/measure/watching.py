@@ -9,6 +9,7 @@ from rich.table import Column
 
 from msdn.terminal import NARROW, has_bar, is_verbose, make_bar, note_console, say, time_to_go
 from msdn.train.measure.reporting import epoch_figures, epoch_line
+from msdn.train.measure.selection import RATE
 
 
 class EpochView:
@@ -54,7 +55,8 @@ class EpochView:
         left = (epochs - epoch) * sum(self._seconds) / len(self._seconds)
         what = f"{phase} epoch {epoch:>{len(str(epochs))}}/{epochs}".strip()
         loss = [f"loss {record['loss']:.4g}"] if "loss" in record else []
-        detail = "  ".join([*loss, *epoch_figures(record)[: self._shown], time_to_go(left)])
+        rate = [f"lr {record[RATE]:.3g}"] if RATE in record else []
+        detail = "  ".join([*rate, *loss, *epoch_figures(record)[: self._shown], time_to_go(left)])
         self._bar.update(self._task, completed=epoch, total=epochs, description=what, detail=detail)
         if epoch == epochs:
             self._bar.remove_task(self._task)

@@ -25,6 +25,7 @@ class Model:
         build: called with the `Problem` and the settings, returns a `ZslModel`; or where that function is, as
             `module:function`, so that naming the model loads no torch.
         takes_groups: whether it takes the attributes in groups.
+        attends: whether its network has `attention` and `attribute_scores`: `msdn explain` shows where it looks.
         reconstruction: what to say wherever its figures are shown, if its method's text is not to be had.
         published_weights: reads weights that its authors published (see `measure/published_weights.py`): called with
             the `PublishedFile` and the settings, returns `Published`; or where that function is.
@@ -35,6 +36,7 @@ class Model:
     settings: type[RunSettings]
     build: "str | Callable[[Problem, Any], ZslModel]"
     takes_groups: bool = False
+    attends: bool = False
     reconstruction: str = ""
     published_weights: "str | Callable[[PublishedFile, Any], Published]" = ""
 

@@ -13,6 +13,7 @@ from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, fields_of
 from msdn.train.models.registry import find_model, model_names, presets_file
+from msdn.train.models.rule import RULE, Amounts, rule_values
 
 Sourced = dict[str, tuple[Any, str]]  # a setting's value, and where it comes from
 
@@ -21,13 +22,19 @@ OWN_TABLE = "settings"
 
 
 def preset_settings(
-    model: str, dataset: str, *, preset: str = PRESET_NAMES[0], task: str = TASKS[0]
+    model: str,
+    dataset: str,
+    *,
+    preset: str = PRESET_NAMES[0],
+    task: str = TASKS[0],
+    amounts: Amounts | None = None,
 ) -> RunSettings:
-    """The settings of a model on a dataset; a dataset without a preset gets the defaults.
+    """The settings of a model on a dataset; a dataset without a preset gets the rule's, and otherwise the defaults.
 
-    `task="czsl"` matters where the released code has other settings for it; the paper has none.
+    `task="czsl"` matters where the released code has other settings for it; the paper has none. `amounts` is what the
+    rule goes by; without them it says nothing.
     """
-    sourced = preset_values(model, dataset, preset=preset, task=task)
+    sourced = preset_values(model, dataset, preset=preset, task=task, amounts=amounts)
     values = {name: value for name, (value, _) in sourced.items()}
     try:
         return find_model(model).default(**{**values, "task": values.get("task", task)})
@@ -36,7 +43,12 @@ def preset_settings(
 
 
 def preset_values(
-    model: str, dataset: str, *, preset: str = PRESET_NAMES[0], task: str = TASKS[0]
+    model: str,
+    dataset: str,
+    *,
+    preset: str = PRESET_NAMES[0],
+    task: str = TASKS[0],
+    amounts: Amounts | None = None,
 ) -> Sourced:
     """The values of a preset with their sources; what is not among them is the model's default.
 
@@ -51,6 +63,9 @@ def preset_values(
     if preset == "paper" and not has_paper_preset(model):
         raise SettingsError(f"the model '{model}' has no preset 'paper'; leave --preset out")
     values = _values_of(model, "released", dataset)
+    if amounts is not None and not has_preset(dataset):
+        chosen = rule_values(amounts).items()
+        values |= _rule_of(model) | {name: (value, f"{RULE}: {why}") for name, (value, why) in chosen}
     if preset == "paper":
         values |= _values_of(model, "paper", dataset)
     elif task != TASKS[0]:
@@ -67,6 +82,11 @@ def has_paper_preset(model: str) -> bool:
     """Whether the model's paper, or that of the model it borrows from, says other than the code."""
     content = _read(model)
     return "paper" in content or ("like" in content and has_paper_preset(content["like"]["model"]))
+
+
+def has_preset(dataset: str) -> bool:
+    """Whether some model has a preset for a dataset; for others there is the rule."""
+    return dataset in known_datasets()
 
 
 def known_datasets() -> list[str]:
@@ -118,6 +138,12 @@ def _values_of(model: str, kind: str, dataset: str) -> Sourced:
     return values | _sourced(own, sources)
 
 
+def _rule_of(model: str) -> Sourced:
+    """What a model says of data without a preset, whatever their number."""
+    content = _read(model)
+    return _sourced(content.get("rule", {}), content.get("sources", {}))
+
+
 def _sourced(table: Mapping[str, Any], sources: Mapping[str, str]) -> Sourced:
     return {
         name: (_value(one["value"]), sources.get(one["source"], one["source"])) for name, one in table.items()
@@ -132,13 +158,17 @@ def _read(model: str) -> dict[str, Any]:
     if "like" in content:
         _check_entry(f"{file}: like", content["like"], {"model", "source"})
     known = fields_of(find_model(model).settings)
-    for kind in ("released", "paper", *TASKS):
-        for dataset in _tables(file, content, kind):
-            for name, one in _tables(file, content[kind], dataset).items():
-                if name not in {*known, "like"}:
-                    raise SettingsError(str(UnknownNameError(f"setting in {file}:", name, known)))
-                needed = {"dataset", "source"} if name == "like" else {"value", "source"}
-                _check_entry(f"{file}: [{kind}.{dataset}] {name}", one, needed)
+    tables = {
+        f"{kind}.{dataset}": _tables(file, content[kind], dataset)
+        for kind in ("released", "paper", *TASKS)
+        for dataset in _tables(file, content, kind)
+    }
+    for title, table in {**tables, "rule": _tables(file, content, "rule")}.items():
+        for name, one in table.items():
+            if name not in {*known, "like"}:
+                raise SettingsError(str(UnknownNameError(f"setting in {file}:", name, known)))
+            needed = {"dataset", "source"} if name == "like" else {"value", "source"}
+            _check_entry(f"{file}: [{title}] {name}", one, needed)
     return content
 
 

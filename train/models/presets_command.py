@@ -13,6 +13,7 @@ from msdn.train.loop.settings import TASKS, fields_of
 from msdn.train.measure.show import Result, Table, show, show_value
 from msdn.train.models import presets as stored
 from msdn.train.models.registry import DEFAULT, choose_model, find_model, model_names, use_home
+from msdn.train.models.rule import Amounts, find_amounts
 
 KINDS = ("published", "borrowed", "ours", "default")
 _IN_TITLE = ("model", "task")
@@ -20,7 +21,9 @@ _IN_TITLE = ("model", "task")
 
 @click.command()
 @click.option("--model", metavar="NAME|FILE", help="This model alone.")
-@click.option("--dataset", metavar="NAME|FOLDER", help="This dataset alone; your own gets the defaults.")
+@click.option(
+    "--dataset", metavar="NAME|FOLDER", help="This dataset alone; your own: by the rule for its amounts."
+)
 @click.option(
     "--task", default=TASKS[0], type=click.Choice(TASKS), show_default=True, help="The figure that matters."
 )
@@ -59,20 +62,24 @@ def presets(
             raise WrongUsageError(
                 f"--write {write}: its name must end in .toml, as --preset knows such files by that"
             )
-        rows = setting_rows(models[0] if model else DEFAULT, _only(datasets, dataset), task, preset)
+        only = _only(datasets, dataset)
+        rows = setting_rows(models[0] if model else DEFAULT, only, task, preset, find_amounts(home, only))
         values = {row["setting"]: (row["value"], row["source"]) for row in rows}
-        stored.write_preset(write, models[0] if model else DEFAULT, _only(datasets, dataset), values)
+        stored.write_preset(write, models[0] if model else DEFAULT, only, values)
         click.echo(write)
         return
     facts: dict[str, Any] = {"task": task, "preset": preset}
+    amounts = find_amounts(home, datasets[0]) if dataset else None
     notes = [note for name in models if (note := find_model(name).reconstruction)]
+    if dataset and amounts is None and not stored.has_preset(datasets[0]):
+        notes.append(f"{datasets[0]} has no preset, and no features to go by; run 'msdn extract' first")
     if model and dataset:
-        rows = setting_rows(models[0], datasets[0], task, preset)
+        rows = setting_rows(models[0], datasets[0], task, preset, amounts)
         title = f"{models[0]} on {datasets[0]}: preset {preset}, task {task}"
         content = {"model": models[0], "dataset": datasets[0], **facts, "settings": rows, "notes": notes}
     else:
         shown = [one for one in models if preset != "paper" or stored.has_paper_preset(one)]
-        rows = [overview_row(m, d, task, preset) for m in shown or models for d in datasets]
+        rows = [overview_row(m, d, task, preset, amounts) for m in shown or models for d in datasets]
         title = f"number of settings by source: preset {preset}, task {task}"
         content = {**facts, "presets": rows, "notes": notes}
     cells = [[show_value(value) for value in row.values()] for row in rows]
@@ -80,10 +87,13 @@ def presets(
     show(Result(content, [Table(list(rows[0]), cells, title, words)], notes), as_json)
 
 
-def setting_rows(model: str, dataset: str, task: str, preset: str) -> list[dict[str, Any]]:
+def setting_rows(
+    model: str, dataset: str, task: str, preset: str, amounts: Amounts | None = None
+) -> list[dict[str, Any]]:
     """Each setting of a model on a dataset with its value and source, also those at their default."""
-    sourced = stored.preset_values(model, dataset, preset=preset, task=task)
-    values = stored.preset_settings(model, dataset, preset=preset, task=task).as_json()
+    asked: dict[str, Any] = {"preset": preset, "task": task, "amounts": amounts}
+    sourced = stored.preset_values(model, dataset, **asked)
+    values = stored.preset_settings(model, dataset, **asked).as_json()
     return [
         {"setting": name, "value": values[name], "source": sourced[name][1] if name in sourced else KINDS[-1]}
         for name in fields_of(find_model(model).settings)
@@ -91,9 +101,11 @@ def setting_rows(model: str, dataset: str, task: str, preset: str) -> list[dict[
     ]
 
 
-def overview_row(model: str, dataset: str, task: str, preset: str) -> dict[str, Any]:
+def overview_row(
+    model: str, dataset: str, task: str, preset: str, amounts: Amounts | None = None
+) -> dict[str, Any]:
     """How many settings of a model on a dataset come from where."""
-    counts = Counter(kind_of(row["source"]) for row in setting_rows(model, dataset, task, preset))
+    counts = Counter(kind_of(row["source"]) for row in setting_rows(model, dataset, task, preset, amounts))
     return {"model": model, "dataset": dataset, **{kind: counts[kind] for kind in KINDS}}
 
 

@@ -41,7 +41,7 @@ class Basis:
     Attributes:
         class_names: C names.
         attribute_names: K names, or none.
-        problem: what its model is built for.
+        problem: what its model is built for, with all classes.
         map: the map of the features.
         dtype: the type that features are rounded to.
         recipe: how they were made, as the cache says it.
@@ -58,11 +58,18 @@ class Basis:
 
 
 def basis_of(cache: FeatureCache, groups: tuple[AttributeGroup, ...] = ()) -> Basis:
-    """What a model trained on a cache's chosen map predicts by."""
+    """What a model trained on a cache's chosen map predicts by: classes without images too, which no training sees."""
+    known = cache.annotations
+    problem = replace(
+        problem_of(cache, groups),
+        attributes=known.attributes,
+        seen=known.seen_classes,
+        unseen=np.setdiff1d(np.arange(len(known.class_names)), known.seen_classes),
+    )
     return Basis(
-        class_names=cache.annotations.class_names,
-        attribute_names=cache.annotations.attribute_names,
-        problem=problem_of(cache, groups),
+        class_names=known.class_names,
+        attribute_names=known.attribute_names,
+        problem=problem,
         map=cache.map.name,
         dtype=np.dtype(cache.dtype),
         recipe=cache.provenance,

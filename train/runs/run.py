@@ -30,7 +30,7 @@ from msdn.cache.records import (
 from msdn.train.errors import ForeignModelError, RunError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings
-from msdn.train.measure.selection import COMPARED, KEPT, kept_tasks
+from msdn.train.measure.selection import COMPARED, KEPT, RATE, kept_tasks
 from msdn.train.models import registry
 from msdn.train.models.parts.problem import AttributeGroup
 from msdn.train.models.presets import known_datasets
@@ -60,13 +60,20 @@ _MANIFEST: dict[str, Kind] = {
     "features_in?": {"*": {"*": is_text}},
     "preset?": is_text,
     "overrides?": is_table,
+    "rule?": {"*": is_text},
     "basis?": is_text,
     "watch_test?": is_flag,
     "name?": is_text,
     "config?": is_table,
     "reason?": lambda value: isinstance(value, str),
 }
-_CHOSEN_ON_VALIDATION: dict[str, Kind] = {"epochs": whole(1), "margin": is_number, **VALIDATION_FIGURES}
+_CHOSEN_ON_VALIDATION: dict[str, Kind] = {
+    "epochs": whole(1),
+    "margin": is_number,
+    f"{RATE}?": is_number,
+    "validation_epochs?": whole(1),
+    **VALIDATION_FIGURES,
+}
 _CHOSEN_ON_TEST: dict[str, Kind] = {"epoch": whole(1), **dict.fromkeys(KEPT, is_figure)}
 
 

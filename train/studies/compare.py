@@ -18,16 +18,19 @@ from msdn.cache.home import Home, command_line, dataset_name, home_option
 from msdn.terminal import json_option, say
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import SELECTIONS, RunSettings
+from msdn.train.measure.latex import latex
 from msdn.train.measure.reporting import WATCHED, counts_note, provenance_notes, reconstruction_notes
 from msdn.train.measure.selection import describe_selection
 from msdn.train.measure.show import Line as CsvLine
 from msdn.train.measure.show import Result, Table, csv_text, show, show_settings, show_value
 from msdn.train.measure.summary import Spread, spread
+from msdn.train.models.presets import preset_settings
 from msdn.train.models.published import PAPER_FIGURES, Published, published_figures
 from msdn.train.models.registry import choose_model, find_model, use_home
 from msdn.train.runs.results import COMPARED, LeftOut, Measured, collect_results
 from msdn.train.runs.run import Run
 
+_SAID_ABOVE = ("task", "select", "paper_style")  # settings that a table's heading names
 _NAMED = 3  # folders that a note names before it counts the rest
 
 
@@ -54,7 +57,7 @@ class Line:
 
     Attributes:
         rank: from 1; None where the figure to rank by is not known.
-        settings: those in which it differs from other lines of its model in the same table.
+        settings: those that are not the preset's, and those in which it differs from other lines of its model.
         seeds: ascending.
         runs: the folders, in the seeds' order.
         figures: mean and standard deviation over the seeds.
@@ -178,9 +181,7 @@ def _ranked(by: str, groups: list[list[tuple[int, Measured]]]) -> tuple[Line, ..
             Line(
                 rank=None if mean is None else 1 + sum(other > mean for other in means),
                 model=own["model"],
-                settings={
-                    name: own[name] for name in own if any(other[name] != own[name] for other in alike)
-                },
+                settings=_told_settings(seeds[0][1].run, own, alike),
                 seeds=tuple(seed for seed, _ in seeds),
                 runs=tuple(str(one.run.path) for _, one in seeds),
                 figures=of_line,
@@ -188,6 +189,18 @@ def _ranked(by: str, groups: list[list[tuple[int, Measured]]]) -> tuple[Line, ..
             )
         )
     return tuple(sorted(lines, key=lambda line: (line.rank is None, line.rank, line.model)))
+
+
+def _told_settings(run: Run, own: dict[str, Any], alike: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a line names: what is not the same in all lines of its model, or not as in the dataset's preset."""
+    usual = preset_settings(run.settings.model, run.dataset, task=run.settings.task).as_json()
+    said = _SAID_ABOVE + (() if run.settings.select == "val" else ("margin",))
+    return {
+        name: value
+        for name, value in own.items()
+        if any(other[name] != value for other in alike)
+        or (name not in said and usual.get(name, value) != value)
+    }
 
 
 def _described(run: Run) -> dict[str, Any]:
@@ -234,6 +247,9 @@ def _order(protocol: Protocol) -> tuple[Any, ...]:
 )
 @click.option("--device", default="auto", help="Where to measure: cpu, cuda, …  [a GPU where there is one]")
 @json_option
+@click.option(
+    "--latex", "as_latex", is_flag=True, help="Print the tables as LaTeX, for the package booktabs."
+)
 @home_option
 def compare(
     home: Home,
@@ -243,6 +259,7 @@ def compare(
     csv_file: Path | None,
     device: str,
     as_json: bool,
+    as_latex: bool,
 ) -> None:
     """Rank finished runs by their test figures, in percent: the given folders, or all runs of the home.
 
@@ -251,8 +268,10 @@ def compare(
 
     A RUN may be a folder copied from another machine, so that runs made in several places become one table. Figures
     that 'msdn evaluate' left in a run's folder are used as they are; other runs are measured now, which takes
-    the features that they were trained on.
+    the features that they were trained on. A line names the settings that are not those of the dataset's preset.
     """
+    if as_json and as_latex:
+        raise click.UsageError("--json and --latex print the same tables in two forms; give one of them.")
     use_home(home)
     model = model and choose_model(model).name
     measured, left_out = collect_results(
@@ -271,6 +290,11 @@ def compare(
     result = comparison(compare_runs(measured), left_out)
     if csv_file is not None:
         replace_file(csv_file, csv_text(result.lines[""]).encode())
+    if as_latex:
+        click.echo(latex(result.tables), nl=False)
+        for note in result.notes:
+            click.echo(note, err=True)
+        return
     show(result, as_json)
 
 

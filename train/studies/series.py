@@ -64,6 +64,7 @@ class Job:
     validate_only: bool = False
     as_typed: bool = False
     label: str = ""
+    rule: dict[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -155,7 +156,7 @@ def do_job(
     how |= {"on_start": on_start, "on_epoch": on_epoch}
     if run:
         return continue_run(run, cache, **how)
-    given: dict[str, Any] = {"groups": job.groups, "preset": job.preset, "overrides": job.overrides}
+    given: dict[str, Any] = {name: getattr(job, name) for name in ("groups", "preset", "overrides", "rule")}
     return train_model(cache, job.settings, runs, **given, **how)
 
 

@@ -16,4 +16,5 @@ MODEL = Model(
     summary="dense attribute attention (CVPR 2020): A→V with an attention over attributes",
     settings=DazleSettings,
     build="msdn.train.models.dazle.network:build_dazle",
+    attends=True,
 )

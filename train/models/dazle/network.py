@@ -47,16 +47,20 @@ class Dazle(SingleScoreModel):
 
     def forward(self, regions: Tensor) -> Tensor:
         """Class scores [B, C] from raw region features [B, R, F]."""
+        return self.classes(self.attribute_scores(regions)[AV.name])  # [B, K] -> [B, C]
+
+    def attention(self, regions: Tensor) -> dict[str, Tensor]:
+        """The attention β [B, R, K] under "av": it sums to one over regions."""
+        return {AV.name: AV.attention(self._maps(regions))}
+
+    def attribute_scores(self, regions: Tensor) -> dict[str, Tensor]:
+        """`sigmoid(a_k' W_3 f_k) · psi_k` [B, K] under "av"."""
         maps = self._maps(regions)
         attention = AV.attention(maps)  # β, [B, R, K]
         psi = AV.attribute_scores(attention, maps)  # [B, K]
         # a_k' W_3 f_k = Σ_r β a_k' W_3 v_r: attended maps stand in for attended features, which are K times as many
         gates = (attention * maps[_GATE]).sum(dim=1).sigmoid()  # [B, K]
-        return self.classes(gates * psi)  # [B, K] -> [B, C]
-
-    def attention(self, regions: Tensor) -> dict[str, Tensor]:
-        """The attention β [B, R, K] under "av": it sums to one over regions."""
-        return {AV.name: AV.attention(self._maps(regions))}
+        return {AV.name: gates * psi}
 
     def _maps(self, regions: Tensor) -> dict[str, Tensor]:
         """`a_k' W v_r` of every matrix, [B, R, K] each."""

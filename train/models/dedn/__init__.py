@@ -62,4 +62,5 @@ MODEL = Model(
     build="msdn.train.models.dedn.network:build_dedn",
     published_weights="msdn.train.models.dedn.published_weights:read_published",
     takes_groups=True,
+    attends=True,
 )

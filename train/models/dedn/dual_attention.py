@@ -66,10 +66,16 @@ def attend(queries: Queries, regions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _attend_regions(queries: Queries, regions: Tensor, scales: Tensor) -> Tensor:
-    """`Σ_r w1 s1` with `s1 = a_k' H_1 x_r` and `w1 = softmax_r a_k' H_2 x_r`: both maps from one product."""
+    """`Σ_r w1 s1`, [B, K]."""
+    attention, scores = region_maps(queries, regions, scales)
+    return (attention * scores).sum(dim=1)  # [B, R, K] -> [B, K]
+
+
+def region_maps(queries: Queries, regions: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+    """`w1 = softmax_r a_k' H_2 x_r` and `s1 = a_k' H_1 x_r`, [B, R, K] each: both from one product."""
     weights = torch.cat([queries.region_score, queries.region_attention])  # [2K, F]
     scores, logits = (functional.linear(regions, weights) * scales).chunk(2, dim=2)  # [B, R, K] each
-    return (logits.softmax(dim=1) * scores).sum(dim=1)  # [B, K]
+    return logits.softmax(dim=1), scores
 
 
 def _attend_channels(queries: Queries, regions: Tensor, scales: Tensor) -> Tensor:

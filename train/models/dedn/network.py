@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from msdn.train.models.dedn import DednSettings
-from msdn.train.models.dedn.dual_attention import DualAttention, Queries, attend
+from msdn.train.models.dedn.dual_attention import DualAttention, Queries, attend, region_maps
 from msdn.train.models.parts.base import ZslModel
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
 from msdn.train.models.parts.losses import (
@@ -22,6 +22,7 @@ from msdn.train.models.parts.losses import (
     weighted_distance,
 )
 from msdn.train.models.parts.problem import Problem
+from msdn.train.models.parts.regions import inverse_norms
 from msdn.train.models.parts.word_vectors import start_vectors
 
 
@@ -94,13 +95,24 @@ class Dedn(ZslModel):
 
     def forward(self, regions: Tensor) -> DednScores:
         """Attribute scores of both experts from raw region features [B, R, F]: the features are read once."""
-        parts = zip(self.coarse(), self._fine_queries(), strict=True)
-        region, channel = attend(Queries(*(torch.cat(part) for part in parts)), regions)  # [B, 2K] each
+        region, channel = attend(self._queries(), regions)  # [B, 2K] each
         attributes = len(self.position)
         return DednScores(
             ExpertScores(region[:, :attributes], channel[:, :attributes]),
             ExpertScores(region[:, attributes:], channel[:, attributes:]),
         )
+
+    def attention(self, regions: Tensor) -> dict[str, Tensor]:
+        """The region attention w1 of both experts, [B, R, K] each: it sums to one over regions.
+
+        The channel attention is no place in the image.
+        """
+        attention, _ = region_maps(self._queries(), regions, inverse_norms(regions))  # [B, R, 2K]
+        return dict(zip(DednScores._fields, attention.chunk(2, dim=2), strict=True))
+
+    def attribute_scores(self, regions: Tensor) -> dict[str, Tensor]:
+        """p_region of both experts, [B, K] each: what is seen where the region attention looks."""
+        return {expert: scores.region for expert, scores in self(regions)._asdict().items()}
 
     def losses(self, scores: DednScores, labels: Tensor) -> dict[str, Tensor]:
         """Every term, unweighted, and their weighted sum under "loss"."""
@@ -137,6 +149,11 @@ class Dedn(ZslModel):
         mix = self.region_mix
         coarse, fine = (self.classes(mix * expert.region + (1 - mix) * expert.channel) for expert in scores)
         return coarse, fine
+
+    def _queries(self) -> Queries:
+        """The queries of both experts, the coarse one's first: [2K, F] or [2K, R] each."""
+        parts = zip(self.coarse(), self._fine_queries(), strict=True)
+        return Queries(*(torch.cat(part) for part in parts))
 
     def _fine_queries(self) -> Queries:
         """The queries of all groups, attributes in the dataset's order."""

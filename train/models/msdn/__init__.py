@@ -61,4 +61,5 @@ MODEL = Model(
     settings=MsdnSettings,
     build="msdn.train.models.msdn.network:build_msdn",
     published_weights="msdn.train.models.msdn.published_weights:read_published",
+    attends=True,
 )

@@ -78,16 +78,19 @@ class Msdn(ZslModel):
 
     def forward(self, regions: Tensor) -> dict[str, Tensor]:
         """Class scores [B, C] of each branch, by its name and without margin, from raw region features [B, R, F]."""
-        maps = self._maps(regions)
-        return {
-            branch.name: self.classes(branch.attribute_scores(branch.attention(maps), maps))
-            for branch in self.branches
-        }
+        return {name: self.classes(scores) for name, scores in self.attribute_scores(regions).items()}
 
     def attention(self, regions: Tensor) -> dict[str, Tensor]:
         """The attention of each branch by its name, [B, R, K]: β sums to one over regions, τ over attributes."""
         maps = self._maps(regions)
         return {branch.name: branch.attention(maps) for branch in self.branches}
+
+    def attribute_scores(self, regions: Tensor) -> dict[str, Tensor]:
+        """psi of A→V and Psi of V→A, [B, K] each by the branch's name."""
+        maps = self._maps(regions)
+        return {
+            branch.name: branch.attribute_scores(branch.attention(maps), maps) for branch in self.branches
+        }
 
     def losses(self, scores: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Every term, unweighted, and their weighted sum, eq. (10), under "loss"."""

@@ -47,5 +47,6 @@ MODEL = Model(
     summary="MSDN with causal attention, a reconstruction (2026)",
     settings=MsdnPlusSettings,
     build="msdn.train.models.msdn_plus.network:build_msdn_plus",
+    attends=True,
     reconstruction="msdn++ is a reconstruction: the method's text was not to be had (docs/training.md)",
 )

@@ -20,7 +20,7 @@ Batches = Callable[
 class ZslModel(nn.Module):
     """A module that owns its parameters, scores, loss terms and prediction, and is trained by steps.
 
-    What `forward` makes of raw region features [B, R, F] is the model's own affair: only its other two methods
+    What `forward` makes of raw region features [B, R, F] is the model's own affair: only `losses` and `class_scores`
     read it.
     """
 
@@ -30,6 +30,17 @@ class ZslModel(nn.Module):
 
     def class_scores(self, scores: Any) -> Tensor:
         """The scores [B, C] that predict, without margin."""
+        raise NotImplementedError
+
+    def attention(self, regions: Tensor) -> dict[str, Tensor]:
+        """Where each branch looks for each attribute: [B, R, K], at least 0, by the branch's name.
+
+        Asked only of a model whose record says `attends`, as is `attribute_scores`.
+        """
+        raise NotImplementedError
+
+    def attribute_scores(self, regions: Tensor) -> dict[str, Tensor]:
+        """What each branch says of each attribute by what it sees there: [B, K] by the branch's name."""
         raise NotImplementedError
 
 

@@ -19,6 +19,8 @@ class AttributeGroup:
 class Problem:
     """Classes described by attributes, and the shape of an image's features.
 
+    A class without images takes no part: nothing that is learned or measured changes when one is added.
+
     Attributes:
         attributes: [C, K], raw.
         attribute_vectors: [K, D] word vectors, or None.
@@ -43,8 +45,8 @@ class Problem:
 
 
 def problem_of(cache: FeatureCache, groups: tuple[AttributeGroup, ...] = ()) -> Problem:
-    """The problem that a cache poses, with the attributes in these groups."""
-    annotations = cache.annotations
+    """The problem that a cache poses, with the attributes in these groups; of the classes, those with images."""
+    annotations = cache.annotations.with_images_only()
     _, height, width, channels = cache.shape
     return Problem(
         attributes=annotations.attributes,

@@ -1,0 +1,229 @@
+"""`msdn explain`: where a model looks in an image, as a picture. Loads torch and matplotlib only when it runs."""
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from msdn.app.explain.drawing import branch_title
+from msdn.app.predict.command import find_images, parse_rows
+from msdn.cache import FeatureCache, Home
+from msdn.cache.csv_table import escape
+from msdn.cache.errors import MsdnError
+from msdn.cache.home import dataset_name, home_option
+from msdn.cache.layout import ANNOTATIONS
+from msdn.machine import keep_threads
+from msdn.terminal import json_option, warn
+from msdn.train.loop.options import threads_option
+from msdn.train.measure.show import Result, Table, show
+
+if TYPE_CHECKING:
+    from msdn.app.explain.explainer import Explainer, Explanation, Reason
+
+FOLDER = "explained"
+PNG = ".png"
+
+
+@click.command()
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    help="The run: its folder, or its name.  [the latest one]",
+)
+@click.option("--dataset", metavar="NAME|FOLDER", help="The latest finished run of this dataset.")
+@click.option(
+    "--model", metavar="NAME|FILE", help="The latest finished run of this model, one of your own by its file."
+)
+@click.option("--class", "class_name", metavar="NAME", help="The class to explain.  [the model's answer]")
+@click.option(
+    "--attributes",
+    multiple=True,
+    metavar="NAME",
+    help="An attribute to show. Can be repeated.  [those that speak most for the class]",
+)
+@click.option(
+    "--top", type=click.IntRange(1, 20), default=5, show_default=True, help="How many attributes to show."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="A new file that ends in .png, for one image; or a folder, for a picture of each.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="Explain images of this cache by its features: no weights are needed, and the images as its dataset has them.",
+)
+@click.option(
+    "--rows",
+    help="With --cache: a split (trainval, test_seen, test_unseen …), or rows such as 0-9,15.  [all]",
+)
+@click.option(
+    "--backbone",
+    metavar="FILE.py",
+    help="The backbone's file, where the run's features come from one of your own.",
+)
+@click.option(
+    "--weights", metavar="FILE", help="The backbone's weights, where the features come from a file of them."
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one a core, at most 8]")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@threads_option
+@json_option
+@home_option
+@click.pass_context
+def explain(
+    ctx: click.Context,
+    home: Home,
+    images: tuple[Path, ...],
+    run_path: Path | None,
+    dataset: str | None,
+    model: str | None,
+    class_name: str | None,
+    attributes: tuple[str, ...],
+    top: int,
+    out: Path,
+    cache: Path | None,
+    rows: str | None,
+    backbone: str | None,
+    weights: str | None,
+    workers: int | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Draw where a model looks in images: files, or folders of them.
+
+    One picture an image: the image, and over it, for the attributes that speak most for the class, the attention of
+    each branch of the model with what the branch says of the attribute. Red is where it looks most; a cross marks the
+    peak. MSDN, MSDN++, DAZLE and DEDN attend; the baseline does not.
+    """
+    if bool(images) == (cache is not None):
+        raise click.UsageError("Give images or folders of images, or a cache with --cache.")
+    if rows is not None and cache is None:
+        raise click.UsageError("--rows goes with --cache.")
+    check_matplotlib()
+    from msdn.app.explain.explainer import Explainer
+    from msdn.app.explain.figure import draw_explanation
+    from msdn.app.predict.predictor import Predictor
+    from msdn.extract.backbones.network import fixed_arithmetic
+    from msdn.train.models import registry
+    from msdn.train.runs.run import find_run
+
+    registry.use_home(home)
+    model = model and registry.choose_model(model).name
+    run = find_run(home.runs, run_path, dataset=dataset and dataset_name(dataset), model=model)
+    bad, shown = 0, []
+    with keep_threads(threads), fixed_arithmetic():
+        explainer = Explainer(
+            Predictor(run, home, device=device), attributes=attributes, top=top, class_name=class_name
+        )
+        if cache is None:
+            paths = list(find_images(images))
+            repeater = explainer.predictor.repeater(backbone, weights)
+            found = explainer.explain_images(paths, repeater, workers)
+        else:
+            paths, found = _find_rows(explainer, cache, rows, home, backbone)
+        for one, picture in zip(found, name_pictures(out, paths), strict=True):
+            if one.error:
+                bad += 1
+                warn(escape(f"{one.image}: {one.error}"))
+                shown.append(one.as_json())
+                continue
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            draw_explanation(one, picture)
+            shown.append({**one.as_json(), "picture": str(picture)})
+            if not as_json:
+                show(Result({}, [_table(one)], [f"drawn: {escape(str(picture))}"]))
+    if as_json:
+        click.echo(json.dumps(shown))
+    else:
+        show(Result({}, [], _notes(explainer)))
+    if bad:
+        warn(f"{bad} of {len(paths)} images could not be used")
+        ctx.exit(1)
+
+
+def check_matplotlib() -> None:
+    """Raise where nothing can be drawn."""
+    if find_spec("matplotlib") is None:
+        raise MsdnError(
+            "pictures are drawn with matplotlib, which is not installed; pip install 'msdn[viz]' brings it"
+        )
+
+
+def name_pictures(out: Path, images: Sequence[Path]) -> list[Path]:
+    """Where each image's picture goes: nothing is overwritten."""
+    if out.suffix.lower() == PNG and not out.is_dir():
+        if len(images) > 1:
+            raise click.UsageError(
+                f"--out {out}: one file cannot hold {len(images)} pictures; give a folder."
+            )
+        if out.exists():
+            raise MsdnError(f"{out}: exists already, and nothing is overwritten; choose another --out")
+        return [out]
+    if out.exists() and not out.is_dir():
+        raise click.UsageError(f"--out {out}: neither a folder nor a new file that ends in {PNG}.")
+    taken: set[Path] = set()
+    return [_find_free(out, image.stem, taken) for image in images]
+
+
+def _find_free(folder: Path, stem: str, taken: set[Path]) -> Path:
+    path, number = folder / f"{stem}{PNG}", 1
+    while path in taken or path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}{PNG}"
+    taken.add(path)
+    return path
+
+
+def _find_rows(
+    explainer: "Explainer", path: Path, rows: str | None, home: Home, backbone: str | None
+) -> "tuple[list[Path], Iterator[Explanation]]":
+    """The images of rows of a cache, where their dataset lies, and their explanations."""
+    from msdn.extract.datasets.registry import find_image_folder
+
+    cache = FeatureCache(path, explainer.predictor.basis.map)
+    chosen, sources = parse_rows(rows, cache), cache.provenance.get(ANNOTATIONS, {})
+    folder = find_image_folder(cache.annotations.dataset, sources, home)
+    paths = [folder / cache.annotations.image_paths[row] for row in chosen]
+    return paths, explainer.explain_rows(cache, chosen, folder, backbone)
+
+
+def _table(one: "Explanation") -> Table:
+    assert one.answer is not None and one.reasons is not None
+    branches = [look.branch for look in one.reasons[0].looks] if one.reasons else []
+    columns = (
+        "attribute",
+        "score",
+        *(cell for name in branches for cell in (branch_title(name), "peak x,y")),
+    )
+    is_best = "the answer" if one.is_best else "as asked, not the answer"
+    title = f"{escape(one.image)}: {escape(one.answer.name)} ({one.answer.kind}, {is_best})"
+    return Table(columns, [list(_cells(reason)) for reason in one.reasons], title, words=("attribute",))
+
+
+def _cells(reason: "Reason") -> Iterator[str]:
+    yield from (escape(reason.attribute), f"{reason.score:.3f}")
+    for look in reason.looks:
+        yield from (f"{look.score:.3f}", f"{look.peak[1]},{look.peak[0]}")
+
+
+def _notes(explainer: "Explainer") -> list[str]:
+    from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
+
+    run = explainer.predictor.run
+    return [
+        f"run: {run.path}",
+        "score: what the model says of the attribute, then what each branch says by itself",
+        "peak: where the region it looks at most is centred, in pixels of the prepared image from the left and the top",
+        *reconstruction_notes([run.settings.model]),
+        *provenance_notes(run.manifest["weights"], 0),
+    ]

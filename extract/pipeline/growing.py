@@ -1,0 +1,52 @@
+"""A cache whose dataset gained images: its rows are kept, byte for byte, and room is made for more behind them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from msdn.cache.annotations import arrange
+from msdn.cache.copying import copy_rows
+from msdn.cache.files import flush_folder
+from msdn.cache.header import Header
+from msdn.cache.layout import GROWN
+from msdn.cache.structure import create_structure
+from msdn.extract.datasets.spec import Dataset
+from msdn.extract.errors import ExtractError
+
+MADE_BY = (
+    "device",
+    "versions",
+)  # of the recipe: what may differ between the rows that are kept and the new ones
+
+
+def in_cache_order(dataset: Dataset, header: Header) -> Dataset:
+    """The dataset with the cache's images first, in the cache's order; raises where it lacks one of them."""
+    had = header.annotations.image_paths
+    annotations = arrange(dataset.annotations, had)
+    if annotations.image_paths[: len(had)] != had:
+        gone = [path for path in had if path not in set(annotations.image_paths)]
+        raise ExtractError(
+            f"{header.path}: the dataset's list of images changed since it was begun: {len(gone)} are gone, first "
+            f"'{gone[0]}'; put them back, or start again with --restart"
+        )
+    return replace(dataset, annotations=annotations)
+
+
+def grow(header: Header, partial: Path, dataset: Dataset, recipe: Mapping[str, Any]) -> None:
+    """Make `partial` of a cache and of the dataset's further images; it is there with all rows of the cache, or not.
+
+    Args:
+        header: of the cache, which may be unfinished, and `partial` itself.
+        partial: the unfinished file to write.
+        dataset: in the cache's order, with more images.
+        recipe: how the rows of these will be made.
+    """
+    made = {name: header.provenance[name] for name in MADE_BY if name in header.provenance}
+    kept = {"rows": len(header.states), "fingerprint": header.fingerprint, **made}
+    making = partial.with_name(partial.name + ".growing")
+    provenance = {**recipe, GROWN: [*header.provenance.get(GROWN, []), kept]}
+    create_structure(making, dataset.annotations, [*header.maps.values()], provenance, header.backbone_state)
+    copy_rows(header, making)
+    making.replace(partial)
+    flush_folder(partial.parent)
