@@ -1,6 +1,5 @@
 """`msdn data check`: is a dataset in good order, what does it hold, and what is to be fixed?"""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +60,8 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
         write_splits_csv(folder / SPLITS, opened.annotations)
         opened = open_dataset(dataset, home)
     following = command_line("extract", "--dataset", typed_dataset(dataset), home=home)
-    facts = [*_describe(opened, shlex.quote(str(typed_dataset(dataset)))), ("next", following)]
+    make_vectors = command_line("data", "vectors", typed_dataset(dataset), home=home)
+    facts = [*_describe(opened, make_vectors), ("next", following)]
     if as_json:
         print_json(
             {"ok": True, "mistakes": [], "facts": [{"name": name, "value": line} for name, line in facts]}
@@ -72,8 +72,8 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
             click.echo(shown)
 
 
-def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
-    """What a dataset in good order holds, that the user knows as `text`."""
+def _describe(dataset: "Dataset", make_vectors: str) -> Iterator[tuple[str, str]]:
+    """What a dataset in good order holds; `make_vectors` is the command that makes word vectors."""
     a = dataset.annotations
     sizes = {name: len(rows) for name, rows in a.splits.items()}
     yield "dataset", a.dataset
@@ -90,7 +90,7 @@ def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
         yield "splits", f"none: {splits['rule']}; --write-splits writes it down"
     elif "file" in splits:
         yield "splits", splits["file"]
-    yield "vectors", _describe_vectors(a, text)
+    yield "vectors", _describe_vectors(a, make_vectors)
     for name, values in zip(a.attribute_names, a.attributes.T, strict=False):
         if values.min() == values.max():
             yield "note", f"attribute '{name}' is the same for all classes and tells nothing"
@@ -112,9 +112,9 @@ def _describe_groups(names: tuple[str, ...]) -> str:
     return " in groups: " + ", ".join(f"{group} ({count})" for group, count in groups.items())
 
 
-def _describe_vectors(a: "Annotations", text: str) -> str:
+def _describe_vectors(a: "Annotations", make_vectors: str) -> str:
     if a.attribute_vectors is not None:
         return f"{len(a.attribute_vectors)} of {a.attribute_vectors.shape[1]} numbers"
     if not a.attribute_names:
         return "none, and no names of attributes to make them from"
-    return f"none; 'msdn data vectors {text}' makes them from the attributes' names, '--model baseline' needs none"
+    return f"none; '{make_vectors}' makes them from the attributes' names, '--model baseline' needs none"
