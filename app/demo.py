@@ -9,6 +9,7 @@ import click
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.home import home_option
+from msdn.terminal import json_option
 
 if TYPE_CHECKING:
     from msdn.extract.pipeline.extraction import Watcher
@@ -33,8 +34,9 @@ class Demo:
 
 
 @click.command()
+@json_option
 @home_option
-def demo(home: Home) -> None:
+def demo(home: Home, as_json: bool) -> None:
     """Draw birds, extract features, train two models, and see zero-shot learning work; a report shows all of it.
 
     Needs no network, no GPU and no downloads. The backbone has random weights, so the figures say nothing
@@ -42,27 +44,17 @@ def demo(home: Home) -> None:
     """
     from time import perf_counter
 
-    from rich.console import Console
-
     from msdn.extract.pipeline.progress import ProgressView
-    from msdn.train.measure.reporting import epoch_line
+    from msdn.terminal import note_console, say
     from msdn.train.measure.show import show
+    from msdn.train.measure.watching import EpochView
 
     start = perf_counter()
-    console = Console(stderr=True)
-
-    def show_training(model: str) -> None:
-        console.print(f"[bold]training {model}[/bold]", highlight=False)
-
-    def show_epoch(record: dict[str, Any]) -> None:
-        if record["epoch"] in (1, record["epochs"]) or record["epoch"] % 10 == 0:
-            console.print(epoch_line(record), soft_wrap=True, highlight=False)
-
-    with ProgressView(console) as view:
-        done = run_demo(home, view.watcher, show_training, show_epoch)
-    console.print("[bold]writing the report[/bold]", highlight=False)
+    with ProgressView(note_console()) as view, EpochView(every=10) as epochs:
+        done = run_demo(home, view.watcher, lambda model: say(f"training {model}"), epochs)
+    say("writing the report")
     report = report_line(home, done)
-    show(demo_result(done, report, perf_counter() - start))
+    show(demo_result(done, report, perf_counter() - start), as_json)
 
 
 def run_demo(
@@ -127,4 +119,11 @@ def demo_result(done: Demo, report: str, seconds: float) -> "Result":
         f"took      {seconds:.0f} s",
         report,
     ]
-    return Result(done.figures, [table], notes)
+    facts = {
+        "figures": done.figures,
+        "places": {name: str(path) for name, path in places.items()},
+        "masked_images": done.masked_images,
+        "report": report,
+        "seconds": round(seconds, 1),
+    }
+    return Result(facts, [table], notes)

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option
+from msdn.terminal import fit_fact, json_option, paint
 
 if TYPE_CHECKING:
     from msdn.app.status import Entry
 
 OLDEST_PYTHON = (3, 11)
+MARKS = {"ok": "good", "todo": "warning", "problem": "error"}  # the meaning of their colours
 LEAST_ROOM = 10**9  # bytes; a cache takes several of these, but the demo fits
-REINSTALL = "install both anew, together: pip install --force-reinstall torch torchvision"
+REINSTALL = "install both again, together: pip install --force-reinstall torch torchvision"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Finding:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @home_option
 @click.pass_context
 def doctor(context: click.Context, home: Home, as_json: bool) -> None:
@@ -45,7 +47,10 @@ def doctor(context: click.Context, home: Home, as_json: bool) -> None:
         findings.append(finding)
         if not as_json:
             advice = f": {finding.advice}" if finding.advice else ""
-            click.echo(f"{finding.mark:<7}  {finding.what}{advice}")
+            mark, *rest = fit_fact(finding.mark, f"{finding.what}{advice}", 8)
+            click.echo(paint(mark[:8], MARKS[finding.mark]) + mark[8:])
+            for line in rest:
+                click.echo(line)
     is_well = all(finding.mark != "problem" for finding in findings)
     if as_json:
         click.echo(json.dumps({"ok": is_well, "findings": list(map(asdict, findings))}, indent=2))
@@ -64,9 +69,9 @@ def examine(home: Home) -> Iterator[Finding]:
         yield from examine_gpus()
     try:
         yield from examine_home(home)
-        yield from _examine_holdings(collect_status(home))
+        yield from _examine_holdings(collect_status(home), home)
     except OSError as error:
-        yield Finding("problem", f"{home.root} cannot be read: {error}", "mend it, or choose another --home")
+        yield Finding("problem", f"{home.root} cannot be read: {error}", "fix it, or choose another --home")
 
 
 def examine_python(version: tuple[int, ...]) -> Finding:
@@ -143,14 +148,15 @@ def examine_home(home: Home) -> Iterator[Finding]:
         yield Finding("ok", f"home {home.root} can be written{made}")
 
 
-def _examine_holdings(entries: list["Entry"]) -> Iterator[Finding]:
+def _examine_holdings(entries: list["Entry"], home: Home) -> Iterator[Finding]:
     """Say what there is to work with: data, vectors, weights and caches."""
     datasets = [entry for entry in entries if entry.kind == "dataset"]
     here = [entry.name for entry in datasets if entry.is_here]
     if here:
         yield Finding("ok", f"datasets here: {', '.join(here)}", "'msdn data status' lists the others")
     else:
-        advice = "'msdn data download cub' fetches one, 'msdn demo' draws one"
+        fetch, draw = (command_line(*words, home=home) for words in (("data", "download", "cub"), ("demo",)))
+        advice = f"'{fetch}' fetches one, '{draw}' draws one"
         yield Finding("todo", "no dataset is here", advice)
     weights = next(entry for entry in entries if entry.name == "weights")
     if weights.is_here:

@@ -15,6 +15,7 @@ from msdn.cache.errors import UnknownNameError
 from msdn.cache.home import home_option
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.pipeline.settings import IMAGE_SIZES, ExtractSettings
+from msdn.terminal import json_option, note_console
 from msdn.train.loop.options import cache_option, devices_option, jobs_option, seeds_option
 from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.selection import COMPARED
@@ -76,7 +77,7 @@ NOT_COMPARABLE = (
 )
 @jobs_option
 @devices_option
-@click.option("--json", "as_json", is_flag=True, help="Print the study as JSON.")
+@json_option
 @home_option
 def reproduce(
     home: Home,
@@ -148,12 +149,10 @@ def needs_two(dataset: str, model: str, overrides: Mapping[str, Any]) -> bool:
 
 def extract_features(settings: ExtractSettings, home: Home) -> Path:
     """The features' file, extracted where it is missing."""
-    from rich.console import Console
-
     from msdn.extract.pipeline.extraction import extract
     from msdn.extract.pipeline.progress import ProgressView
 
-    with ProgressView(Console(stderr=True)) as view:
+    with ProgressView(note_console()) as view:
         return extract(settings, home, view.watcher).path
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Literal
 
 import click
@@ -12,15 +12,17 @@ import click
 from msdn.cache import layout
 from msdn.cache.errors import MsdnError
 from msdn.cache.header import read_header
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option
 from msdn.extract.datasets.proposed_splits import LISTS, read_attribute_names
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.downloads.download import SourceState, measure, source_state
-from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, download_command
+from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, least_plan
 from msdn.extract.vectors.file import read_vectors
+from msdn.terminal import fit, json_option, paint
 
 Status = Literal["missing", "partial", "present", "complete", "damaged"]
+MEANINGS = {"complete": "good", "present": "good", "partial": "warning", "damaged": "error"}  # of colours
 HEADINGS = {"dataset": "datasets", "vectors": "vectors", "download": "shared files", "cache": "caches"}
 
 
@@ -53,7 +55,7 @@ class Entry:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @home_option
 def status(home: Home, as_json: bool) -> None:
     """See which datasets, vectors, weights and caches are here, and what is missing."""
@@ -66,16 +68,22 @@ def status(home: Home, as_json: bool) -> None:
     width = max(len(entry.name) for entry in entries)
     for kind, heading in HEADINGS.items():
         click.echo(heading)
-        lines = [_format(entry, width) for entry in entries if entry.kind == kind]
+        lines = [line for entry in entries if entry.kind == kind for line in _format(entry, width)]
         click.echo("\n".join(lines or ["  none; 'msdn extract' makes them"]))
 
 
-def _format(entry: Entry, width: int) -> str:
+def _format(entry: Entry, width: int) -> list[str]:
+    """One line, or where the terminal is too narrow for it, what to do below the rest."""
     state: str = "present, not verified" if entry.status == "present" else entry.status
     state += ", verified" if entry.is_verified else ""
     size = f"{entry.bytes / 1e6:,.1f} MB" if entry.bytes else ""
     advice = "; ".join(filter(None, (entry.note, entry.command)))
-    return f"  {entry.name:<{width}}  {state:<21}  {size:>11}  {advice}".rstrip()
+    start = f"  {entry.name:<{width}}  {state:<21}  {size:>11}"
+    whole = f"{start}  {advice}".rstrip()
+    lines = [whole]
+    if fit(whole, sys.stdout) != whole:
+        lines = [start.rstrip(), fit(f"    {advice}", sys.stdout)]
+    return [lines[0].replace(state, paint(state, MEANINGS.get(entry.status, "")), 1), *lines[1:]]
 
 
 def collect_status(home: Home) -> list[Entry]:
@@ -102,6 +110,7 @@ def _describe_dataset(spec: DatasetSpec, home: Home, states: dict[str, SourceSta
         status = "partial" if is_begun else "missing"
     note = f"without {', '.join(missing)}" if 0 < len(missing) <= len(LISTS) else ""
     size = own.bytes if own else 0
+    make = ("demo",) if spec.make else ("data", "download", spec.name)
     if own is None or not own.is_here:
         size += measure(images)
     return Entry(
@@ -112,7 +121,7 @@ def _describe_dataset(spec: DatasetSpec, home: Home, states: dict[str, SourceSta
         bytes=size + sum(map(measure, lists)),
         is_verified=is_verified,
         note="drawn on first use" if spec.make and missing else note,
-        command=None if not missing else "msdn demo" if spec.make else f"msdn data download {spec.name}",
+        command=command_line(*make, home=home) if missing else None,
     )
 
 
@@ -131,10 +140,11 @@ def _describe_vectors(spec: DatasetSpec, home: Home, has_glove: bool) -> Entry:
     try:
         names = read_attribute_names(home.data, spec.attribute_names, None)
         if not path.is_file():
-            command = "" if has_glove else "msdn data download glove && "
-            command += f"msdn data vectors {spec.name}"
+            fetch, name = ("data", "download"), spec.name
+            command = "" if has_glove else f"{command_line(*fetch, 'glove', home=home)} && "
+            command += command_line("data", "vectors", name, home=home)
             if not names:
-                command = f"msdn data download {spec.name}"  # brings names and GloVe, and builds
+                command = command_line(*fetch, name, home=home)  # brings names and GloVe, and builds
             return Entry("vectors", spec.name, "missing", path, command=command)
         count, size = read_vectors(path, names).values.shape
     except MsdnError as error:
@@ -150,7 +160,7 @@ def _describe_download(name: str, home: Home, state: SourceState) -> Entry:
     if by_hand is not None:
         found, size, note = by_hand
         return Entry("download", name, "present", found, size, note=note)
-    command = None if state.is_here else download_command(name)
+    command = None if state.is_here else command_line("data", "download", least_plan(name), home=home)
     return Entry("download", name, state.status, path, state.bytes, state.status == "complete", "", command)
 
 
@@ -177,5 +187,5 @@ def _describe_cache(path: Path) -> Entry:
         note = f"{todo} of {count} images to go; repeat the command that began it"
         return Entry("cache", path.name, "partial", path, measure(path), note=note)
     masked = f", {len(header.masked_rows)} masked" if len(header.masked_rows) else ""
-    note = f"{count} images{masked}; 'msdn cache verify {quote(str(path))}' checks every row"
+    note = f"{count} images{masked}; '{command_line('cache', 'verify', path)}' checks every row"
     return Entry("cache", path.name, "complete", path, measure(path), note=note)

@@ -13,6 +13,7 @@ from msdn.cache.header import Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.published import write_published
 from msdn.cache.reader import FeatureCache, find_damaged_rows
+from msdn.terminal import fit_fact, json_option, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 RANDOM_NOTE = " (no knowledge of the world: results say nothing about published figures)"
@@ -20,34 +21,43 @@ RANDOM_NOTE = " (no knowledge of the world: results say nothing about published 
 
 @click.command()
 @click.argument("file", type=FILE)
-def info(file: Path) -> None:
+@json_option
+def info(file: Path, as_json: bool) -> None:
     """Summarise a cache, finished or not."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True, highlight=False)
-    for name, value in summarise(file):
-        console.print(f"[bold]{name:<18}[/bold] ", end="")
-        console.print(value, markup=False)
+    facts = list(summarise(file))
+    if as_json:
+        print_json({"file": str(file), "facts": [{"name": name, "value": value} for name, value in facts]})
+        return
+    for name, value in facts:
+        for line in fit_fact(name, value):
+            click.echo(line)
 
 
 @click.command()
 @click.argument("file", type=FILE)
-def verify(file: Path) -> None:
+@json_option
+def verify(file: Path, as_json: bool) -> None:
     """Check every row's checksum; the exit code is 0 only if all is well."""
-    damaged = set()
+    damaged: dict[int, list[str]] = {}
     with FeatureCache(file) as opened:
         paths = opened.annotations.image_paths
         n, masked, maps = opened.shape[0], len(opened.masked_rows), len(opened.maps)
         for name, row in find_damaged_rows(opened):
-            damaged.add(row)
-            click.echo(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
+            damaged.setdefault(row, []).append(name)
+            if not as_json:
+                tell(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
+    if as_json:
+        rows = [{"row": row, "image": paths[row], "maps": names} for row, names in damaged.items()]
+        print_json({"file": str(file), "ok": not damaged, "rows": n, "masked": masked, "damaged": rows})
     if damaged:
         raise CacheError(
-            f"{file}: {len(damaged)} of {n} rows are damaged; make it anew: 'msdn extract' with --restart"
+            f"{file}: {len(damaged)} of {n} rows are damaged; make it again: 'msdn extract' with --restart"
         )
+    if as_json:
+        return
     left_out = f"; {masked} images are masked" if masked else ""
     of_maps = f" of {maps} maps" if maps > 1 else ""
-    click.echo(f"{file}: {n - masked} rows{of_maps} and all annotations are as they were written{left_out}")
+    tell(f"{file}: {n - masked} rows{of_maps} and all annotations are as they were written{left_out}")
 
 
 @click.command()
@@ -56,7 +66,8 @@ def verify(file: Path) -> None:
 @click.option("--map", "map_name", default=MAIN, show_default=True, help="Which of the cache's maps.")
 @click.option("--compress", is_flag=True, help="Compress with gzip: smaller, and much slower to read.")
 @click.option("--force", is_flag=True, help="Replace OUT where it exists.")
-def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool) -> None:
+@json_option
+def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, as_json: bool) -> None:
     """Write CACHE to OUT in the layout that the published scripts read (feature_map, labels, att, …).
 
     The features are stored as float32 there: twice the disk of a float16 cache.
@@ -69,10 +80,13 @@ def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool) -
         write_published(opened, out, compress)
         masked, kind = len(opened.masked_rows), opened.provenance["weights"]["kind"]
     if masked:
-        click.echo(f"{masked} masked images are zero there, and in none of its splits", err=True)
+        warn(f"{masked} masked images are zero there, and in none of its splits")
     if kind == "random":
-        click.echo("backbone: random weights; results say nothing about published figures", err=True)
-    click.echo(out)
+        warn("backbone: random weights; results say nothing about published figures")
+    if as_json:
+        print_json({"file": str(out), "masked_images": masked, "weights": kind})
+    else:
+        click.echo(out)
 
 
 def summarise(path: Path) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class MsdnError(ValueError):
-    """Something the user can mend: the message says what, where, and what to do."""
+    """Something the user can fix: the message says what, where, and what to do."""
 
 
 class CacheError(MsdnError):
@@ -24,9 +24,14 @@ class UnknownNameError(WrongUsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], otherwise: str = "") -> None:
         """Name the nearest and all known names, and what else would do (`otherwise`)."""
         names = sorted(known)
-        near = get_close_matches(name, names, n=1)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
+        hint = nearest(name, names)
         super().__init__(f"unknown {kind} '{name}'. {hint}Known: {', '.join(names)}{otherwise}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The question whether a known name was meant, or nothing where none is near."""
+    near = get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean '{near[0]}'? " if near else ""
 
 
 @contextmanager

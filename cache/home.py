@@ -1,14 +1,15 @@
 """The one folder that holds everything made, what `--dataset` names, and which cache a command means."""
 
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from msdn.cache.errors import CacheError
+from msdn.cache.errors import CacheError, nearest
 
 DEFAULT_HOME = "msdn-home"
 
@@ -40,6 +41,18 @@ class Home:
         return self.root / "studies"
 
 
+def command_line(*words: object, home: Home | None = None) -> str:
+    """A command to suggest: it can be pasted into a shell as it is, in any folder.
+
+    Paths are written in full, and `--home` is added where the home is not the one that is used anyway.
+    """
+    full = [str(word.absolute() if isinstance(word, Path) else word) for word in words]
+    usual = Path(os.environ.get("MSDN_HOME") or DEFAULT_HOME).absolute()
+    if home is not None and home.root.absolute() != usual:
+        full += ["--home", str(home.root.absolute())]
+    return shlex.join(["msdn", *full])
+
+
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--home`, passed on as a `Home`."""
     return click.option(
@@ -60,6 +73,12 @@ def dataset_name(text: str) -> str:
     return text
 
 
+def typed_dataset(text: str) -> str | Path:
+    """What names a dataset in a command to suggest: its name, or the folder that the user typed."""
+    is_folder = dataset_name(text) != text or Path(text).is_dir()
+    return Path(text).expanduser() if is_folder else text
+
+
 def name_cache(dataset: str, size: int | str, weights_tag: str) -> str:
     """Return a cache's file name: dataset, image size and weights, so that different ones never collide."""
     return f"{dataset}-{size}-{weights_tag}.h5"
@@ -71,17 +90,23 @@ def find_caches(home: Home, dataset: str) -> list[Path]:
     return [path for path in caches if path.name.rsplit("-", 2)[0] == dataset and path.is_file()]
 
 
-def choose_cache(home: Home, dataset: str, given: Path | None) -> Path:
-    """Return the given cache, or the only one of the dataset; several fitting ones are listed."""
+def choose_cache(home: Home, dataset: str, given: Path | None, known: Iterable[str] = ()) -> Path:
+    """Return the given cache, or the only one of the dataset; several fitting ones are listed.
+
+    A name that is not among the `known` datasets may be a slip, and the nearest one is named.
+    """
     if given is not None:
         return given
     found = find_caches(home, dataset)
     if not found:
+        here = {path.name.rsplit("-", 2)[0] for path in home.features.glob("*.h5")}
+        hint = "" if dataset in known else nearest(dataset, {*known, *here})
+        make = command_line("extract", "--dataset", dataset, home=home)
         raise CacheError(
-            f"no cache of '{dataset}' in {home.features}; run 'msdn extract --dataset {dataset}' first "
+            f"no cache of '{dataset}' in {home.features.absolute()}. {hint}To make one, run '{make}' "
             "(with the folder's path, where the data are your own)"
         )
     if len(found) > 1:
-        names = ", ".join(str(path) for path in found)
+        names = ", ".join(shlex.quote(str(path)) for path in found)
         raise CacheError(f"several caches of '{dataset}' fit: {names}; choose one with --cache FILE")
     return found[0]

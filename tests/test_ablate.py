@@ -12,10 +12,11 @@ from toy_runs import write_split_cache
 from toy_studies import SHORT, Epochs, read_csv
 
 from msdn.cache import FeatureCache, Home
+from msdn.terminal import result_console
 from msdn.train.errors import TrainError
 from msdn.train.loop.training import Trainer, train_model
 from msdn.train.measure.evaluate import evaluate_run
-from msdn.train.measure.show import draw, result_console
+from msdn.train.measure.show import draw
 from msdn.train.models.presets import preset_settings
 from msdn.train.models.published import published_ablation
 from msdn.train.models.registry import settings_of
@@ -234,7 +235,7 @@ def test_the_papers_figures_stand_beside() -> None:
     facts = Facts("x", "cub", "f" * 32, "imagenet", 224, 0, False, "test", {"acc": 2.0}, (0, 1, 2))
     console = result_console()
     with console.capture() as capture:
-        console.print(draw(study_table("", facts, rows)))
+        console.print(draw(study_table("", facts, rows), console))
     lines = [line for line in capture.get().splitlines() if "│" in line]
     for line, published in zip(lines[1:], published_ablation("cub").values(), strict=True):
         assert [cell.strip() for cell in line.split("│")[-3:-1]] == [str(published.acc), str(published.H)]

@@ -13,16 +13,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HOUSE = ("app", "cache", "extract", "train")
 MAY_IMPORT = {
-    "cache": {"cache"},
+    "terminal": set(),
+    "cache": {"terminal", "cache"},
     "machine": {"cache"},
-    "extract": {"cache", "machine", "extract"},
-    "train": {"cache", "machine", "train"},
-    "app": {"cache", "machine", "extract", "train", "app"},
-    "cli": {"cache", "machine"},
+    "extract": {"terminal", "cache", "machine", "extract"},
+    "train": {"terminal", "cache", "machine", "train"},
+    "app": {"terminal", "cache", "machine", "extract", "train", "app"},
+    "cli": {"terminal", "cache", "machine", "app"},
 }
 COMMANDS = (
     *("demo", "extract", "backbones", "train", "evaluate", "explain", "ablate", "sweep", "reproduce"),
-    *("compare", "report", "presets", "doctor", "data", "cache"),
+    *("compare", "report", "presets", "doctor", "data", "cache", "runs", "predict"),
+    *("runs list", "runs show", "runs name", "runs delete"),
     *("data download", "data status", "data check", "data vectors", "data groups"),
     *("cache info", "cache verify", "cache annotate", "cache import", "cache export"),
 )
@@ -41,6 +43,7 @@ def source_files() -> list[Path]:
     return [
         ROOT / "cli.py",
         ROOT / "machine.py",
+        ROOT / "terminal.py",
         *(path for part in HOUSE for path in sorted((ROOT / part).rglob("*.py"))),
     ]
 

@@ -17,6 +17,7 @@ from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.home import Home
 from msdn.extract.backbones import Backbone, Preparation
 from msdn.extract.backbones.entry import Plan, features_tag, make_plan
+from msdn.extract.backbones.families import FAMILY_OF
 from msdn.extract.backbones.network import (
     FrozenNetwork,
     calibrate,
@@ -27,7 +28,7 @@ from msdn.extract.backbones.network import (
     restore_statistics,
 )
 from msdn.extract.backbones.registry import build_network, find_backbone
-from msdn.extract.backbones.torchvision_networks import FAMILY_OF, grid_of
+from msdn.extract.backbones.torchvision_networks import grid_of
 from msdn.extract.backbones.weights import load_network
 from msdn.extract.errors import ExtractError, WeightsError
 

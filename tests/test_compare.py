@@ -269,7 +269,7 @@ def test_what_cannot_be_compared_is_listed_with_its_reason(
     halves = [make_run(home, {}, seed=seed, status="interrupted") for seed in range(2, 7)]
     shown = msdn().stdout
     assert (
-        f"left out: {lost.path}: not measured yet, and 'msdn evaluate --run {lost.path}' does not find"
+        f"left out: {lost.path}: not measured yet, and 'msdn evaluate --run {lost.path} --home {home.root}' does not"
         in shown
     )
     assert f"the features that {lost.path.name} was trained on are neither at" in shown
@@ -286,7 +286,9 @@ def test_what_cannot_be_compared_is_listed_with_its_reason(
 def test_nothing_to_compare_is_an_error(home: Home, tmp_path: Path, msdn: Msdn) -> None:
     empty = msdn()
     assert empty.exit_code == 1
-    assert f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME'" in empty.stderr
+    assert (
+        f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME --home" in empty.stderr
+    )
     wrong = msdn(tmp_path)
     assert wrong.exit_code == 1
     assert "no run that can be compared; left out:" in wrong.stderr and "not a run folder" in wrong.stderr
@@ -393,9 +395,8 @@ def test_the_best_of_a_column_is_bold_on_a_terminal(home: Home) -> None:
 def drawn(measured: list[Measured], terminal: bool) -> str:
     (board,) = compare_runs(measured)
     file, colors = io.StringIO(), "standard" if terminal else None
-    Console(file=file, force_terminal=terminal, width=120, color_system=colors).print(
-        draw(board_table(board))
-    )
+    console = Console(file=file, force_terminal=terminal, width=120, color_system=colors)
+    console.print(draw(board_table(board), console))
     return file.getvalue()
 
 
@@ -411,11 +412,13 @@ def test_nothing_is_cut_off_on_a_small_terminal(home: Home) -> None:
     measured, _ = collect_results(home)
     (board,) = compare_runs(measured)
     file = io.StringIO()
-    Console(file=file, width=80).print(draw(board_table(board)))
+    console = Console(file=file, width=80)
+    console.print(draw(board_table(board), console))
     assert "…" not in file.getvalue()
-    assert "2: 0-1" in file.getvalue() and all(len(line) <= 80 for line in file.getvalue().splitlines())
-    models = [line.split("│")[2].strip() for line in file.getvalue().splitlines() if line.startswith("│")]
-    assert "msdn,lambda_distill0.012345" in "".join(models).replace(" ", "")
+    lines = file.getvalue().splitlines()
+    assert "2: 0-1" in file.getvalue() and all(len(line) <= 80 for line in lines)
+    assert all(name in lines[0] for name in ("model", "acc", "U", "S", "H", "AUSUC", "seeds"))
+    assert "lambda_distill" in file.getvalue() and "0.012345" in file.getvalue()
 
 
 @pytest.mark.parametrize(

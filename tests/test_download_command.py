@@ -120,7 +120,7 @@ def test_word_vectors_are_built_after_a_dataset(
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[1:] == [
         f"word vectors of cub: {home.data}/vectors/cub.npz",
-        "next: msdn extract --dataset cub",
+        f"next: msdn extract --dataset cub --home {home.root}",
     ]
 
 

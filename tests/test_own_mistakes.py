@@ -286,7 +286,7 @@ def test_names_that_are_not_utf_8_are_printed_escaped(folder: Path) -> None:
 def test_check_prints_each_mistake_and_fails(folder: Path) -> None:
     edit("crane,1,0,0.25,1\nheron,0,1,0,1\nrobin,1", "crane,1,0,x,1\nheron,0,1,0,1\nrobin,y")(folder)
     shown = CliRunner().invoke(main, ["data", "check", str(folder)])
-    assert shown.exit_code == 1 and shown.stderr.strip().endswith("mend what is named above and check again")
+    assert shown.exit_code == 1 and shown.stderr.strip().endswith("fix what is named above and check again")
     assert [line.split(": ")[0] for line in shown.stdout.splitlines()] == [
         f"{folder / CSV}:{n}" for n in (2, 4)
     ]

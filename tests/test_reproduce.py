@@ -26,7 +26,8 @@ from msdn.app.reproduce import (
 from msdn.cache import Home
 from msdn.extract.backbones.network import FrozenNetwork
 from msdn.extract.datasets import registry
-from msdn.train.measure.show import draw, result_console
+from msdn.terminal import result_console
+from msdn.train.measure.show import draw
 from msdn.train.models import presets, published
 from msdn.train.runs.run import find_runs
 from msdn.train.studies.study import Facts, RowResult
@@ -192,7 +193,7 @@ def test_differences_only_where_figures_can_be_compared(toy_figures: None, weigh
     assert model_figures("msdn", rows)["acc"].mean == 49.0
     console = result_console()
     with console.capture() as capture:
-        console.print(draw(reproduction_table(facts, rows)))
+        console.print(draw(reproduction_table(facts, rows), console))
     table = cells_of(capture.get())
     assert table["msdn"] == ["49.0 ± 0.0", "41.0 ± 0.0", "60.0 ± 0.0", "48.5 ± 0.0", "20.0 ± 0.0", "2"]
     expected = None if weights == "random" else ["-1.0", "+1.0", "+0.0", "+0.5", "–", ""]

@@ -52,9 +52,9 @@ def test_an_empty_home_names_a_command_for_everything_missing(
     entries = collect_status(home)
     assert {entry.status for entry in entries} == {"missing"}
     commands = {(entry.kind, entry.name): entry.command for entry in entries}
-    assert commands["dataset", "sun"] == "msdn data download sun"
-    assert commands["dataset", "plumage"] == "msdn demo"
-    assert commands["download", "weights"] == "msdn data download weights"
+    assert commands["dataset", "sun"] == f"msdn data download sun --home {home.root}"
+    assert commands["dataset", "plumage"] == f"msdn demo --home {home.root}"
+    assert commands["download", "weights"] == f"msdn data download weights --home {home.root}"
     result = run_msdn("data", "status")
     assert result.exit_code == 0, result.output
     assert "msdn data download glove" in result.stdout
@@ -88,7 +88,11 @@ def test_a_fetched_dataset_is_verified_until_its_lists_change(home: Home) -> Non
 def test_a_begun_dataset_is_partial(home: Home, begun: str) -> None:
     put(home.data / begun)
     cub = find(home, "dataset", "cub")
-    assert (cub.status, cub.bytes, cub.command) == ("partial", 5, "msdn data download cub")
+    assert (cub.status, cub.bytes, cub.command) == (
+        "partial",
+        5,
+        f"msdn data download cub --home {home.root}",
+    )
 
 
 def test_weights_in_the_cache_of_torch_count(home: Home, tmp_path: Path) -> None:
@@ -108,9 +112,11 @@ def test_vectors_are_compared_with_the_names(home: Home) -> None:
     vectors = find(home, "vectors", "cub")
     assert (vectors.status, vectors.is_verified, vectors.note) == ("complete", True, "2 x 3 numbers")
     path.unlink()
-    assert find(home, "vectors", "cub").command == "msdn data download glove && msdn data vectors cub"
+    there = f" --home {home.root}"
+    build = f"msdn data vectors cub{there}"
+    assert find(home, "vectors", "cub").command == f"msdn data download glove{there} && {build}"
     put(home.data / "glove/glove.6B.300d.txt")
-    assert find(home, "vectors", "cub").command == "msdn data vectors cub"
+    assert find(home, "vectors", "cub").command == build
 
 
 def test_caches_are_listed_whole_begun_and_damaged(

@@ -107,7 +107,7 @@ def test_the_command_builds_and_says_what_comes_next(run: Callable[..., Result],
     path = home.data / "TOY/vectors.npz"
     first, *rest = done.stdout.splitlines()
     assert first.startswith(f"{path}: 7 vectors of 2 numbers, each the mean of its words in ")
-    assert rest == ["next: msdn extract --dataset toy"]
+    assert rest == [f"next: msdn extract --dataset toy --home {home.root}"]
 
 
 def test_the_command_names_unknown_words_and_takes_spellings(
@@ -138,7 +138,9 @@ def test_the_command_names_the_caches_that_lack_the_vectors(
     assert done.stdout.splitlines()[1:] == [f"next: msdn cache annotate {cache} --vectors {path}"]
     same = home.root / "same.npz"
     np.savez(same, vectors=make_annotations().attribute_vectors)
-    assert run("toy", "--from", same).stdout.splitlines()[1:] == ["next: msdn train --dataset toy"]
+    assert run("toy", "--from", same).stdout.splitlines()[1:] == [
+        f"next: msdn train --dataset toy --home {home.root}"
+    ]
 
 
 def test_the_command_imports_published_pickles(
@@ -182,7 +184,10 @@ def test_wrong_wishes_end_with_a_sentence(
 
 def test_missing_glove_and_missing_names_are_named(run: Callable[..., Result], home: Home) -> None:
     (home.data / "glove/glove.6B.300d.txt").unlink()
-    assert "300d.txt: no such file; 'msdn data download glove' fetches it, or give" in run("toy").stderr
+    assert (
+        f"300d.txt: no such file; 'msdn data download glove --home {home.root}' fetches it, or give"
+        in run("toy").stderr
+    )
     (home.data / "TOY/attributes.txt").unlink()
     done = run("toy")
     assert done.exit_code == 1 and "the attribute names of 'toy' are missing" in done.stderr

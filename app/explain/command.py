@@ -16,6 +16,7 @@ from msdn.cache.errors import MsdnError
 from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
 from msdn.machine import keep_threads
+from msdn.terminal import json_option, warn
 from msdn.train.loop.options import threads_option
 from msdn.train.measure.show import Result, Table, show
 
@@ -75,7 +76,7 @@ PNG = ".png"
 @click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one a core, at most 8]")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print a list of all maps as JSON, and nothing else.")
+@json_option
 @home_option
 @click.pass_context
 def explain(
@@ -133,7 +134,7 @@ def explain(
         for one, picture in zip(found, name_pictures(out, paths), strict=True):
             if one.error:
                 bad += 1
-                click.echo(escape(f"{one.image}: {one.error}"), err=True)
+                warn(escape(f"{one.image}: {one.error}"))
                 shown.append(one.as_json())
                 continue
             picture.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +147,7 @@ def explain(
     else:
         show(Result({}, [], _notes(explainer)))
     if bad:
-        click.echo(f"{bad} of {len(paths)} images could not be used", err=True)
+        warn(f"{bad} of {len(paths)} images could not be used")
         ctx.exit(1)
 
 

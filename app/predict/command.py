@@ -12,6 +12,7 @@ from msdn.cache import Home
 from msdn.cache.csv_table import escape
 from msdn.cache.home import dataset_name, home_option
 from msdn.machine import keep_threads
+from msdn.terminal import json_option, make_bar, note_console
 from msdn.train.errors import RunError
 from msdn.train.loop.options import threads_option
 
@@ -104,9 +105,7 @@ FILLS = ("mean",)
     type=click.Path(path_type=Path, dir_okay=False),
     help="A new file, a line for each image.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print a list of all predictions as JSON, and nothing else."
-)
+@json_option
 @home_option
 @click.pass_context
 def predict(
@@ -243,13 +242,9 @@ def parse_rows(text: str | None, cache: "FeatureCache") -> "np.ndarray":
 
 def _watch(found: "Iterator[Prediction]", count: int, strict: bool) -> "Iterator[Prediction]":
     """The predictions with a bar on the terminal and bad images named as they come; those end it where asked to."""
-    from rich.console import Console
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    from msdn.extract.pipeline.progress import make_bar
-
-    console = Console(stderr=True)
-    with make_bar(console, MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+    with make_bar(note_console(), MofNCompleteColumn(), TimeRemainingColumn(), what=10, room=24) as bar:
         task = bar.add_task("predicting", total=count)
         for one in found:
             if one.error and strict:

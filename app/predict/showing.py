@@ -12,6 +12,7 @@ import click
 from msdn.app.predict.predictor import Prediction, Predictor
 from msdn.cache.csv_table import escape
 from msdn.cache.files import flush_folder
+from msdn.terminal import warn
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Result, Table, show
@@ -32,7 +33,7 @@ def tell(predictor: Predictor, found: Iterable[Prediction], as_json: bool, path:
                 click.echo((",\n" if number else "[\n") + json.dumps(one.as_json()), nl=False)
             if one.error:
                 bad += 1
-                click.echo(escape(f"{one.image}: {one.error}"), err=True)
+                warn(escape(f"{one.image}: {one.error}"))
                 continue
             answers[one.answer] += 1
             if len(shown) < SHOWN:
@@ -42,7 +43,7 @@ def tell(predictor: Predictor, found: Iterable[Prediction], as_json: bool, path:
     if not as_json:
         show(_result(predictor, shown, answers))
     if bad:
-        click.echo(f"{bad} of {bad + answers.total()} images could not be used", err=True)
+        warn(f"{bad} of {bad + answers.total()} images could not be used")
     return bad
 
 
@@ -89,7 +90,7 @@ def _many_images(shown: Sequence[Prediction]) -> Table:
         for one in shown
     ]
     columns = ("image", "answer", "kind", "score", *(["confidence"] if is_sure else []), "spoke for it")
-    return Table(columns, rows, words=("image", "answer", "kind", "spoke for it"))
+    return Table(columns, rows, words=("image", "answer", "kind", "spoke for it"), paths=("image",))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import click
 from msdn.cache import Home
 from msdn.cache.home import home_option
 from msdn.machine import keep_threads
+from msdn.terminal import json_option, print_json, say
 from msdn.train.loop.options import threads_option
 
 
@@ -35,6 +36,7 @@ from msdn.train.loop.options import threads_option
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
 @threads_option
+@json_option
 @home_option
 def report(
     home: Home,
@@ -46,6 +48,7 @@ def report(
     backbone: str | None,
     device: str,
     threads: int | None,
+    as_json: bool,
 ) -> None:
     """Write one page of all that a run found: figures, curves, classes, and looks inside the model.
 
@@ -62,7 +65,10 @@ def report(
     with keep_threads(threads):
         done = write_report(home, chosen, out=out, png=png, cache=cache, backbone=backbone, device=device)
     if done.pictures:
-        click.echo(f"{len(done.pictures)} charts in {png}", err=True)
-    click.echo(done.page)
+        say(f"{len(done.pictures)} charts in {png}")
+    if as_json:
+        print_json({"page": str(done.page), "pictures": list(map(str, done.pictures))})
+    else:
+        click.echo(done.page)
     if is_opened:
         webbrowser.open(done.page.resolve().as_uri())

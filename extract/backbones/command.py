@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from msdn.cache.home import Home, home_option
+from msdn.terminal import fit_fact, json_option, result_console, tell
 
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE.py]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @home_option
 def backbones(name: str | None, home: Home, as_json: bool) -> None:
     """List the networks that 'msdn extract --backbone' takes, or show one with its layers.
@@ -28,17 +31,16 @@ def backbones(name: str | None, home: Home, as_json: bool) -> None:
         rows = [_describe_briefly(each, home) for each in names]
         click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))
         if not as_json:
-            click.echo(
-                "and timm:NAME where timm is installed ('msdn backbones timm:*'), and a FILE.py of your own"
-            )
+            tell("and timm:NAME where timm is installed ('msdn backbones timm:*'), and a FILE.py of your own")
         return
     facts = _describe(name, home)
     click.echo(json.dumps(facts, indent=2) if as_json else _page(facts))
 
 
 def _describe_briefly(name: str, home: Home) -> dict[str, Any]:
+    from msdn.extract.backbones.families import FAMILY_OF
     from msdn.extract.backbones.registry import find_backbone
-    from msdn.extract.backbones.torchvision_networks import FAMILY_OF, grid_of
+    from msdn.extract.backbones.torchvision_networks import grid_of
     from msdn.extract.backbones.weights import find_kept
 
     entry, family, grid = find_backbone(name), FAMILY_OF[name], grid_of(name)
@@ -85,17 +87,36 @@ def _describe(name: str, home: Home) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """Columns of text, each as wide as its widest cell."""
-    cells = [[key.replace("_", " ") for key in rows[0]]] if rows else []
-    cells += [[_word(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
-    return "\n".join(line.rstrip() for line in lines)
+    """Columns of text, each as wide as its widest cell; on a narrow terminal headers and long words wrap."""
+    if not rows:
+        return ""
+    names = [key.replace("_", " ") for key in rows[0]]
+    cells = [[_word(value) for value in row.values()] for row in rows]
+    console = result_console()
+    natural = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    if sum(natural) + 2 * len(names) <= console.width:
+        lines = ("  ".join(c.ljust(w) for c, w in zip(row, natural, strict=True)) for row in (names, *cells))
+        return "\n".join(line.rstrip() for line in lines)
+    least = [
+        max(*map(len, name.split()), *map(len, column))
+        for name, column in zip(names, zip(*cells, strict=True), strict=True)
+    ]
+    widest = least.index(max(least))
+    least[widest] = max(console.width - sum(least) + least[widest] - 2 * len(names), 8)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for name, width in zip(names, least, strict=True):
+        table.add_column(name, width=width, overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _page(facts: dict[str, Any]) -> str:
     layers = facts.pop("layers")
-    lines = [f"{key.replace('_', ' '):14} {_word(value)}" for key, value in facts.items()]
+    shown = ((key.replace("_", " "), _word(value)) for key, value in facts.items())
+    lines = [line for key, value in shown for line in fit_fact(key, value, 14)]
     return "\n".join([*lines, "", _table([{"layers": layer, **shape} for layer, shape in layers.items()])])
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msdn.cache.errors import MsdnError, UnknownNameError
 from msdn.extract.backbones.entry import Backbone
+from msdn.extract.backbones.families import FAMILY_OF
 from msdn.extract.errors import ExtractError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def find_backbone(name: str) -> Backbone:
         from msdn.extract.backbones.timm_networks import find_timm
 
         return find_timm(name)
-    from msdn.extract.backbones.torchvision_networks import FAMILY_OF, find_torchvision
+    from msdn.extract.backbones.torchvision_networks import find_torchvision
 
     if name not in FAMILY_OF:
         raise UnknownNameError("backbone", name, FAMILY_OF, f"; {ADVICE}")
@@ -42,7 +43,6 @@ def list_backbones(pattern: str = "*") -> list[str]:
         from msdn.extract.backbones.timm_networks import list_timm
 
         return [TIMM + name for name in fnmatch.filter(list_timm(), pattern.removeprefix(TIMM))]
-    from msdn.extract.backbones.torchvision_networks import FAMILY_OF
 
     return fnmatch.filter(sorted(FAMILY_OF, key=_by_number), pattern)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msdn.cache.errors import WrongUsageError
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option
+from msdn.terminal import has_bar, json_option, make_bar, note_console, print_json, say, wrap
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from msdn.extract.downloads.download import DownloadSettings
 
-WORDS = {"present": "present, not verified (--force fetches it anew)", "partial": "not complete"}
+WORDS = {"present": "present, not verified (--force fetches it again)", "partial": "not complete"}
 
 
 def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
@@ -40,15 +41,14 @@ def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str
     is_flag=True,
     help="Fetch what is there already, and accept a file that differs from the one fetched before.",
 )
+@json_option
 @home_option
-def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
+def download(home: Home, names: tuple[str, ...], as_json: bool, **choices: Any) -> None:
     """Fetch datasets, such as cub, sun, awa2, flo; or what several share: xlsa17, glove, weights.
 
     A dataset comes with its splits, GloVe, and the backbone's weights. An interrupted download goes on where
     it stopped when the same command is repeated. Nothing looks complete before it was checked and unpacked.
     """
-    from rich.console import Console
-
     from msdn.extract.datasets.registry import DATASETS
     from msdn.extract.downloads.download import DownloadSettings, require_room, source_state
     from msdn.extract.downloads.sources import SOURCES, plan_sources
@@ -57,11 +57,16 @@ def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
     sources = plan_sources(names)
     settings = DownloadSettings(**choices)
     require_room(sources, home, settings)
-    with DownloadView(Console(stderr=True)) as view:
+    with DownloadView(note_console()) as view:
         failures = _fetch_all(sources, home, settings, view)
+    tell = say if as_json else click.echo
+    facts = []
     for name in sources:
         state, place = source_state(name, home), home.data / SOURCES[name].proof[0]
-        click.echo(f"{name}: {WORDS.get(state.status, state.status)}, {state.bytes / 1e6:,.1f} MB, {place}")
+        facts.append({"name": name, "status": state.status, "bytes": state.bytes, "path": str(place)})
+        tell(f"{name}: {WORDS.get(state.status, state.status)}, {state.bytes / 1e6:,.1f} MB, {place}")
+    if as_json:
+        print_json({"ok": not failures, "sources": facts})
     if failures:
         raise DownloadError("\n".join(map(str, failures)))
     datasets = [DATASETS[name] for name in names if name in DATASETS]
@@ -69,9 +74,9 @@ def download(home: Home, names: tuple[str, ...], **choices: Any) -> None:
         if spec.attribute_vectors is not None and not (home.data / spec.attribute_vectors).exists():
             from msdn.extract.vectors.build import build_for_dataset
 
-            click.echo(f"word vectors of {spec.name}: {build_for_dataset(spec.name, home)}")
+            tell(f"word vectors of {spec.name}: {build_for_dataset(spec.name, home)}")
     for spec in datasets:
-        click.echo(f"next: msdn extract --dataset {spec.name}")
+        tell(f"next: {command_line('extract', '--dataset', spec.name, home=home)}")
 
 
 def _fetch_all(
@@ -104,12 +109,13 @@ class DownloadView(logging.Handler):
     def __init__(self, console: "Console") -> None:
         from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-        from msdn.extract.pipeline.progress import QUIET_SECONDS, make_bar
+        from msdn.extract.pipeline.progress import QUIET_SECONDS
 
         super().__init__(logging.INFO)
         self._console = console
         self._logger = logging.getLogger("msdn.extract.downloads")
-        self._bar = make_bar(console, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        self._bar = make_bar(console, *columns, what=31, room=38)
         self._tasks: dict[str, TaskID] = {}
         self._pause = QUIET_SECONDS
         self._line = ("", 0, 0.0)  # what the last lines were about, where and when it began
@@ -133,16 +139,18 @@ class DownloadView(logging.Handler):
             self.say("interrupted; the same command goes on from here")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print what a download logs."""
-        self.say(record.getMessage())
+        """Print what a download logs; warnings are shown as those of every command."""
+        if record.levelno < logging.WARNING:
+            self.say(record.getMessage())
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        for line in wrap(text, self._console.width) if self._console.is_terminal else [text]:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def report(self, what: str, done: int, total: int | None) -> None:
         """Show how far something has come."""
-        if self._console.is_terminal:
+        if has_bar(self._console):
             self._move_bar(what, done, total)
         elif what != self._line[0]:
             self._line = (what, done, monotonic())

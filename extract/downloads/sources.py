@@ -57,7 +57,6 @@ def plan_sources(names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(source for name in names for source in PLANS[name]))
 
 
-def download_command(name: str) -> str:
-    """Return the command that fetches a source, and as little else as may be."""
-    plan = min((plan for plan in PLANS if name in PLANS[plan]), key=lambda plan: len(PLANS[plan]))
-    return f"msdn data download {plan}"
+def least_plan(name: str) -> str:
+    """Return what to download for a source, with as little else as may be."""
+    return min((plan for plan in PLANS if name in PLANS[plan]), key=lambda plan: len(PLANS[plan]))

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option, typed_dataset
 from msdn.extract.pipeline.settings import DTYPES
+from msdn.terminal import json_option, make_bar, note_console, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -29,9 +30,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     is_flag=True,
     help="Take a file whose splits are not as large as the dataset's; results are then not those of the dataset.",
 )
-@click.option("--restart", is_flag=True, help="Begin anew, and replace a cache that is there.")
+@click.option("--restart", is_flag=True, help="Start again, and replace a cache that is there.")
+@json_option
 @home_option
-def import_(home: Home, file: Path, dataset: str, **choices: Any) -> None:
+def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any) -> None:
     """Turn a published feature file (feature_map, labels, …) into a cache to train from.
 
     Maps of any size are taken: feature_map is (N, F, h, w).
@@ -39,29 +41,27 @@ def import_(home: Home, file: Path, dataset: str, **choices: Any) -> None:
     Names of images, classes and attributes come from the dataset's lists where these are in the home, and are checked
     against the file. Interrupted, the same command goes on.
     """
-    from rich.console import Console
     from rich.progress import MofNCompleteColumn
 
     from msdn.extract.exchange.importing import import_features
-    from msdn.extract.pipeline.progress import make_bar
 
-    with make_bar(Console(stderr=True), MofNCompleteColumn()) as bar:
+    with make_bar(note_console(), MofNCompleteColumn(), what=10, room=15) as bar:
         task = bar.add_task("importing")
         choices["on_progress"] = lambda n, total: bar.update(task, completed=n, total=total)
         done = import_features(file, dataset, home, **choices)
     for row, reason in done.masked.items():
-        click.echo(f"row {row} is masked, never trained or tested on: {reason}", err=True)
+        warn(f"row {row} is masked, never trained or tested on: {reason}")
     if done.has_other_counts:
-        click.echo(
-            f"its splits are not as large as those of '{dataset}': no published figure compares", err=True
-        )
+        warn(f"its splits are not as large as those of '{dataset}': no published figure compares")
     if not done.named:
-        click.echo(
-            "classes and images are numbered: with the dataset's lists in the home, 'msdn cache annotate "
-            f"{done.path} --dataset {dataset}' names them",
-            err=True,
-        )
-    click.echo(done.path)
+        again = command_line("cache", "annotate", done.path, "--dataset", typed_dataset(dataset), home=home)
+        warn(f"classes and images are numbered: with the dataset's lists in the home, '{again}' names them")
+    if as_json:
+        masked = {str(row): reason for row, reason in done.masked.items()}
+        facts = {"named": done.named, "other_counts": done.has_other_counts}
+        print_json({"cache": str(done.path), "masked": masked, **facts})
+    else:
+        click.echo(done.path)
 
 
 @click.command()
@@ -72,8 +72,9 @@ def import_(home: Home, file: Path, dataset: str, **choices: Any) -> None:
 @click.option(
     "--dataset", metavar="NAME|FOLDER", help="Take everything from the dataset's files as they are now."
 )
+@json_option
 @home_option
-def annotate(home: Home, cache: Path, dataset: str | None, **files: Path | None) -> None:
+def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **files: Path | None) -> None:
     """Replace a cache's annotations; its features stay as they are, byte for byte.
 
     The fingerprint changes with them, so runs trained before refuse the cache. For the time of the copy it takes the
@@ -98,15 +99,18 @@ def annotate(home: Home, cache: Path, dataset: str | None, **files: Path | None)
     spec = DATASETS.get(annotations.dataset)
     other_counts = spec.find_other_counts(annotations) if spec else ""
     changed = replace_annotations(cache, annotations, sources, other_counts)
-    if not changed:
-        click.echo(f"{cache}: has these annotations already; nothing changed")
-        return
     with FeatureCache(cache) as opened:
-        click.echo(
-            f"{cache}: replaced {', '.join(changed)}; fingerprint {old[:12]} is now {opened.fingerprint[:12]}"
-        )
-        if before.attribute_vectors is not None and opened.annotations.attribute_vectors is None:
-            click.echo("its word vectors belonged to other attributes and are gone: give --vectors", err=True)
+        new, has_vectors = opened.fingerprint, opened.annotations.attribute_vectors is not None
+    if as_json:
+        print_json({"cache": str(cache), "changed": list(changed), "before": old, "fingerprint": new})
+    elif changed:
+        tell(f"{cache}: replaced {', '.join(changed)}; fingerprint {old[:12]} is now {new[:12]}")
+    else:
+        tell(f"{cache}: has these annotations already; nothing changed")
+    if not changed:
+        return
+    if before.attribute_vectors is not None and not has_vectors:
+        warn("its word vectors belonged to other attributes and are gone: give --vectors")
     if other_counts:
-        click.echo(f"it {other_counts}: no published figure compares", err=True)
-    click.echo("runs trained before refuse this cache: train again", err=True)
+        warn(f"it {other_counts}: no published figure compares")
+    warn("runs trained before refuse this cache: train again")

@@ -1,6 +1,5 @@
-"""`msdn data check`: is a dataset in good order, what does it hold, and what is to be mended?"""
+"""`msdn data check`: is a dataset in good order, what does it hold, and what is to be fixed?"""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option, typed_dataset
+from msdn.terminal import fit_fact, json_option, note_console, print_json, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,14 +26,13 @@ NAMED = 20  # classes of a kind that are shown
     is_flag=True,
     help="Write the division into FOLDER/splits.csv, so that it stays as it is.",
 )
+@json_option
 @home_option
-def check(dataset: str, home: Home, write_splits: bool) -> None:
+def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
     """Check a folder of images with its attributes.csv, or a known dataset; name every mistake.
 
     Image files are opened, not decoded: a file that is damaged further down is found by 'msdn extract'.
     """
-    from rich.console import Console
-
     from msdn.cache.csv_table import escape
     from msdn.cache.errors import WrongUsageError
     from msdn.extract.datasets.registry import is_own_folder, open_dataset
@@ -45,25 +44,36 @@ def check(dataset: str, home: Home, write_splits: bool) -> None:
     own, folder = is_own_folder(dataset), Path(dataset).expanduser()
     if write_splits and not own:
         raise WrongUsageError(f"--write-splits is for a folder of your own; '{dataset}' has published splits")
-    with Console(stderr=True).status("looking at every image"):
+    with note_console().status("looking at every image"):
         mistakes = find_mistakes(folder) if own else []
+    if as_json and mistakes:
+        print_json({"ok": False, "mistakes": list(map(str, mistakes))})
     for mistake in mistakes:
-        click.echo(mistake)
+        if not as_json:
+            tell(str(mistake))
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise DatasetError(escape(f"{count} in {dataset}; mend what is named above and check again"))
+        raise DatasetError(escape(f"{count} in {dataset}; fix what is named above and check again"))
     opened = open_dataset(dataset, home)
     require_images(opened, range(len(opened.annotations.image_paths)))
     if write_splits:
         write_splits_csv(folder / SPLITS, opened.annotations)
         opened = open_dataset(dataset, home)
-    text = shlex.quote(dataset)
-    for label, line in [*_describe(opened, text), ("next", f"msdn extract --dataset {text}")]:
-        click.echo(escape(f"{label:<11} {line}"))
+    following = command_line("extract", "--dataset", typed_dataset(dataset), home=home)
+    make_vectors = command_line("data", "vectors", typed_dataset(dataset), home=home)
+    facts = [*_describe(opened, make_vectors), ("next", following)]
+    if as_json:
+        print_json(
+            {"ok": True, "mistakes": [], "facts": [{"name": name, "value": line} for name, line in facts]}
+        )
+        return
+    for label, line in facts:
+        for shown in fit_fact(label, escape(line), 11):
+            click.echo(shown)
 
 
-def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
-    """What a dataset in good order holds, that the user knows as `text`."""
+def _describe(dataset: "Dataset", make_vectors: str) -> Iterator[tuple[str, str]]:
+    """What a dataset in good order holds; `make_vectors` is the command that makes word vectors."""
     a = dataset.annotations
     sizes = {name: len(rows) for name, rows in a.splits.items()}
     yield "dataset", a.dataset
@@ -80,7 +90,7 @@ def _describe(dataset: "Dataset", text: str) -> Iterator[tuple[str, str]]:
         yield "splits", f"none: {splits['rule']}; --write-splits writes it down"
     elif "file" in splits:
         yield "splits", splits["file"]
-    yield "vectors", _describe_vectors(a, text)
+    yield "vectors", _describe_vectors(a, make_vectors)
     for name, values in zip(a.attribute_names, a.attributes.T, strict=False):
         if values.min() == values.max():
             yield "note", f"attribute '{name}' is the same for all classes and tells nothing"
@@ -102,9 +112,9 @@ def _describe_groups(names: tuple[str, ...]) -> str:
     return " in groups: " + ", ".join(f"{group} ({count})" for group, count in groups.items())
 
 
-def _describe_vectors(a: "Annotations", text: str) -> str:
+def _describe_vectors(a: "Annotations", make_vectors: str) -> str:
     if a.attribute_vectors is not None:
         return f"{len(a.attribute_vectors)} of {a.attribute_vectors.shape[1]} numbers"
     if not a.attribute_names:
         return "none, and no names of attributes to make them from"
-    return f"none; 'msdn data vectors {text}' makes them from the attributes' names, '--model baseline' needs none"
+    return f"none; '{make_vectors}' makes them from the attributes' names, '--model baseline' needs none"

@@ -1,7 +1,6 @@
 """A dataset of the user's own: `images/<class>/…`, `attributes.csv`, and perhaps `splits.csv` and `vectors.npz`."""
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ import numpy as np
 
 from msdn.cache.annotations import Annotations, check_annotations
 from msdn.cache.csv_table import CsvTable, Row, is_odd, quote
+from msdn.cache.home import command_line
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError
@@ -62,7 +62,7 @@ def open_own_dataset(folder: Path) -> Dataset:
     """Read a folder as a dataset, or raise a `DatasetError` that names its mistakes."""
     found: list[Mistake] = []
     contents = _read(folder, found)
-    refuse(found, f"'msdn data check {shlex.quote(str(folder))}' lists all of them")
+    refuse(found, f"'{command_line('data', 'check', folder)}' lists all of them")
     assert contents is not None and contents.table is not None, "unread, and no mistake"
     table, vectors = contents.table, contents.vectors
     annotations = Annotations(

@@ -1,7 +1,7 @@
 """`msdn extract`: images to a feature cache."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,11 @@ from msdn.extract.pipeline.settings import (
     PRECISIONS,
     ExtractSettings,
 )
+from msdn.terminal import json_option, print_json, say, warn
+
+if TYPE_CHECKING:
+    from msdn.extract.pipeline.extraction import Extraction
+    from msdn.extract.pipeline.progress import Progress
 
 DEFAULT = ExtractSettings(dataset="")
 
@@ -104,56 +109,68 @@ DEFAULT = ExtractSettings(dataset="")
     show_default="HOME/features/DATASET-SIZE-[BACKBONE_]WEIGHTS.h5",
     help="The cache to write.",
 )
-@click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier run left.")
+@click.option("--restart", is_flag=True, help="Start again, whatever an earlier run left.")
+@json_option
 @home_option
-def extract(home: Home, **choices: Any) -> None:
+def extract(home: Home, as_json: bool, **choices: Any) -> None:
     """Run a frozen network over all images once and cache its region features.
 
     An interrupted extraction goes on where it stopped when the same command is repeated. Images are
     prepared as the network's own evaluation does, for resnet101 as the published feature files were.
     Images that were added to a folder of your own since are extracted alone and put behind the others.
     """
-    from rich.console import Console
-
     from msdn.extract.pipeline.extraction import extract as run_extraction
     from msdn.extract.pipeline.progress import ProgressView
+    from msdn.terminal import note_console
 
-    console = Console(stderr=True)
     try:
-        with ProgressView(console) as view:
+        with ProgressView(note_console()) as view:
             done = run_extraction(ExtractSettings(**choices), home, view.watcher)
     except KeyboardInterrupt:
         again = "the same command without --restart" if choices["restart"] else "the same command"
-        console.print(f"interrupted; {again} goes on from here")
+        warn(f"interrupted; {again} goes on from here")
         raise
     except OSError:
         if choices["restart"]:
-            console.print("what was written is kept: leave out --restart to go on from there")
+            warn("what was written is kept: leave out --restart to go on from there")
         raise
     if done.was_complete:
-        console.print("complete already; --restart begins anew", soft_wrap=True)
+        say("complete already; --restart starts again")
     elif done.progress.computed:
-        _print_times(console, done.progress)
+        say(_times(done.progress))
     if done.added:
-        console.print(
+        say(
             f"{done.added} images added; models use them once they are trained again, and runs trained before predict "
-            "as they did",
-            soft_wrap=True,
-            highlight=False,
+            "as they did"
         )
     if done.masked:
-        click.echo(f"{len(done.masked)} images masked: never trained or tested on", err=True)
+        warn(f"{len(done.masked)} images masked: never trained or tested on")
         for path, reason in done.masked.items():
-            click.echo(f"  {path}: {reason}", err=True)
+            warn(f"  {path}: {reason}")
     if done.weights_kind == "random":
-        click.echo("backbone: random weights; results say nothing about published figures", err=True)
-    click.echo(done.path)
+        warn("backbone: random weights; results say nothing about published figures")
+    if as_json:
+        print_json(_facts(done))
+    else:
+        click.echo(done.path)
 
 
-def _print_times(console: Any, progress: Any) -> None:
-    console.print(
+def _times(progress: "Progress") -> str:
+    return (
         f"{progress.computed} images in {progress.elapsed:.1f} s ({progress.rate:.1f} images/s): "
         f"reading {progress.reading:.1f} s, computing {progress.computing:.1f} s, writing {progress.writing:.1f} s; "
-        f"{progress.bottleneck} sets the pace",
-        soft_wrap=True,
+        f"{progress.bottleneck} sets the pace"
     )
+
+
+def _facts(done: "Extraction") -> dict[str, Any]:
+    """What was done, for machines."""
+    progress = done.progress
+    return {
+        "cache": str(done.path),
+        "was_complete": done.was_complete,
+        "weights": done.weights_kind,
+        "masked": dict(done.masked),
+        "computed_images": progress.computed,
+        "seconds": {name: getattr(progress, name) for name in ("elapsed", "reading", "computing", "writing")},
+    }

@@ -11,7 +11,7 @@ import torch
 from msdn.cache.annotations import name_differences
 from msdn.cache.files import FileLock
 from msdn.cache.header import Header, read_header, refuse_foreign_file
-from msdn.cache.home import Home, name_cache
+from msdn.cache.home import Home, command_line, name_cache, typed_dataset
 from msdn.cache.layout import DONE, GROWN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import check_complete
@@ -152,9 +152,10 @@ class _Job:
             return  # the cache grows, and takes all annotations anew
         changed = name_differences(header.annotations, self.dataset.annotations)
         if changed:
+            data = typed_dataset(self.settings.dataset)
             self.watcher.on_stage(
                 f"the dataset's {', '.join(changed)} changed since this cache was begun; once it is complete, "
-                f"'msdn cache annotate {self.final} --dataset {self.settings.dataset}' takes them over"
+                f"'{command_line('cache', 'annotate', self.final, '--dataset', data)}' takes them over"
             )
 
     def _require_images(self, rows: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """What an extraction reports as it goes on, and how that is shown on stderr.
 
-It is a bar on a terminal, a line now and then elsewhere. Other commands of this stage make their bars here, too.
+It is a bar on a terminal, a line now and then elsewhere.
 """
 
 import math
@@ -10,8 +10,10 @@ from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import MofNCompleteColumn, TaskID, TextColumn
+from rich.table import Column
+
+from msdn.terminal import NARROW, has_bar, make_bar, time_to_go
 
 QUIET_SECONDS = 10.0  # between two lines that stand for a bar where there is no terminal
 
@@ -53,29 +55,20 @@ class Watcher:
     on_progress: Callable[[Progress], None] = lambda _progress: None
 
 
-def make_bar(console: Console, *columns: ProgressColumn) -> Bar:
-    """Return a bar that shows what is done, how much of it, and `columns`."""
-    return Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
 class ProgressView:
     """A context manager whose `watcher` an extraction reports to."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = make_bar(console, MofNCompleteColumn(), TextColumn("{task.fields[detail]}"))
+        self._is_narrow = console.width < NARROW
+        detail = TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True))
+        self._bar = make_bar(
+            console, MofNCompleteColumn(), detail, what=10, room=43 if self._is_narrow else 88
+        )
         self._tasks: dict[str, TaskID] = {}
         self._last_line = monotonic()
 
     def __enter__(self) -> "ProgressView":
-        self._bar.start()
         return self
 
     def __exit__(
@@ -89,28 +82,34 @@ class ProgressView:
         return Watcher(self._show_stage, self._show_drawing, self._show_progress)
 
     def _show_stage(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False)
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def _show_drawing(self, done: int, total: int) -> None:
-        self._show("drawing", done, total, "")
+        self._show("drawing", done, total)
 
     def _show_progress(self, progress: Progress) -> None:
-        self._show("extracting", progress.done, progress.total, describe(progress))
+        self._show("extracting", progress.done, progress.total, progress)
 
-    def _show(self, what: str, done: int, total: int, detail: str) -> None:
-        if self._console.is_terminal:
+    def _show(self, what: str, done: int, total: int, progress: Progress | None = None) -> None:
+        if has_bar(self._console):
             if what not in self._tasks:
                 self._tasks[what] = self._bar.add_task(what, detail="")
+                self._bar.start()
+            detail = describe(progress, with_stages=not self._is_narrow) if progress else ""
             self._bar.update(self._tasks[what], completed=done, total=total, detail=detail)
+            if done == total:  # other bars may follow
+                self._bar.remove_task(self._tasks.pop(what))
+                self._bar.stop()
         elif done == total or monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = monotonic()
-            self._console.print(f"{what} {done}/{total}  {detail}".rstrip(), soft_wrap=True)
+            detail = describe(progress) if progress else ""
+            self._console.print(f"{what} {done}/{total}  {detail}".rstrip(), soft_wrap=True, highlight=False)
 
 
-def describe(progress: Progress) -> str:
+def describe(progress: Progress, with_stages: bool = True) -> str:
     """One line: rate, time to go, and what the three stages have spent."""
-    minutes, seconds = divmod(int(min(progress.remaining, 359_999)), 60)
-    return (
-        f"{progress.rate:.1f} images/s  {minutes}:{seconds:02d} to go  "
-        f"reading {progress.reading:.0f} s  computing {progress.computing:.0f} s  writing {progress.writing:.0f} s"
-    )
+    text = f"{progress.rate:.1f} images/s  {time_to_go(progress.remaining)}"
+    if not with_stages:
+        return text
+    stages = (f"{stage} {getattr(progress, stage):.0f} s" for stage in ("reading", "computing", "writing"))
+    return "  ".join([text, *stages])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from msdn.cache.home import Home
+from msdn.cache.home import Home, command_line
 from msdn.extract.datasets.proposed_splits import CLASSES_FILE, read_attribute_names, read_class_table
 from msdn.extract.datasets.registry import find_spec, is_own_folder
 from msdn.extract.datasets.spec import DatasetSpec
@@ -45,9 +45,10 @@ def build_for_dataset(
 def named(target: Target) -> tuple[str, ...]:
     """Return the attributes' names, without which nothing can be built."""
     if not target.names:
+        fetch = command_line("data", "download", target.dataset)
         raise DatasetError(
             f"the attribute names of '{target.dataset}' are missing, so vectors cannot be built; "
-            f"'msdn data download {target.dataset}' fetches them, or give finished vectors with --from FILE.npz"
+            f"'{fetch}' fetches them, or give finished vectors with --from FILE.npz"
         )
     return target.names
 
@@ -56,7 +57,8 @@ def find_text_file(home: Home, given: Path | None) -> Path:
     """Return the given file, or GloVe's where it was downloaded."""
     path = given or home.data / GLOVE
     if not path.is_file():
-        advice = "" if given else "; 'msdn data download glove' fetches it, or give another with --from FILE"
+        fetch = command_line("data", "download", "glove", home=home)
+        advice = "" if given else f"; '{fetch}' fetches it, or give another with --from FILE"
         raise DatasetError(f"{path}: no such file{advice}")
     return path
 

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
 from msdn.cache.errors import MsdnError, WrongUsageError
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option, typed_dataset
+from msdn.terminal import json_option, make_bar, note_console, print_json, tell
 
 if TYPE_CHECKING:
     from msdn.extract.vectors.build import Target
@@ -38,9 +38,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     type=FILE,
     help="CSV file 'word,replacement': other words to look up; goes before the built-in spellings.",
 )
+@json_option
 @home_option
 def vectors(
-    dataset: str, source: Path | None, pooling: str | None, spelling: Path | None, home: Home
+    dataset: str, source: Path | None, pooling: str | None, spelling: Path | None, home: Home, as_json: bool
 ) -> None:
     """Give a dataset word vectors of its attributes.
 
@@ -59,30 +60,32 @@ def vectors(
         found, origin = _build(target, home, source, pooling, spelling)
     write_vectors(target.path, found.values, target.names, found.source)
     count, size = found.values.shape
-    click.echo(f"{target.path}: {count} vectors of {size} numbers, {origin}")
-    unknown = found.source.get(UNKNOWN)
+    unknown, following = found.source.get(UNKNOWN), _next_commands(dataset, target, found, home)
+    if as_json:
+        facts = {"file": str(target.path), "vectors": count, "numbers": size, "origin": origin}
+        print_json({**facts, "unknown_words": unknown or {}, "next": following})
+        return
+    tell(f"{target.path}: {count} vectors of {size} numbers, {origin}")
     if unknown and isinstance(unknown, dict):
         counts = Counter(str(word) for words in unknown.values() for word in words).most_common()
         listed = ", ".join(f"{word} ({times}×)" if times > 1 else word for word, times in counts)
         advice = "name others for them with --spelling"
-        click.echo(f"unknown words, left out of {len(unknown)} attributes: {listed}; {advice}")
-    for line in _next_commands(dataset, target, found, home):
-        click.echo(f"next: {line}")
+        tell(f"unknown words, left out of {len(unknown)} attributes: {listed}; {advice}")
+    for line in following:
+        tell(f"next: {line}")
 
 
 def _build(
     target: "Target", home: Home, source: Path | None, pooling: str | None, spelling: Path | None
 ) -> tuple["AttributeVectors", str]:
-    from rich.console import Console
     from rich.progress import DownloadColumn
 
-    from msdn.extract.pipeline.progress import make_bar
     from msdn.extract.vectors.build import DEFAULT_POOLING, build_vectors, find_text_file, named
     from msdn.extract.vectors.words import SPELLING, read_spelling
 
     names, file, pooling = named(target), find_text_file(home, source), pooling or DEFAULT_POOLING
     words = SPELLING | (read_spelling(spelling) if spelling else {})
-    with make_bar(Console(stderr=True), DownloadColumn()) as bar:
+    with make_bar(note_console(), DownloadColumn(), what=40, room=18) as bar:
         task = bar.add_task(f"reading {file.name}")
         found = build_vectors(
             names, file, pooling, words, lambda done, total: bar.update(task, completed=done, total=total)
@@ -104,5 +107,7 @@ def _next_commands(dataset: str, target: "Target", found: "AttributeVectors", ho
         except MsdnError:
             continue  # a damaged cache cannot be annotated; whoever opens it is told
         if theirs is None or not np.array_equal(theirs, found.values):
-            stale.append(f"msdn cache annotate {quote(str(path))} --vectors {quote(str(target.path))}")
-    return stale or [f"msdn {'train' if caches else 'extract'} --dataset {quote(dataset)}"]
+            stale.append(command_line("cache", "annotate", path, "--vectors", target.path))
+    return stale or [
+        command_line("train" if caches else "extract", "--dataset", typed_dataset(dataset), home=home)
+    ]

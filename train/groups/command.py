@@ -1,11 +1,13 @@
 """`msdn data groups`: the groups that a dataset's attributes come in, to look at and to change."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from msdn.cache.home import Home, home_option
+from msdn.terminal import json_option, say
 
 if TYPE_CHECKING:
     from msdn.train.groups.groups import AttributeGroups
@@ -20,7 +22,7 @@ SHOWN = 3  # attributes of a group
 @click.option("--cache", type=FILE, help="The features whose attributes are meant.  [the only ones]")
 @click.option("--groups", "file", type=FILE, help="Show those of this CSV file 'attribute,group' instead.")
 @click.option("--csv", "out", type=FILE, help="Write them to this new file, to edit and give with --groups.")
-@click.option("--json", "as_json", is_flag=True, help="Print the groups as JSON.")
+@json_option
 @home_option
 def groups(
     dataset: str, cache: Path | None, file: Path | None, out: Path | None, as_json: bool, home: Home
@@ -40,7 +42,7 @@ def groups(
     found, names = choose_groups(annotations, file), annotations.attribute_names
     if out is not None:
         write_groups(out, found, names)
-        click.echo(f"{out}: written; change it and give it with --groups {out}", err=True)
+        say(f"{out}: written; change it and give it with --groups {shlex.quote(str(out))}")
     facts = {"dataset": annotations.dataset, **found.as_json(), "names": list(names)}
     show(Result(facts, [_table(annotations.dataset, found, names)], [f"source: {found.source}"]), as_json)
 

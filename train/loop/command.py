@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msdn.cache import Home
-from msdn.cache.home import home_option
+from msdn.cache.home import command_line, home_option
 from msdn.machine import keep_threads
+from msdn.terminal import json_option, say, used_config, warn
 from msdn.train.errors import RunError
 from msdn.train.loop.options import (
     OUTPUT,
@@ -34,15 +35,14 @@ from msdn.train.loop.options import (
 from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.measure.evaluate_command import figures_table
 from msdn.train.measure.reporting import (
-    epoch_line,
     groups_line,
     learning_notes,
     provenance_notes,
     reconstruction_notes,
-    say,
 )
 from msdn.train.measure.selection import describe_selection
 from msdn.train.measure.show import Result, show, show_value
+from msdn.train.measure.watching import EpochView
 from msdn.train.models.registry import find_model, remember
 from msdn.train.models.rule import Amounts, rule_values
 
@@ -89,7 +89,8 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
     flag_value=_LATEST,
     help="Continue an interrupted run: that folder or name, or the latest one (of --dataset), failed ones last.",
 )
-@option(OUTPUT, "--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@option(RUNNING, "--name", help="A name for the run, by which every command then knows it.")
+@json_option
 @home_option
 def train(
     home: Home,
@@ -105,6 +106,7 @@ def train(
     features: str | None,
     watch_test: bool,
     resume: str | None,
+    name: str | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -116,8 +118,10 @@ def train(
     overrides = {name: value for name, value in settings.items() if value is not None}
     if seeds is None and jobs is not None:
         raise click.UsageError("--jobs goes with --seeds.")
+    if name is not None:
+        _check_name(home, name, seeds)
     if resume is not None:
-        _refuse_with("--resume", seeds=seeds, groups=groups)
+        _refuse_with("--resume", seeds=seeds, groups=groups, name=name)
         given = {"dataset": dataset, "watch_test": watch_test or None, "map": map}
         given["preset"] = preset_label(preset, overrides) if preset else None
         how = {"device": None if device == "auto" else device, "features": features, "threads": threads}
@@ -155,7 +159,7 @@ def train(
             )
             show(series_result(of_seeds, results), as_json)
             return
-        with keep_threads(threads), _hint() as on_start:
+        with keep_threads(threads), _hint(name) as on_start, EpochView() as view:
             run = train_model(
                 opened,
                 chosen,
@@ -165,7 +169,7 @@ def train(
                 features=features or "auto",
                 watch_test=watch_test,
                 on_start=on_start,
-                on_epoch=_say_epoch,
+                on_epoch=view,
                 on_note=say,
             )
             _report(run, opened, as_json)
@@ -190,11 +194,21 @@ def _resume(
     else:
         run = open_run(home.runs, Path(resume))
     _check_unchanged(run, given, overrides)
-    with open_run_cache(home, run, cache) as opened, _hint() as on_start:
+    with open_run_cache(home, run, cache) as opened, _hint() as on_start, EpochView() as view:
         for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
             say(note)
-        run = continue_run(run, opened, on_start=on_start, on_epoch=_say_epoch, on_note=say, **how)
+        run = continue_run(run, opened, on_start=on_start, on_epoch=view, on_note=say, **how)
         _report(run, opened, as_json)
+
+
+def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:
+    from msdn.train.runs.run import check_name
+
+    if seeds is not None:
+        raise click.UsageError(
+            "--name is for one training; leave out --seeds, or name its runs with 'msdn runs name'."
+        )
+    check_name(home.runs, name)
 
 
 def _say_rule(settings: "RunSettings", amounts: Amounts) -> dict[str, str]:
@@ -242,24 +256,22 @@ def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any
 
 
 @contextmanager
-def _hint() -> Iterator[Callable[["Run"], None]]:
-    """What to call with the run that begins: when it is interrupted, how to go on is said."""
+def _hint(name: str | None = None) -> Iterator[Callable[["Run"], None]]:
+    """What to call with the run that begins, which may get a name: when it is interrupted, how to go on is said."""
     begun: list[Run] = []
 
     def on_start(run: "Run") -> None:
         begun.append(run)
+        if name or used_config():
+            run.update(name=name or run.name, config=used_config())
         say(f"run: {run.path}")
 
     try:
         yield on_start
     except KeyboardInterrupt:
         if begun:
-            say(f"interrupted; continue with: msdn train --resume {begun[0].path}")
+            warn(f"interrupted; continue with: {command_line('train', '--resume', begun[0].path)}")
         raise
-
-
-def _say_epoch(record: dict[str, Any]) -> None:
-    say(epoch_line(record))
 
 
 def _report(run: "Run", cache: "FeatureCache", as_json: bool) -> None:
@@ -285,7 +297,7 @@ def _report(run: "Run", cache: "FeatureCache", as_json: bool) -> None:
         *provenance_notes(manifest["weights"], manifest["masked_images"]),
     ]
     if settings.select == "test":
-        notes.append(f"next: msdn evaluate --run {run.path}")
+        notes.append(f"next: {command_line('evaluate', '--run', run.path)}")
         show(Result(facts, notes=notes), as_json)
         return
     from msdn.train.measure.evaluate import evaluate_run, keep_results
@@ -294,5 +306,8 @@ def _report(run: "Run", cache: "FeatureCache", as_json: bool) -> None:
     keep_results(run, result)
     facts["test"] = {name: result[name] for name in _SHOWN}
     notes[2:2] = learning_notes(result)
-    notes += [f"margin: {result['margin']:.4g}", f"the same again: msdn evaluate --run {run.path}"]
+    notes += [
+        f"margin: {result['margin']:.4g}",
+        f"the same again: {command_line('evaluate', '--run', run.path)}",
+    ]
     show(Result(facts, [figures_table(result)], notes), as_json)

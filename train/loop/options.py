@@ -13,7 +13,9 @@ from typing import Any, ClassVar, cast
 
 import click
 
+from msdn.cache.errors import MsdnError
 from msdn.cache.home import DEFAULT_HOME, Home, dataset_name
+from msdn.terminal import json_option
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, TrainingSettings, fields_of, option_name
 from msdn.train.measure.show import show_value
@@ -25,6 +27,7 @@ from msdn.train.models.rule import Amounts, find_amounts
 
 SEVERAL_SEEDS = "a study has several seeds; give them with --seeds"
 WHAT, PROTOCOL, STEPS, RUNNING, OUTPUT = "What to train", "Protocol", "Steps", "Where and how", "Output"
+LOOKED_AT_FIRST = ("model", "dataset", "preset", "task", "home", "cache")  # options that decide on the others
 _CHOICE = "msdn.choice"  # what was looked at first, in the context's `meta`
 
 
@@ -59,7 +62,12 @@ class SettingsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find out which model it is, then parse with that model's options."""
-        ctx.meta[_CHOICE] = _look_ahead(args, self.fixed_model)
+        try:
+            ctx.meta[_CHOICE] = _look_ahead(args, self.fixed_model, ctx.default_map or {})
+        except MsdnError:
+            if not ctx.resilient_parsing:
+                raise
+            ctx.meta[_CHOICE] = _look_ahead([], self.fixed_model, {})
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -108,16 +116,17 @@ class SettingsCommand(click.Command):
 
 def _choice(ctx: click.Context) -> Choice:
     if _CHOICE not in ctx.meta:  # asked for before anything was parsed, as completion does
-        ctx.meta[_CHOICE] = _look_ahead([], None)
+        ctx.meta[_CHOICE] = _look_ahead([], None, {})
     return cast(Choice, ctx.meta[_CHOICE])
 
 
-def _look_ahead(args: Sequence[str], fixed_model: str | None) -> Choice:
-    """What the arguments say of model and preset, without judging any of them but the model."""
-    typed = {"--home": os.environ.get("MSDN_HOME", DEFAULT_HOME)}
+def _look_ahead(args: Sequence[str], fixed_model: str | None, usual: Mapping[str, Any]) -> Choice:
+    """What the arguments, else the config file, say of model and preset, without judging any but the model."""
+    typed = {f"--{name}": str(value) for name, value in usual.items() if name in LOOKED_AT_FIRST}
+    typed["--home"] = os.environ.get("MSDN_HOME") or typed.get("--home", DEFAULT_HOME)
     for position, word in enumerate(args):
         name, equals, value = word.partition("=")
-        if name in ("--model", "--dataset", "--preset", "--task", "--home", "--cache"):
+        if name.startswith("--") and name[2:] in LOOKED_AT_FIRST:
             typed[name] = value if equals else args[position + 1] if position + 1 < len(args) else ""
     registry.use_home(Home(Path(typed["--home"])))
     named = typed.get("--model")
@@ -153,12 +162,17 @@ def _setting_option(one: "dataclasses.Field[Any]", value: Any, model: str) -> Se
     if one.name == "model":
         section, value = WHAT, default
         shape = {"metavar": "NAME|FILE", "callback": lambda ctx, _, typed: typed and _choice(ctx).model.name}
+        shape["shell_complete"] = _complete_model
     elif isinstance(default, bool):
         name, shape = f"{name}/--no-{name[2:]}", {}
     elif isinstance(default, tuple):
         shape = {"type": float, "nargs": len(default)}
     meaning = f"{one.metadata['meaning']}  [default: {show_value(value)}]"
     return SectionOption([name, one.name], section=section, default=None, help=meaning, **shape)
+
+
+def _complete_model(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    return [name for name in registry.model_names() if name.startswith(typed)]
 
 
 def dataset_option(required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -246,7 +260,7 @@ def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., An
             "--name",
             help="Name of the files in HOME/studies; those of an earlier study are replaced.",
         ),
-        option(OUTPUT, "--json", "as_json", is_flag=True, help="Print the study as JSON."),
+        json_option,
         preset_option,
     )
 

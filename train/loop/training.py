@@ -21,6 +21,7 @@ from torch import Tensor
 import msdn
 from msdn.cache import FeatureCache, layout
 from msdn.cache.files import replace_file
+from msdn.cache.home import command_line
 from msdn.machine import choose_device, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
@@ -241,7 +242,9 @@ def continue_run(
     with run.lock():
         run = Run(run.path)  # what another process may have written before we had the lock
         if run.finished:
-            raise RunError(f"{run.path}: finished already; see it with 'msdn evaluate --run {run.path}'")
+            raise RunError(
+                f"{run.path}: finished already; see it with '{command_line('evaluate', '--run', run.path)}'"
+            )
         run.check_features(cache)
         run.check_model()
         target = choose_device(device or run.manifest["device"])

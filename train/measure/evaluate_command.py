@@ -11,6 +11,7 @@ import click
 from msdn.cache import FeatureCache, Home
 from msdn.cache.home import dataset_name, home_option
 from msdn.machine import keep_threads
+from msdn.terminal import json_option
 from msdn.train.errors import RunError
 from msdn.train.loop.options import check_groups, threads_option
 from msdn.train.loop.settings import fields_of
@@ -89,7 +90,7 @@ _MEANINGS = {
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -1,11 +1,10 @@
 """The sentences that stage two says of trainings and figures. Loads no torch."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import click
-
+from msdn.cache.home import command_line
 from msdn.train.measure.selection import RATE
 from msdn.train.measure.show import percent
 from msdn.train.models.registry import find_model
@@ -17,12 +16,6 @@ _VAL_FIGURES = ("H", "AUSUC", "acc")
 _NO_LOSS = ("phase", RATE, "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
 
 
-def say(line: str) -> None:
-    """A line of progress, on stderr."""
-    click.echo(line, err=True)
-    sys.stderr.flush()
-
-
 def epoch_line(record: Mapping[str, Any]) -> str:
     """One epoch in fixed order: loss, its terms, validation figures, test figures if watched, seconds."""
     epochs = record["epochs"]
@@ -31,11 +24,13 @@ def epoch_line(record: Mapping[str, Any]) -> str:
     phase += f"lr {record[RATE]:.3g} " if RATE in record else ""
     parts = [f"{phase}epoch {record['epoch']:>{width}}/{epochs}"]
     parts += [f"{name} {record[name]:.4g}" for name in record if name not in _NO_LOSS and name[:4] != "val_"]
-    parts += [
-        f"val {name} {percent(record[f'val_{name}'])}" for name in _VAL_FIGURES if f"val_{name}" in record
-    ]
-    parts += [f"test {name} {percent(record[name])}" for name in _EPOCH_FIGURES if name in record]
-    return "  ".join([*parts, f"{record['seconds']:.1f} s"])
+    return "  ".join([*parts, *epoch_figures(record), f"{record['seconds']:.1f} s"])
+
+
+def epoch_figures(record: Mapping[str, Any]) -> list[str]:
+    """The validation figures of an epoch, and its test figures if watched."""
+    val = [f"val {name} {percent(record[f'val_{name}'])}" for name in _VAL_FIGURES if f"val_{name}" in record]
+    return val + [f"test {name} {percent(record[name])}" for name in _EPOCH_FIGURES if name in record]
 
 
 def provenance_notes(weights: str, masked: int) -> list[str]:
@@ -97,6 +92,7 @@ def training_notes(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str
     failed = {name: result for name, result in results if result.get("failed")}
     lines = [f"failed: {name}: {result['failed']} ({result['run']})" for name, result in failed.items()]
     if failed:
-        lines.append("what failed is not trained again; to try it once more, delete its folder")
+        first = command_line("runs", "delete", Path(next(iter(failed.values()))["run"]))
+        lines.append(f"what failed is not trained again; to try it once more, delete its folder: '{first}'")
     watched = [name for name, result in results if result.get("watch_test")]
     return lines + [f"{WATCHED}: {'; '.join(watched)}"] * bool(watched)

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich import table as rich_table
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from msdn.cache.csv_table import escape
 from msdn.cache.files import replace_file
+from msdn.terminal import result_console, shorten_path, wrap
 from msdn.train.measure.summary import Spread
 
 Cell = (
     str | int | float | Spread | None
 )  # words, a number of things, a figure in percent, or one that cannot be told
 Line = Mapping[str, Any]  # of a CSV file, by column
-_WIDE = 160  # columns of a table that goes into a file or a pipe
+_PATH = 28  # letters of a path in a table that is too wide
+_LONG = 16  # letters of a word that may be broken where a table is too wide
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Table:
         foot: further rows below a line, such as the papers'.
         above: lines before the table.
         below: lines after it.
+        paths: the columns of paths, whose first folders may give way.
         mark_best: whether the best mean of each column is bold.
     """
 
@@ -46,6 +51,7 @@ class Table:
     foot: Sequence[Sequence[Cell]] = ()
     above: Sequence[str] = ()
     below: Sequence[str] = ()
+    paths: Sequence[str] = ()
     mark_best: bool = False
 
 
@@ -73,8 +79,8 @@ def show(result: Result, as_json: bool = False) -> None:
         return
     console = result_console()
     for table in result.tables:
-        _say(console, table.above)
-        console.print(draw(table))
+        _say(console, [*table.above, *filter(None, [table.title])])
+        console.print(draw(table, console))
         _say(console, table.below)
     _say(console, result.notes)
 
@@ -98,28 +104,72 @@ def csv_text(lines: Sequence[Line]) -> str:
     return file.getvalue()
 
 
-def result_console() -> Console:
-    """Standard output, wide where nobody's window limits it."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDE)
+def draw(table: Table, console: Console) -> rich_table.Table:
+    """A table as the terminal shows it: numbers to the right, headers whole, nothing left out.
+
+    Where it is wider than the terminal it has no frame, words wrap, and a deviation stands below its mean.
+    """
+    drawn = _draw(table, None)
+    fits = console.measure(drawn, options=console.options.update(width=10_000)).maximum <= console.width
+    return drawn if fits else _draw(table, console.width)
 
 
-def draw(table: Table) -> rich_table.Table:
-    """A table as the terminal shows it: numbers to the right, nothing cut off."""
-    drawn = rich_table.Table(title=Text(escape(table.title)) if table.title else None, title_justify="left")
-    for name in table.columns:
-        drawn.add_column(
-            Text(escape(name)), justify="left" if name in table.words else "right", overflow="fold"
-        )
+def _draw(table: Table, width: int | None) -> rich_table.Table:
+    """The table with its frame, or without one in `width` letters."""
+    shown = [
+        [
+            _text(cell, width is not None, name in table.paths)
+            for name, cell in zip(table.columns, row, strict=True)
+        ]
+        for row in (*table.rows, *table.foot)
+    ]
+    if width is None:
+        drawn = rich_table.Table()
+        widths: list[int | None] = [None] * len(table.columns)
+    else:
+        drawn = rich_table.Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+        widths = [*_choose_widths(table, shown, width - len(table.columns) + 1)]
+    for name, letters in zip(table.columns, widths, strict=True):
+        justify: Any = "left" if name in table.words else "right"
+        drawn.add_column(Text(escape(name)), justify=justify, overflow="fold", width=letters)
     best = best_means(table)
-    for row in table.rows:
+    for row, texts in zip((*table.rows, *table.foot), shown, strict=True):
+        if len(drawn.rows) == len(table.rows):
+            drawn.add_section()
         is_best = [number in best and _mean(cell) == best[number] for number, cell in enumerate(row)]
         styles = ["bold" if one else "" for one in is_best]
-        drawn.add_row(*(Text(show_cell(cell), style) for cell, style in zip(row, styles, strict=True)))
-    drawn.add_section()
-    for row in table.foot:
-        drawn.add_row(*(Text(show_cell(cell)) for cell in row))
+        drawn.add_row(*(Text(text, style) for text, style in zip(texts, styles, strict=True)))
     return drawn
+
+
+def _choose_widths(table: Table, shown: Sequence[Sequence[str]], room: int) -> list[int]:
+    """The columns' widths in so many letters: the widest of words gives way first, a number or header word last."""
+    widths, least = [], []
+    for number, name in enumerate(table.columns):
+        texts = [name, *(row[number] for row in shown)]
+        lines = [line for text in texts for line in text.split("\n")]
+        word = max(cell_len(part) for line in lines for part in (line.replace("± ", "±_").split() or [""]))
+        widths.append(max(map(cell_len, lines)))
+        most = _PATH if name in table.paths else _LONG
+        head = max(map(cell_len, name.split()), default=1)
+        least.append(max(min(word, most), head) if name in table.words else max(word, 1))
+    while sum(widths) > room:
+        spare = [width - limit for width, limit in zip(widths, least, strict=True)]
+        if max(spare) <= 0:  # too narrow for whole words
+            least = [1] * len(widths)
+            if max(widths) == 1:
+                break
+            continue
+        widest = max((width, number) for number, width in enumerate(widths) if spare[number] > 0)[1]
+        widths[widest] -= 1
+    return widths
+
+
+def _text(cell: Cell, is_narrow: bool, is_path: bool) -> str:
+    text = show_cell(cell)
+    if is_narrow and is_path:
+        return shorten_path(text, _PATH)
+    return text.replace(" ±", "\n±") if is_narrow and isinstance(cell, Spread) else text
 
 
 def show_cell(cell: Cell) -> str:
@@ -150,7 +200,9 @@ def show_settings(settings: Mapping[str, Any]) -> str:
 
 def _say(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
-        console.print(escape(line), highlight=False, markup=False, soft_wrap=True)
+        text = escape(line)
+        for part in wrap(text, console.width) if console.is_terminal else [text]:
+            console.print(part, highlight=False, markup=False, soft_wrap=True)
 
 
 def best_means(table: Table) -> dict[int, float]:

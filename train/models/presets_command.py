@@ -8,6 +8,7 @@ import click
 
 from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.home import Home, dataset_name, home_option
+from msdn.terminal import json_option
 from msdn.train.loop.settings import TASKS, fields_of
 from msdn.train.measure.show import Result, Table, show, show_value
 from msdn.train.models import presets as stored
@@ -38,7 +39,7 @@ _IN_TITLE = ("model", "task")
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the settings of --model on --dataset to a new .toml file, to edit and give to 'msdn train --preset'.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @home_option
 def presets(
     home: Home,

@@ -2,16 +2,16 @@
 
 import json
 import logging
-import shlex
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
 from msdn.cache import CacheError, FeatureCache, Home
-from msdn.cache.errors import UnknownNameError, WrongUsageError
+from msdn.cache.errors import UnknownNameError, WrongUsageError, nearest
 from msdn.cache.files import FileLock, replace_file
-from msdn.cache.home import choose_cache, find_caches
+from msdn.cache.home import choose_cache, command_line, find_caches
 from msdn.cache.layout import MAIN
 from msdn.cache.records import (
     Kind,
@@ -33,6 +33,7 @@ from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.selection import COMPARED, KEPT, RATE, kept_tasks
 from msdn.train.models import registry
 from msdn.train.models.parts.problem import AttributeGroup
+from msdn.train.models.presets import known_datasets
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -62,6 +63,8 @@ _MANIFEST: dict[str, Kind] = {
     "rule?": {"*": is_text},
     "basis?": is_text,
     "watch_test?": is_flag,
+    "name?": is_text,
+    "config?": is_table,
     "reason?": lambda value: isinstance(value, str),
 }
 _CHOSEN_ON_VALIDATION: dict[str, Kind] = {
@@ -119,6 +122,11 @@ class Run:
         return str(self.manifest["dataset"])
 
     @property
+    def name(self) -> str | None:
+        """The name that the user gave it, if any."""
+        return self.manifest.get("name")
+
+    @property
     def map(self) -> str:
         """The map that was trained on, where the features have several."""
         return str(self.manifest["cache"].get("map") or MAIN)
@@ -147,8 +155,8 @@ class Run:
     def check_finished(self) -> None:
         """Refuse a run whose training was not finished."""
         if not self.finished:
-            again = f"'msdn train --resume {shlex.quote(str(self.path))}'"
-            raise RunError(f"{self.path}: not finished ({self.manifest['status']}); finish it with {again}")
+            again = command_line("train", "--resume", self.path)
+            raise RunError(f"{self.path}: not finished ({self.manifest['status']}); finish it with '{again}'")
 
     def check_features(self, cache: FeatureCache) -> None:
         """Refuse features that are not those it was trained on."""
@@ -190,7 +198,7 @@ class Run:
 
     def lock(self) -> FileLock:
         """A lock for the length of training: two processes never continue one run."""
-        return FileLock(self.path / "train.lock", "training this run")
+        return lock_of(self.path)
 
     def _explain(self, error: WrongUsageError) -> RunError:
         """Why the stored settings cannot be used: damage, or a model that is not to be had now."""
@@ -238,10 +246,50 @@ def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str,
     return Run(path, manifest)
 
 
+def lock_of(path: Path) -> FileLock:
+    """The lock of the run in a folder."""
+    return FileLock(path / "train.lock", "training this run")
+
+
 def open_run(runs: Path, given: Path) -> Run:
-    """Open a run by its folder, or by its name below `runs`."""
+    """Open a run by its folder, by its folder's name below `runs`, or by the name that the user gave it."""
     named = runs / given
-    return Run(named if not given.exists() and named.exists() else given)
+    if given.exists() or named.exists():
+        return Run(given if given.exists() else named)
+    names = given_names(runs)
+    if str(given) in names:
+        return Run(names[str(given)])
+    hint = nearest(str(given), {*names, *(path.parent.name for path in runs.glob(f"*/{MANIFEST}"))})
+    listed = command_line("runs", home=Home(runs.parent))
+    raise RunError(
+        f"{given}: no such run in {runs.absolute()}, and no such folder. {hint}'{listed}' lists them"
+    )
+
+
+def given_names(runs: Path) -> dict[str, Path]:
+    """The names that the user gave to runs below a folder, with their folders; what cannot be read has none."""
+    found = {}
+    for manifest in sorted(runs.glob(f"*/{MANIFEST}")):
+        with suppress(OSError, ValueError, AttributeError):
+            name = read_json(manifest).get("name")
+            if isinstance(name, str) and name:
+                found[name] = manifest.parent
+    return found
+
+
+def check_name(runs: Path, name: str) -> None:
+    """Refuse a name for a run that no command could tell from a path, an option, or another run."""
+    if not name.isprintable() or not name.strip() or name[0] in "-. " or Path(name).name != name:
+        raise WrongUsageError(
+            f"'{name}' is no name for a run; expected one without a folder, such as first-try"
+        )
+    if (runs / name).exists():
+        raise RunError(f"{runs / name}: is a run's folder already; choose another name")
+    other = given_names(runs).get(name)
+    if other is not None:
+        raise RunError(
+            f"{other} is named '{name}' already; choose another name, or give that run another one"
+        )
 
 
 def find_run(runs: Path, given: Path | None, *, dataset: str | None = None, model: str | None = None) -> Run:
@@ -288,7 +336,11 @@ def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model:
         return ([run for run in fitting if run.manifest["status"] != "failed"] or fitting)[-1]
     what = " ".join(filter(None, ("finished" if finished else "unfinished", model, "run")))
     of = f" of '{dataset}'" if dataset else ""
-    raise RunError(f"no {what}{of} in {runs}; {_advice(candidates, finished, dataset)}")
+    hint = ""
+    if dataset and not candidates:
+        hint = nearest(dataset, {*known_datasets(), *(run.dataset for run in find_runs(runs))} - {dataset})
+    advice = _advice(candidates, finished, dataset, Home(runs.parent))
+    raise RunError(f"no {what}{of} in {runs.absolute()}. {hint}{advice}")
 
 
 def open_dataset_cache(
@@ -297,7 +349,7 @@ def open_dataset_cache(
     """Open the given cache, else the only one of the dataset; one of another dataset is refused."""
     if given is None and dataset is None:
         raise WrongUsageError("which features? Give their file with --cache, or --dataset NAME")
-    path = given or choose_cache(home, dataset or "", None)
+    path = given or choose_cache(home, dataset or "", None, known_datasets())
     cache = FeatureCache(path, map or MAIN)
     found = cache.annotations.dataset
     if dataset not in (None, found):
@@ -358,12 +410,13 @@ def _damaged(file: Path, key: str, value: Any) -> RunError:
     return RunError(f"{file}: damaged, '{key}' is {shorten(value)}; train the model again")
 
 
-def _advice(others: list[Run], finished: bool, dataset: str | None) -> str:
+def _advice(others: list[Run], finished: bool, dataset: str | None, home: Home) -> str:
     if not others:
-        return f"start one with 'msdn train --dataset {dataset or 'NAME'}'"
+        return f"Start one with '{command_line('train', '--dataset', dataset or 'NAME', home=home)}'"
+    last = others[-1].path
     if finished:
-        return f"finish {others[-1].path.name} with 'msdn train --resume {others[-1].path}'"
-    return f"{others[-1].path.name} is finished: see it with 'msdn evaluate --run {others[-1].path}'"
+        return f"Finish {last.name} with '{command_line('train', '--resume', last, home=home)}'"
+    return f"{last.name} is finished: see it with '{command_line('evaluate', '--run', last, home=home)}'"
 
 
 def _make_folder(runs: Path, name: str) -> Path:

@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from msdn.cache.files import replace_file
-from msdn.cache.home import Home, dataset_name, home_option
+from msdn.cache.home import Home, command_line, dataset_name, home_option
+from msdn.terminal import json_option, say
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.latex import latex
@@ -253,7 +254,7 @@ def _order(protocol: Protocol) -> tuple[Any, ...]:
     help="Write the tables to this CSV file too; one that is there is replaced.",
 )
 @click.option("--device", default="auto", help="Where to measure: cpu, cuda, …  [a GPU where there is one]")
-@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
+@json_option
 @click.option(
     "--latex", "as_latex", is_flag=True, help="Print the tables as LaTeX, for the package booktabs."
 )
@@ -287,10 +288,11 @@ def compare(
         dataset=dataset and dataset_name(dataset),
         model=model,
         device=device,
-        on_measure=lambda run: click.echo(f"measuring {run.path}", err=True),
+        on_measure=lambda run: say(f"measuring {run.path}"),
     )
     if not measured:
-        none = f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME'"
+        train = command_line("train", "--dataset", dataset or "NAME", home=home)
+        none = f"no run to compare in {home.runs.absolute()}; train one with '{train}'"
         reasons = "; ".join(["no run that can be compared", *_left_out_lines(left_out)])
         raise RunError(reasons if left_out else none)
     result = comparison(compare_runs(measured), left_out)

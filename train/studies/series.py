@@ -20,21 +20,22 @@ import torch
 
 from msdn.cache import FeatureCache
 from msdn.cache.errors import WrongUsageError
+from msdn.cache.home import command_line
 from msdn.machine import DeviceError, keep_threads, let_waiting_threads_sleep, usable_cores
+from msdn.terminal import say
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings, fields_of
 from msdn.train.loop.training import Record, continue_run, groups_of, train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.measure.reporting import (
-    epoch_line,
     provenance_notes,
     reconstruction_notes,
-    say,
     training_notes,
 )
 from msdn.train.measure.show import Result, Table, percent
 from msdn.train.measure.summary import summarize
+from msdn.train.measure.watching import EpochView
 from msdn.train.models.registry import load_model_file, own_files
 from msdn.train.runs.results import COMPARED, kept_result
 from msdn.train.runs.run import VALIDATED, Run, find_runs
@@ -265,7 +266,7 @@ def _refuse_all_failed(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]
     if all(result.get("failed") for result in results):
         raise TrainError(
             f"no training succeeded; {jobs[0].name}: {results[0]['failed']}. It is not trained again; to try it once "
-            f"more, delete {results[0]['run']}"
+            f"more, delete it: '{command_line('runs', 'delete', Path(results[0]['run']))}'"
         )
 
 
@@ -289,14 +290,14 @@ def _one_by_one(
 ) -> Iterator[Done]:
     """The jobs in this process; each run that begins, and its epochs, are said on stderr."""
     for position, job in todo:
-        with _threads_on_a_cpu(devices[0], threads):
+        with _threads_on_a_cpu(devices[0], threads), EpochView() as view:
             result = measure_job(
                 cache,
                 job,
                 runs,
                 device=devices[0],
                 on_start=lambda run: say(f"run: {run.path}"),
-                on_epoch=lambda record: say(epoch_line(record)),
+                on_epoch=view,
             )
         yield position, result
 

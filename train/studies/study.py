@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msdn.cache import FeatureCache, Home, layout
 from msdn.cache.errors import WrongUsageError
+from msdn.terminal import say
 from msdn.train.loop.options import choose_settings, preset_label, split_label
 from msdn.train.loop.settings import TASKS, RunSettings
 from msdn.train.measure.reporting import (
@@ -20,7 +21,6 @@ from msdn.train.measure.reporting import (
     groups_line,
     provenance_notes,
     reconstruction_notes,
-    say,
     training_notes,
 )
 from msdn.train.measure.selection import COMPARED, VALIDATION, describe_selection

@@ -5,7 +5,6 @@ Loads torch only when it runs.
 
 import dataclasses
 import itertools
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -14,7 +13,7 @@ import click
 
 from msdn.cache import Home
 from msdn.cache.errors import UnknownNameError
-from msdn.cache.home import DEFAULT_HOME, home_option
+from msdn.cache.home import command_line, home_option
 from msdn.train.errors import SettingsError
 from msdn.train.loop.options import (
     SEVERAL_SEEDS,
@@ -114,10 +113,8 @@ def sweep(
         chosen = choose_groups(opened.annotations, groups) if groups else None
         study = Study(name, rows, seeds, base.select == "val", chosen)
         facts, done = measure_study(opened, study, home, workers=jobs, device=device, threads=threads)
-    usual_home = home.root == Path(DEFAULT_HOME)
-    places = {"--cache": cache, "--groups": groups, "--home": None if usual_home else home.root}
-    words = [word for one in places.items() if one[1] for word in map(str, one)]
-    notes, best = _advice(facts, done, swept, words)
+    places = [word for one in (("--cache", cache), ("--groups", groups)) if one[1] for word in one if word]
+    notes, best = _advice(facts, done, swept, places, home)
     table = study_table(f"{base.model} on {dataset}, {facts.measured_on} classes, mean ± std", facts, done)
     keep_and_show(home, study_result(facts, done, table, notes, {"best": best}), as_json)
 
@@ -215,16 +212,18 @@ def settings_at_edge(best: StudyRow, over: Swept) -> list[str]:
     return found
 
 
-def train_command(dataset: str, row: StudyRow, places: Sequence[str] = ()) -> str:
+def train_command(
+    dataset: str, row: StudyRow, places: Sequence[str | Path] = (), home: Home | None = None
+) -> str:
     """The command that trains a row's settings; `places` are further words, such as those of `--cache`."""
     preset, task = split_label(row.preset)
     own = fields_of(type(row.settings))
-    words = ["msdn", "train", "--dataset", dataset, "--model", row.settings.model, *places]
+    words: list[Any] = ["train", "--dataset", dataset, "--model", row.settings.model, *places]
     words += ["--preset", preset, "--task", task]
     for name, value in row.overrides.items():
         if name not in ("model", "task"):
             words += _option_words(own[name], value)
-    return shlex.join(words)
+    return command_line(*words, home=home)
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
@@ -261,7 +260,7 @@ def _parse_value(one: "dataclasses.Field[Any]", text: str) -> Any:
 
 
 def _advice(
-    facts: Facts, rows: list[RowResult], swept: Swept, places: list[str]
+    facts: Facts, rows: list[RowResult], swept: Swept, places: list[str | Path], home: Home
 ) -> tuple[list[str], dict[str, Any] | None]:
     """What may be done with the figures, and the best value where one may be chosen."""
     if facts.measured_on == "test":
@@ -269,7 +268,7 @@ def _advice(
     figure, best = rows[0].row.settings.ranked_by, best_row(rows)
     if best is None:
         return [f"no value has a known {figure} on the validation classes"], None
-    command, edge = train_command(facts.dataset, best.row, places), settings_at_edge(best.row, swept)
+    command, edge = train_command(facts.dataset, best.row, places, home), settings_at_edge(best.row, swept)
     lines = [
         f"best {figure} on validation classes (figures of these, not of test classes): {best.row.label}",
         f"train with it: {command}",

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from msdn.cache import FeatureCache
+from msdn.cache.home import command_line
 from msdn.train.errors import TrainError
 from msdn.train.loop.settings import RunSettings
 from msdn.train.models.parts.problem import Problem
@@ -62,10 +63,11 @@ def check_buildable(cache: FeatureCache, settings: RunSettings) -> None:
     """Raise a `TrainError` when the cache lacks what the model needs."""
     wanted = getattr(settings, "vectors", None) == "given"  # of the models that start from vectors
     if wanted and cache.annotations.attribute_vectors is None:
+        make = command_line("data", "vectors", cache.annotations.dataset)
+        add = command_line("cache", "annotate", cache.path, "--vectors", "FILE")
         raise TrainError(
             f"{cache.path}: holds no attribute vectors, and the model '{settings.model}' needs one of every attribute; "
-            f"make them with 'msdn data vectors {cache.annotations.dataset}' and add them with "
-            f"'msdn cache annotate {cache.path} --vectors FILE', or train with --vectors learned, or --model baseline"
+            f"make them with '{make}' and add them with '{add}', or train with --vectors learned, or --model baseline"
         )
 
 

@@ -1,0 +1,279 @@
+"""What a command writes to the terminal: how much, in which colours, how wide, and its bars.
+
+The lowest file of the house: every room may import it, and it imports none of them.
+"""
+
+import codecs
+import io
+import json
+import logging
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Column
+
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+MEANINGS: dict[str, dict[str, Any]] = {  # all colours there are
+    "": {},
+    "good": {"fg": "green"},
+    "warning": {"fg": "yellow"},
+    "error": {"fg": "red", "bold": True},
+    "dim": {"dim": True},
+}
+PIPED = 160  # columns of a table that goes into a file or a pipe
+NARROW = 110  # columns; below them a bar leaves out what is not needed to wait for it
+CONFIG = "msdn.config"  # what a config file gave, in the context's `meta`
+_ASCII = "msdn_ascii"
+_LEVEL = "msdn.level"  # in the context's `meta`
+_PLAIN = {"–": "-", "—": "-", "×": "x", "±": "~", "…": ".", "→": ">", "’": "'", "━": "-", "─": "-", "│": "|"}
+_PARTS = re.compile(r"'msdn [^']+'\S*|(?<=: )msdn .+|\S+")  # what is never broken: a command, or a word
+
+
+def common_options() -> list[click.Parameter]:
+    """The options that every command has; `cli.py` adds them."""
+
+    def choose(level: int) -> Callable[..., None]:
+        def store(context: click.Context, _parameter: click.Parameter, is_set: bool) -> None:
+            if is_set:
+                context.meta[_LEVEL] = level
+
+        return store
+
+    def flag(names: Sequence[str], level: int, meaning: str) -> click.Option:
+        return click.Option(
+            names, is_flag=True, expose_value=False, is_eager=True, callback=choose(level), help=meaning
+        )
+
+    return [
+        flag(("-q", "--quiet"), QUIET, "Show nothing but results, warnings and errors."),
+        flag(("-v", "--verbose"), VERBOSE, "Show more: every epoch, and where options come from."),
+        click.Option(
+            ("--config",),
+            type=click.Path(dir_okay=False),
+            expose_value=False,
+            help="Options from this TOML file (see docs/terminal.md).  [./msdn.toml where there is one]",
+        ),
+    ]
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`, passed on as `as_json`."""
+    meaning = "Print the result as JSON, and nothing else on standard output."
+    return click.option("--json", "as_json", is_flag=True, help=meaning)(command)
+
+
+def print_json(facts: Any) -> None:
+    """The whole standard output of a command with `--json`."""
+    click.echo(json.dumps(facts, indent=2, default=str))
+
+
+def used_config() -> dict[str, Any] | None:
+    """The config file and those of its values that the command line did not replace, to be recorded; None without."""
+    context = click.get_current_context(silent=True)
+    if context is None or CONFIG not in context.meta:
+        return None
+    file, options = context.meta[CONFIG]["file"], context.meta[CONFIG]["options"]
+    used = {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP
+    }
+    return {"file": file, "options": used}
+
+
+def is_quiet() -> bool:
+    """Whether the user asked for results alone."""
+    return _level() == QUIET
+
+
+def is_verbose() -> bool:
+    """Whether the user asked for more than is usual."""
+    return _level() == VERBOSE
+
+
+def _level() -> int:
+    context = click.get_current_context(silent=True)
+    return int(context.meta.get(_LEVEL, NORMAL)) if context else NORMAL
+
+
+def say(line: str, meaning: str = "") -> None:
+    """A line of progress, or a note, on stderr; none where the user wants quiet."""
+    if not is_quiet():
+        _write(line, meaning)
+
+
+def warn(line: str) -> None:
+    """A line on stderr that is shown even where the user wants quiet."""
+    _write(line, "warning")
+
+
+def show_error(message: str, usage: str = "") -> None:
+    """What went wrong, on stderr, below the command's usage where that was wrong."""
+    if usage:
+        click.echo(usage, err=True)
+    click.echo(paint("Error:", "error") + fit(f"Error: {message}", sys.stderr)[len("Error:") :], err=True)
+
+
+def _write(line: str, meaning: str) -> None:
+    click.echo(paint(fit(line, sys.stderr), meaning), err=True)
+    sys.stderr.flush()
+
+
+def paint(text: str, meaning: str) -> str:
+    """The text in the colour of its meaning; `click.echo` takes the colour out where no terminal shows it."""
+    is_plain = not MEANINGS[meaning] or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if is_plain else click.style(text, **MEANINGS[meaning])
+
+
+def fit(text: str, stream: Any) -> str:
+    """The text with its lines broken between words where the stream is a terminal.
+
+    A command to paste stays in one piece, and so does a long path: the terminal itself folds them.
+    """
+    if not stream.isatty():
+        return text
+    width = Console(file=stream).width
+    return "\n".join(part for line in text.split("\n") for part in wrap(line, width))
+
+
+def tell(line: str) -> None:
+    """A line of the result, on standard output."""
+    click.echo(fit(line, sys.stdout))
+
+
+def wrap(line: str, width: int) -> list[str]:
+    """A line as several of at most `width` letters, the later ones as far in as the first."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    if len(line) <= width:
+        return [line]
+    lines, here = list[str](), ""
+    chunks = re.split("  +", line.strip())
+    is_row = len(chunks) > 2 and max(map(len, chunks)) < width / 2  # such as an epoch's: `loss 0.4  ce 0.1`
+    part_of = r"\S+(?: \S+)*" if is_row else _PARTS.pattern
+    for gap, part in re.findall(rf"(\s*)({part_of})", line):
+        if here.strip() and len(here) + len(gap) + len(part) > width:
+            lines.append(here)
+            here = indent + part
+        else:
+            here += gap + part
+    return [*lines, here]
+
+
+def fit_fact(name: str, value: str, width: int = 18) -> list[str]:
+    """A fact as lines for standard output: its name, and its value, which goes on below itself."""
+    lines = [value]
+    if sys.stdout.isatty():
+        room = max(Console().width - width - 1, 20)
+        whole = [
+            line
+            for part in wrap(value, room)
+            for line in ([part] if "/" in part else textwrap.wrap(part, room))
+        ]
+        lines = whole or [value]
+    names = [name, *[""] * (len(lines) - 1)]
+    return [f"{one:<{width}} {line}" for one, line in zip(names, lines, strict=True)]
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `cli.py`, which ends every command alike."""
+        raise BrokenPipeError
+
+
+def note_console() -> Console:
+    """Standard error for bars and notes: silent where the user wants quiet."""
+    return _Console(stderr=True, quiet=is_quiet(), highlight=False, soft_wrap=True)
+
+
+def result_console() -> Console:
+    """Standard output, wide where nobody's window limits it."""
+    console = _Console(highlight=False)
+    return console if console.is_terminal else _Console(highlight=False, width=PIPED)
+
+
+def has_bar(console: Console) -> bool:
+    """Whether bars move there; elsewhere a line now and then stands for them."""
+    return console.is_terminal and not console.quiet
+
+
+def make_bar(console: Console, *columns: ProgressColumn, what: int, room: int) -> Bar:
+    """A bar behind what is being done, in `what` letters at most, and before `columns`, which take up to `room`."""
+    length = min(40, max(8, console.width - what - room - 2))
+    name = Column(no_wrap=True, overflow="ellipsis", max_width=what)
+    return Bar(
+        TextColumn("{task.description}", table_column=name, markup=False),
+        BarColumn(length),
+        *columns,
+        console=console,
+        transient=True,
+        disable=not has_bar(console),
+    )
+
+
+def time_to_go(seconds: float) -> str:
+    """How long something still takes: `1:05 to go`."""
+    minutes, rest = divmod(int(min(seconds, 359_999)), 60)
+    return f"{minutes}:{rest:02d} to go"
+
+
+def shorten_path(path: str, width: int) -> str:
+    """A path in at most `width` letters: its first folders give way, its end stays."""
+    if len(path) <= width:
+        return path
+    kept = path[-(width - 1) :]
+    return "…" + (kept[kept.index("/") :] if "/" in kept[:-1] else kept)
+
+
+class LogLines(logging.Handler):
+    """Shows the warnings that the library logs."""
+
+    def __init__(self) -> None:
+        """Take warnings and what is worse."""
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line to stderr."""
+        warn(record.getMessage())
+
+
+def take_any_letter() -> None:
+    """Let both streams replace a letter that they cannot show, instead of ending the program."""
+    codecs.register_error("msdn", _replace)
+    codecs.register(_find_codec)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding=_ASCII if is_ascii else None, errors="msdn")
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    """ASCII by another name: click takes a stream that calls itself ASCII for a mistake, and writes UTF-8 there."""
+    if name != _ASCII:
+        return None
+    found = codecs.lookup("ascii")
+    parts = (found.streamreader, found.streamwriter, found.incrementalencoder, found.incrementaldecoder)
+    return codecs.CodecInfo(found.encode, found.decode, *parts, name=_ASCII)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
+def close_pipe() -> None:
+    """Forget what a reader that has gone did not take, so that the end of the program says nothing of it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())

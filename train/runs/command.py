@@ -1,0 +1,196 @@
+"""`msdn runs`: the trained runs as a list; one of them in detail, with a name, or deleted."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from msdn.cache.files import LockError
+from msdn.cache.home import Home, dataset_name, home_option
+from msdn.terminal import fit_fact, json_option, say
+from msdn.train.errors import RunError
+from msdn.train.measure.selection import COMPARED, describe_selection
+from msdn.train.measure.show import Cell, Result, Table, percent, show, show_value
+from msdn.train.runs.results import kept_figures
+from msdn.train.runs.run import MANIFEST, Run, check_name, find_runs, lock_of, open_run
+
+_FIGURES = ("acc", "H")  # in the list
+RUN = click.Path(path_type=Path)
+
+
+@click.command("list")
+@click.option("--dataset", metavar="NAME|FOLDER", help="Runs of this dataset alone.")
+@click.option("--model", metavar="NAME", help="Runs of this model alone.")
+@json_option
+@home_option
+def list_(home: Home, dataset: str | None, model: str | None, as_json: bool) -> None:
+    """List the runs of the home, the oldest first, with their test figures where they were measured."""
+    _use(home)
+    found = find_runs(home.runs, dataset=dataset and dataset_name(dataset), model=model)
+    rows = [_brief(run) for run in found]
+    columns: tuple[str, ...] = ("run", "name", "dataset", "model", "seed", "status", *_FIGURES)
+    cells: list[list[Cell]] = [[_cell(row[column]) for column in columns] for row in rows]
+    words = [column for column in columns if column not in ("seed", *_FIGURES)]
+    if not any(row["name"] for row in rows):
+        cells = [[*row[:1], *row[2:]] for row in cells]
+        columns = columns[:1] + columns[2:]
+    notes = [f"home: {home.root.absolute()}"]
+    tables = [Table(columns, cells, words=words)] if rows else []
+    if not rows:
+        notes = [f"no run in {home.runs.absolute()}; 'msdn train --dataset NAME' trains one"]
+    show(Result({"home": str(home.root.absolute()), "runs": rows}, tables, notes), as_json)
+
+
+@click.command("show")
+@click.argument("run", type=RUN)
+@json_option
+@home_option
+def show_(home: Home, run: Path, as_json: bool) -> None:
+    """Show what a run was trained on, with which settings, and what it reached."""
+    _use(home)
+    found = open_run(home.runs, run)
+    manifest = found.manifest
+    facts = {
+        **_brief(found),
+        "path": str(found.path.absolute()),
+        "select": found.settings.select,
+        "selection": describe_selection(found.settings, found.chosen),
+        "preset": manifest.get("preset"),
+        "overrides": manifest.get("overrides") or {},
+        "finished": manifest.get("finished"),
+        "cache": manifest["cache"],
+        "weights": manifest["weights"],
+        "masked_images": manifest["masked_images"],
+        "device": manifest["device"],
+        "config": manifest.get("config"),
+        "megabytes": round(_size(found.path) / 1e6, 1),
+        "settings": found.settings.as_json(),
+        "figures": kept_figures(found),
+    }
+    hidden = ("settings", "figures", *_FIGURES, "cache")
+    lines = {
+        name: _value(value) for name, value in facts.items() if name not in hidden and value not in (None, {})
+    }
+    lines["features"] = manifest["cache"]["path"]
+    figures = facts["figures"] or {}
+    lines |= {f"test {name}": percent(figures[name]) for name in COMPARED if figures.get(name) is not None}
+    above = [line for name, value in lines.items() for line in fit_fact(name.replace("_", " "), value, 14)]
+    settings = [[name, show_value(value)] for name, value in facts["settings"].items()]
+    tables = [Table(("setting", "value"), settings, words=("setting", "value"), above=above)]
+    show(Result(facts, tables), as_json)
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.argument("name", metavar="NAME")
+@home_option
+def name(home: Home, run: Path, name: str) -> None:
+    """Give a run a name, by which every command then knows it; a name it had before is replaced."""
+    _use(home)
+    check_name(home.runs, name)
+    found = open_run(home.runs, run)
+    with found.lock():
+        Run(found.path).update(name=name)
+    click.echo(f"{name}: {found.path}")
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@home_option
+def delete(home: Home, runs: tuple[Path, ...], yes: bool) -> None:
+    """Delete runs with all that their folders hold; asks first.
+
+    A run that is being trained is refused, and so is a folder that is no run.
+    """
+    _use(home)
+    found = list(dict.fromkeys(_folder(home, given) for given in runs))
+    for path in found:
+        say(f"{path}  {_size(path) / 1e6:.1f} MB")
+    if not yes:
+        one = "this run" if len(found) == 1 else f"these {len(found)} runs"
+        click.confirm(f"Delete {one} for good?", abort=True, err=True)
+    for path in found:
+        _delete(path)
+        click.echo(f"deleted: {path}")
+
+
+def _use(home: Home) -> None:
+    from msdn.train.models.registry import use_home
+
+    use_home(home)
+
+
+def _folder(home: Home, given: Path) -> Path:
+    """The folder of a run to delete; a run that cannot be opened will do, a folder that is no run will not."""
+    try:
+        path = open_run(home.runs, given).path
+    except RunError:
+        named = home.runs / given
+        path = given if given.exists() or not named.exists() else named
+        if not _looks_like_a_run(path):
+            raise
+    if path.is_symlink() or path.resolve() in (home.root.resolve(), *home.root.resolve().parents):
+        raise RunError(f"{path}: is a link, or a folder that holds more than a run; delete it by hand")
+    return path
+
+
+def _looks_like_a_run(path: Path) -> bool:
+    """Whether the folder's manifest says that a run was written there, damaged or of an unknown model as it may be."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"version", "settings", "status"} <= manifest.keys()
+
+
+def _delete(path: Path) -> None:
+    gone = path.with_name(f".{path.name}.deleted")
+    with lock_of(path):  # refuses while a training holds it
+        path.rename(gone)
+    try:
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise RunError(f"{gone}: not deleted whole ({error.strerror}); delete the rest by hand") from error
+
+
+def _status(run: Run) -> str:
+    """How far it is; a run whose training was killed does not know that."""
+    if run.manifest["status"] != "running":
+        return str(run.manifest["status"])
+    try:
+        with run.lock():
+            return "interrupted"
+    except (LockError, OSError):
+        return "running"
+
+
+def _brief(run: Run) -> dict[str, Any]:
+    """One line of the list."""
+    figures = kept_figures(run) if run.finished else None
+    return {
+        "run": run.path.name,
+        "name": run.name,
+        "dataset": run.dataset,
+        "model": run.settings.model,
+        "seed": run.settings.seed,
+        "status": _status(run),
+        "started": run.manifest["started"],
+        **{name: (figures or {}).get(name) for name in _FIGURES},
+    }
+
+
+def _cell(value: Any) -> Cell:
+    return value if isinstance(value, (int, float)) or value is None else str(value)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
+    return show_value(value)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
