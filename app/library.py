@@ -28,7 +28,8 @@ from msdn.train.loop.options import check_groups, choose_settings, preset_label
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.models import registry
-from msdn.train.models.presets import PRESET_NAMES
+from msdn.train.models.presets import PRESET_NAMES, has_preset
+from msdn.train.models.rule import amounts_of, rule_used
 from msdn.train.runs.basis import load_basis
 from msdn.train.runs.run import Run, find_run, open_run_cache
 
@@ -70,6 +71,7 @@ def extract(
     workers: int | None = None,
     threads: int | None = None,
     bad_images: str = _DEFAULT.bad_images,
+    exif: str | None = None,
     out: Place | None = None,
     restart: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -93,6 +95,7 @@ def extract(
         workers: decoding threads.
         threads: CPU threads that compute; belongs to the cache.
         bad_images: "stop" lists bad images in an error, "mask" leaves them out.
+        exif: "upright" turns images as their EXIF data say, "keep" leaves them; None turns those of your own.
         out: the cache to write, instead of one named after the dataset in the home.
         restart: start again, whatever an earlier extraction left.
         on_progress: called as it goes on.
@@ -123,6 +126,7 @@ def extract(
         workers=workers,
         threads=threads,
         bad_images=bad_images,
+        exif=exif,
         out=None if out is None else Path(out).expanduser(),
         restart=restart,
     )
@@ -170,7 +174,9 @@ def train(
     with open_cache(features, map=map, home=place.root) as cache:
         overrides = {"model": found, **settings}
         preset = os.fspath(preset)
-        chosen = choose_settings(cache.annotations.dataset, preset, overrides)
+        amounts = amounts_of(cache.annotations, cache.masked_rows)
+        chosen = choose_settings(cache.annotations.dataset, preset, overrides, amounts=amounts)
+        by_rule = preset == PRESET_NAMES[0] and not has_preset(cache.annotations.dataset)
         registry.find_model(found).check_effect(chosen, overrides)
         check_groups(found, None if groups is None else Path(groups))
         registry.remember(place, found)
@@ -181,6 +187,7 @@ def train(
                 place.runs,
                 preset=preset_label(preset, overrides),
                 overrides=overrides,
+                rule=rule_used(chosen, amounts) if by_rule else None,
                 groups=None if groups is None else choose_groups(cache.annotations, Path(groups)),
                 device=device,
                 on_epoch=on_epoch,

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -38,11 +39,11 @@ class Block:
 
 
 def arguments(line: str) -> list[str] | None:
-    """What a line gives to msdn, without its comment and redirection; None where it calls something else."""
+    """What a line gives to msdn, without its comment, redirection and pipe; None where it calls something else."""
     if not line.startswith("msdn ") or line.startswith("msdn  "):  # a table that says where things are
         return None
     words = shlex.split(line, comments=True)[1:]
-    return words[: words.index(">")] if ">" in words else words
+    return list(takewhile(lambda word: word not in (">", "|"), words))
 
 
 def blocks(page: Path, language: str = "sh") -> Iterator[Block]:

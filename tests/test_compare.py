@@ -204,7 +204,7 @@ def test_names_are_escaped_for_latex_and_for_the_terminal() -> None:
     )
     assert latex([table]).startswith("% % a\\nb\n\\begin{tabular}{l}\n")
     console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
-    console.print(draw(table))
+    console.print(draw(table, console))
     shown = console.export_text(styles=True)
     assert "[red]x[/]" in shown and r"\x1b[31m" in shown and "\x1b[31m" not in shown
 

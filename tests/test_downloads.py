@@ -69,7 +69,7 @@ def test_what_is_complete_or_put_there_by_hand_is_not_fetched(
     assert (state.status, state.bytes) == ("present", 8)
     fetch(home)
     assert (
-        "toy: present, not verified (--force fetches it anew), 0.0 MB"
+        "toy: present, not verified (--force fetches it again), 0.0 MB"
         in run_msdn("data", "download", "toy").stdout
     )
     assert (home.data / "toy/names.txt").read_bytes() == b"mine"

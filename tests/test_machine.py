@@ -21,6 +21,7 @@ from msdn.train.runs.run import find_runs
 
 Msdn = Callable[..., Result]
 SHORT = ("--dataset", "toy", "--model", "baseline", "--epochs", "2", "--batch-size", "8")
+SHORT += ("--select", "last")
 
 
 @pytest.fixture(autouse=True)

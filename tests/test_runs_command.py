@@ -34,9 +34,8 @@ def test_a_list_of_runs(runs: list[Run], home: Home, run_msdn: Callable[..., Res
     ]
     first, second = told["runs"]
     assert (first["name"], first["model"], first["status"]) == ("first-try", "msdn", "finished")
-    assert (
-        first["H"] == json.loads(runs[0].results.read_text())["H"] and second["H"] is second["name"] is None
-    )
+    kept = [json.loads(run.results.read_text())["H"] for run in runs]
+    assert [first["H"], second["H"]] == kept and second["name"] is None
     shown = run_msdn("runs").stdout
     assert "first-try" in shown and runs[1].path.name in shown and str(home.root) in shown
     assert runs[1].path.name not in run_msdn("runs", "list", "--model", "msdn").stdout

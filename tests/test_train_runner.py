@@ -125,7 +125,7 @@ def test_a_killed_run_continues_exactly(cache: FeatureCache, tmp_path: Path) -> 
     settings = dataclasses.replace(SETTINGS, epochs=150, batch_size=16)
     home = cache.path.parents[1]
     command = [sys.executable, "-m", "msdn", "train", "--dataset", "toy", "--home", str(home)]
-    command += ["--epochs", "150", "--batch-size", "16", "--lr", "1e-3"]
+    command += ["--epochs", "150", "--batch-size", "16", "--lr", "1e-3", "--select", "last", "--margin", "1"]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

@@ -26,6 +26,7 @@ from msdn.train.runs.run import Run, find_runs
 
 Msdn = Callable[..., Result]
 SHORT = ("--dataset", "toy", "--model", "baseline", "--epochs", "3", "--batch-size", "8", "--lr", "0.003")
+SHORT += ("--select", "last")
 SHOWN = ("acc", "U", "S", "H", "H_no_margin", "AUSUC")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -308,7 +309,7 @@ def test_a_run_whose_test_figures_were_watched_is_named(run_msdn: Msdn) -> None:
 # --- DEDN's groups
 
 
-DEDN = ("--dataset", "toy", "--model", "dedn", "--epochs", "2", "--batch-size", "8")
+DEDN = ("--dataset", "toy", "--model", "dedn", "--epochs", "2", "--batch-size", "8", "--select", "last")
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from msdn.train.measure.selection import describe_selection
 from msdn.train.measure.show import Result, show, show_value
 from msdn.train.measure.watching import EpochView
 from msdn.train.models.registry import find_model, remember
-from msdn.train.models.rule import Amounts, rule_values
+from msdn.train.models.rule import Amounts, rule_used
 
 if TYPE_CHECKING:
     from msdn.cache import FeatureCache
@@ -213,12 +213,7 @@ def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:
 
 def _say_rule(settings: "RunSettings", amounts: Amounts) -> dict[str, str]:
     """Say what the rule chose and why, and return it; what was given instead is left out."""
-    own = fields_of(type(settings))
-    chosen = {
-        name: reason
-        for name, (value, reason) in rule_values(amounts).items()
-        if name in own and getattr(settings, name) == value
-    }
+    own, chosen = fields_of(type(settings)), rule_used(settings, amounts)
     say(f"no preset for these data; chosen by the rule for their amounts{':' if chosen else ', nothing'}")
     for name, reason in chosen.items():
         say(f"  {option_name(own[name])} {show_value(getattr(settings, name))}: {reason}")

@@ -10,6 +10,7 @@ from msdn.cache.annotations import Annotations
 from msdn.cache.errors import MsdnError
 from msdn.cache.header import read_header
 from msdn.cache.home import Home, find_caches
+from msdn.train.loop.settings import RunSettings, fields_of
 
 RULE = "rule for data without a preset"
 STEPS = 300  # of a training, at the least; enough for every model here, and validation takes as few as serve
@@ -107,3 +108,13 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
             "the features come without vectors of attributes ('msdn data vectors')",
         )
     return values
+
+
+def rule_used(settings: RunSettings, amounts: Amounts) -> dict[str, str]:
+    """The settings that are as the rule has them, each with its reason: the others were given."""
+    own = fields_of(type(settings))
+    return {
+        name: reason
+        for name, (value, reason) in rule_values(amounts).items()
+        if name in own and getattr(settings, name) == value
+    }
