@@ -236,7 +236,7 @@ def run_jobs(
                 number = sum(map(bool, results))
                 say(f"done {number} of {len(jobs)}: {jobs[position].name}  {_outcome(result)}")
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
+        say("interrupted; repeat the same command to continue where it stopped")
         raise
     _refuse_all_failed(jobs, results)
     return results
