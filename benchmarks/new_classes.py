@@ -1,9 +1,9 @@
 """How well a run recognises classes it never saw, compared with the same classes when it knew their attributes.
 
-Plumage becomes own data three times: (a) as it is, (b) with two unseen classes left out everywhere, (c) with the rows of
-the two in attributes.csv, but without their photos. MSDN is trained on each by Plumage's preset. Then the images of the
-two classes are predicted: in (b) they come as new classes from a CSV. In (a) the two are also dropped and added again,
-which must give the same scores. The backbone has random weights.
+Plumage becomes own data three times: (a) as it is, (b) with two unseen classes left out everywhere, (c) with the rows
+of the two in attributes.csv, but without their photos. MSDN is trained on each by Plumage's preset. Then the images of
+the two classes are predicted: in (b) they come as new classes from a CSV. In (a) the two are also dropped and added
+again, which must give the same scores. The backbone has random weights.
 
     python benchmarks/new_classes.py [--seeds 0-2] [--home msdn-home]
 """

@@ -125,7 +125,8 @@ def read_new_classes(path: Path, basis: Basis, fill: str | None) -> tuple[tuple[
     known = basis.attribute_names
     if not known:
         raise RunError(
-            f"{path}: cannot be used with this run: its attributes have no names; train on features whose attributes have names"
+            f"{path}: cannot be used with this run: its attributes have no names; train on features "
+            "whose attributes have names"
         )
     try:
         table = read_attributes_csv(path)

@@ -76,7 +76,8 @@ FILLS = ("mean",)
 @click.option(
     "--margin",
     type=float,
-    help="Added to the scores of unseen and new classes, subtracted from those of seen classes.  [as the run was trained or validated]",
+    help="Added to the scores of unseen and new classes, subtracted from those of seen classes.  "
+    "[as the run was trained or validated]",
 )
 @click.option(
     "--reject",

@@ -192,8 +192,8 @@ class Predictor:
         is_own = cache.fingerprint == self.run.manifest["cache"]["fingerprint"]
         if not is_own and not same_features(cache.provenance, self.basis.recipe, self.basis.map):
             raise RunError(
-                f"{cache.path}: its features were made differently from those {self.run.path.name} was trained on; give "
-                "a cache of the same backbone, weights and image size"
+                f"{cache.path}: its features were made differently from those {self.run.path.name} was trained on; "
+                "give a cache of the same backbone, weights and image size"
             )
 
     @torch.inference_mode()

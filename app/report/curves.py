@@ -400,8 +400,8 @@ def _coverage_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
     keys = [key for key, _, _ in drawn]
     described = f"Right of all, and of the surest half: {'; '.join(told)}."
     below = (
-        "Only the images whose confidence is highest are answered, the others are rejected (msdn predict --reject). Every "
-        f"image counts the same here, not every class. {described}"
+        "Only the images whose confidence is highest are answered, the others are rejected (msdn predict --reject). "
+        f"Every image counts the same here, not every class. {described}"
     )
     return Chart(
         "coverage", "Coverage and accuracy", described, lines, draw, keys, size=(4.0, 3.3), below=below

@@ -79,8 +79,8 @@ class SettingsCommand(click.Command):
                 raise
             model = _choice(ctx).model.name
             raise click.UsageError(
-                f"{error.option_name} is not a setting of the model '{model}', but of {', '.join(owners)}; leave it out, "
-                "or choose another --model",
+                f"{error.option_name} is not a setting of the model '{model}', but of {', '.join(owners)}; "
+                "leave it out, or choose another --model",
                 ctx,
             ) from error
 

@@ -161,9 +161,9 @@ class PublishedFile:
             first = wrong[0]
             raise CheckpointError(
                 f"{self.path}: its margin of class '{self.cache.annotations.class_names[first]}' is "
-                f"{float(margins[first]):+g}, expected {float(expected[first]):+g}, because in {self.cache.path} the class "
-                f"is {'seen' if classes.seen[first] else 'not seen'} ({len(wrong)} of {len(margins)} classes differ); "
-                "give a cache with the splits it was trained on"
+                f"{float(margins[first]):+g}, expected {float(expected[first]):+g}, because in {self.cache.path} the "
+                f"class is {'seen' if classes.seen[first] else 'not seen'} ({len(wrong)} of {len(margins)} classes "
+                "differ); give a cache with the splits it was trained on"
             )
         return size
 
