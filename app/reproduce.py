@@ -125,7 +125,7 @@ def default_models(dataset: str) -> tuple[str, ...]:
 def reproduction_rows(
     dataset: str, models: Iterable[str], overrides: Mapping[str, Any]
 ) -> tuple[StudyRow, ...]:
-    """One row for each model, and one more for acc where that is trained otherwise than for U, S and H."""
+    """One row for each model, and one more for acc where that is trained differently from U, S and H."""
     return tuple(
         model_row(
             dataset,

@@ -26,6 +26,7 @@ from msdn.train.studies.ablation import (
     CLAIMS,
     KEY,
     VARIANTS,
+    Verdict,
     ablation_rows,
     check_claims,
     claim_lines,
@@ -263,6 +264,11 @@ def test_equal_figures_prove_nothing() -> None:
         one for one in check_claims(made_up({})) if one.claim == CLAIMS[0].text and one.figure == "H"
     )
     assert verdict.words == "H: not confirmed (0 of 3 seeds, mean difference +0.0)"
+
+
+def test_one_seed_decides_nothing() -> None:
+    words = Verdict(CLAIMS[0].text, "acc", (3.0,), 1.2).words
+    assert "one seed: no verdict" in words and "+3.0, paper +1.2" in words and "holds" not in words
 
 
 def test_an_unknown_figure_proves_nothing() -> None:

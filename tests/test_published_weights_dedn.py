@@ -405,7 +405,7 @@ def test_a_file_of_groups_is_given_on_the_command_line(
     ("arguments", "code", "message"),
     [
         (["--checkpoint", "FILE", "--model", "dedn", "--alpha", "1", "0"], 2, "--alpha is not a setting of"),
-        (["--checkpoint", "FILE", "--model", "msdn", "--groups", "GROUPS"], 2, "--groups is not a setting of the model"),
+        (["--checkpoint", "FILE", "--model", "msdn", "--groups", "GROUPS"], 2, "--groups is not a setting of"),
         (["--groups", "GROUPS"], 2, "--groups goes with --checkpoint"),
         (["--checkpoint", "FILE"], 1, "not a checkpoint of the published MSDN"),
         (["--checkpoint", "FILE", "--model", "dedn", "--groups", "FILE"], 1, "a.pth"),

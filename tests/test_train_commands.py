@@ -40,6 +40,9 @@ def test_train_and_evaluate(run_msdn: Msdn, home: Home) -> None:
     lines = trained.stderr.splitlines()
     assert lines[0].startswith("backbone: random weights")
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/3", "2/3", "3/3"]
+    assert trained.stderr.count("ce_av: cross-entropy of A→V") == 1
+    for silent in ("--json", "--quiet"):
+        assert "cross-entropy" not in run_msdn("train", "--dataset", "toy", *SHORT, silent).stderr
     assert "test" not in trained.stderr.replace(str(run.path), "")
     evaluated = run_msdn("evaluate")
     assert evaluated.exit_code == 0, evaluated.output

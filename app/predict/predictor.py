@@ -188,7 +188,7 @@ class Predictor:
             yield from self._predict(found, cache.annotations.image_paths)
 
     def check_cache(self, cache: FeatureCache) -> None:
-        """Refuse a cache whose features were made otherwise than the run's own."""
+        """Refuse a cache whose features were made differently from the run's own."""
         is_own = cache.fingerprint == self.run.manifest["cache"]["fingerprint"]
         if not is_own and not same_features(cache.provenance, self.basis.recipe, self.basis.map):
             raise RunError(

@@ -53,9 +53,9 @@ def pictures(subjects: Sequence[Subject]) -> list[Chart | Html]:
         for kind in ("seen", "unseen"):
             parts += _panels(one, one.cache, kind, mark)
     explained = (
-        f"Every point is a test image, placed by what the model says of each attribute: similar images "
-        f"lie close together. {CLASSES} classes of each kind are drawn at random (seed {_SEED}), up to {PER_CLASS} images of "
-        "each. Exact t-SNE from the first principal components; the axes have no unit."
+        "Every point is a test image, placed by what the model says of each attribute: similar images lie close "
+        f"together. {CLASSES} classes of each kind are drawn at random (seed {_SEED}), up to {PER_CLASS} images of each. "
+        "Exact t-SNE from the first principal components; the axes have no unit."
     )
     return [note(explained), *parts]
 

@@ -201,7 +201,7 @@ class Run:
         return lock_of(self.path)
 
     def _explain(self, error: WrongUsageError) -> RunError:
-        """Why the stored settings cannot be used: damage, or a model that is not to be had now."""
+        """Why the stored settings cannot be used: damage, or a model that is not available now."""
         file, model = self.path / MANIFEST, self.manifest["settings"].get("model")
         own = self.manifest.get("model_file")
         if own is None:

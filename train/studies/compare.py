@@ -61,7 +61,7 @@ class Line:
         seeds: ascending.
         runs: the folders, in the seeds' order.
         figures: mean and standard deviation over the seeds.
-        reconstruction: what to say of a model whose method's text was not to be had.
+        reconstruction: what to say of a model whose method's text was not available.
     """
 
     rank: int | None
