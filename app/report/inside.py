@@ -54,8 +54,8 @@ def pictures(subjects: Sequence[Subject]) -> list[Chart | Html]:
             parts += _panels(one, one.cache, kind, mark)
     explained = (
         "Every point is a test image, placed by what the model says of each attribute: similar images lie close "
-        f"together. {CLASSES} classes of each kind are drawn at random (seed {_SEED}), up to {PER_CLASS} images of each. "
-        "Exact t-SNE from the first principal components; the axes have no unit."
+        f"together. {CLASSES} classes of each kind are drawn at random (seed {_SEED}), up to {PER_CLASS} images of "
+        "each. Exact t-SNE from the first principal components; the axes have no unit."
     )
     return [note(explained), *parts]
 
