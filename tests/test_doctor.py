@@ -122,7 +122,7 @@ def test_a_full_disk_is_a_problem(home: Home, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9 - 1))
     room, writing = examine_home(home)
     assert (room.mark, writing.mark) == ("problem", "ok")
-    assert "make room" in room.advice
+    assert "free some space" in room.advice
 
 
 def test_a_place_that_cannot_be_written_is_a_problem(home: Home) -> None:

@@ -259,7 +259,7 @@ def swap(first: int, second: int) -> Callable[[Tensor], Tensor]:
 
 
 MISTAKES: dict[str, tuple[Callable[[State], Any], str]] = {
-    "one missing": (without("Snet0.H_3"), r"published DEDN, it lacks Snet0\.H_3;"),
+    "one missing": (without("Snet0.H_3"), r"published DEDN: it lacks Snet0\.H_3;"),
     "a sub-net missing": (
         lambda s: {k: v for k, v in s.items() if not k.startswith("Snet0.")} | {"Snet2.V": s["Snet0.V"]},
         r"it lacks Snet0\.V, Snet0\.H_1",

@@ -85,7 +85,7 @@ def learning_notes(result: Mapping[str, Any]) -> list[str]:
         return [
             f"hardly better than chance: {told['seen']:.1f} % of training images are recognised, guessing gives "
             f"{told['chance_seen']:.1f} %; try more --epochs, a higher --lr, --model baseline, or other features "
-            "('msdn extract' with weights that were trained)"
+            "('msdn extract' with trained weights)"
         ]
     if told["all"] < _CLEARLY * told["chance_all"]:
         return [
