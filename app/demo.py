@@ -39,7 +39,7 @@ class Demo:
 def demo(home: Home, as_json: bool) -> None:
     """Draw birds, extract features, train two models, and see zero-shot learning work; a report shows all of it.
 
-    Needs no network, no GPU and no downloads. The backbone has random weights, so the figures say nothing
+    It needs no network, no GPU and no downloads. The backbone has random weights, so the figures say nothing
     about published results.
     """
     from time import perf_counter
@@ -107,7 +107,7 @@ def demo_result(done: Demo, report: str, seconds: float) -> "Result":
         words=("per-class mean, %",),
         above=["Plumage (drawn birds), backbone of random weights, one seed"],
         below=[
-            "acc: images of 12 classes never trained on, told apart by their attributes alone.",
+            "acc: images of 12 classes that were never trained on, recognised by their attributes alone.",
             "U, S: images of unseen and seen classes when all 48 compete; H: their harmonic mean.",
         ],
     )

@@ -38,7 +38,7 @@ class Finding:
 @home_option
 @click.pass_context
 def doctor(context: click.Context, home: Home, as_json: bool) -> None:
-    """Examine this machine and the home: each line is ok, todo or problem, and what to do.
+    """Check this machine and the home. Each line says ok, todo or problem, and what to do.
 
     The exit code is 1 if there is any problem.
     """
@@ -115,7 +115,7 @@ def examine_gpus() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available():
-        yield Finding("ok", "no GPU that torch can use; the CPU computes, which is fine but slower")
+        yield Finding("ok", "torch can use no GPU here; the CPU is used, which works but is slower")
         return
     for index in range(torch.cuda.device_count()):
         try:
@@ -135,7 +135,7 @@ def examine_home(home: Home) -> Iterator[Finding]:
     folder = next(path for path in (home.root.absolute(), *home.root.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free
     room = f"{free / 1e9:,.1f} GB free for {home.root}"
-    advice = "make room, or choose a --home on another disk"
+    advice = "free some space, or choose a --home on another disk"
     yield Finding("problem", room, advice) if free < LEAST_ROOM else Finding("ok", room)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -144,7 +144,7 @@ def examine_home(home: Home) -> Iterator[Finding]:
         reason = error.strerror or str(error)
         yield Finding("problem", f"{folder}: cannot write there ({reason})", "choose another --home")
     else:
-        made = "" if home.root.is_dir() else " (made when needed)"
+        made = "" if home.root.is_dir() else " (created when needed)"
         yield Finding("ok", f"home {home.root} can be written{made}")
 
 
@@ -157,7 +157,7 @@ def _examine_holdings(entries: list["Entry"], home: Home) -> Iterator[Finding]:
     else:
         fetch, draw = (command_line(*words, home=home) for words in (("data", "download", "cub"), ("demo",)))
         advice = f"'{fetch}' fetches one, '{draw}' draws one"
-        yield Finding("todo", "no dataset is here", advice)
+        yield Finding("todo", "there is no dataset here", advice)
     weights = next(entry for entry in entries if entry.name == "weights")
     if weights.is_here:
         yield Finding("ok", f"weights {weights.path}")

@@ -95,10 +95,10 @@ def reproduce(
 ) -> None:
     """Extract features where they are missing, train with several seeds, and show the figures beside the papers'.
 
-    U, S and H are of the preset for GZSL; acc is of the preset for CZSL where that is another one. Whatever was done
-    before is used: interrupted, it goes on with the same command. The dataset must be there (msdn data download).
-    Runs are kept in HOME/studies/runs, figures in HOME/studies: reproduce-DATASET.csv and .json (with --select in the
-    name where it is not last).
+    U, S and H come from the preset for GZSL; acc comes from the preset for CZSL if that is a different one. What was
+    done before is used again: after an interruption, repeat the command to continue. The dataset must be there
+    (msdn data download). Runs are kept in HOME/studies/runs, figures in HOME/studies: reproduce-DATASET.csv and .json
+    (the name has --select in it if that is not last).
     """
     use_home(home)
     if dataset not in DATASETS:
@@ -125,7 +125,7 @@ def default_models(dataset: str) -> tuple[str, ...]:
 def reproduction_rows(
     dataset: str, models: Iterable[str], overrides: Mapping[str, Any]
 ) -> tuple[StudyRow, ...]:
-    """One row for each model, and one more for acc where that is trained otherwise than for U, S and H."""
+    """One row for each model, and one more for acc where that is trained differently from U, S and H."""
     return tuple(
         model_row(
             dataset,
@@ -181,7 +181,9 @@ def reproduction_table(facts: Facts, rows: Sequence[RowResult]) -> Table:
 
 def reproduction_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
     """How ours were chosen, and how theirs, as far as the table's own notes do not say it."""
-    lines = [f"{done.row.label}: trained apart, by {done.row.preset}" for done in rows if _is_for_acc(done)]
+    lines = [
+        f"{done.row.label}: trained separately, by {done.row.preset}" for done in rows if _is_for_acc(done)
+    ]
     without = [done.row.label for done in rows if not done.row.published and not _is_for_acc(done)]
     if without and not facts.counts_differ:
         lines.append(f"no published figures of {', '.join(without)} on {facts.dataset} are known")

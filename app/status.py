@@ -184,7 +184,7 @@ def _describe_cache(path: Path) -> Entry:
         return Entry("cache", path.name, "damaged", path, measure(path), note=str(error))
     todo, count = int((header.states == layout.TODO).sum()), len(header.states)
     if todo or path.suffix == ".partial":
-        note = f"{todo} of {count} images to go; repeat the command that began it"
+        note = f"{todo} of {count} images to go; repeat the command that started it"
         return Entry("cache", path.name, "partial", path, measure(path), note=note)
     masked = f", {len(header.masked_rows)} masked" if len(header.masked_rows) else ""
     note = f"{count} images{masked}; '{command_line('cache', 'verify', path)}' checks every row"

@@ -1,9 +1,9 @@
-"""How well classes are recognised that a run never met, beside the same classes when the run knew their attributes.
+"""How well a run recognises classes it never saw, compared with the same classes when it knew their attributes.
 
-Plumage becomes own data three times: (a) as it is, (b) with two unseen classes absent everywhere, (c) with the rows of
-the two in attributes.csv, but without their photos. MSDN is trained on each by Plumage's preset. Then the images of the
-two classes are predicted: in (b) they come as new classes from a CSV. In (a) the two are also dropped and added again,
-which must give the same scores. The backbone has random weights.
+Plumage becomes own data three times: (a) as it is, (b) with two unseen classes left out everywhere, (c) with the rows
+of the two in attributes.csv, but without their photos. MSDN is trained on each by Plumage's preset. Then the images of
+the two classes are predicted: in (b) they come as new classes from a CSV. In (a) the two are also dropped and added
+again, which must give the same scores. The backbone has random weights.
 
     python benchmarks/new_classes.py [--seeds 0-2] [--home msdn-home]
 """
@@ -41,7 +41,9 @@ def main() -> None:
     """Make the three datasets, train on each, and predict."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=parse_seeds, default=parse_seeds("0-2"))
-    parser.add_argument("--epochs", type=int, help="instead of the preset's, to try the script out")
+    parser.add_argument(
+        "--epochs", type=int, help="this many epochs instead of the preset's, to try the script out"
+    )
     parser.add_argument("--home", type=Path, default=Path("msdn-home"))
     options = parser.parse_args()
     plumage = open_dataset("plumage", Home(options.home))

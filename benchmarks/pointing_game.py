@@ -119,7 +119,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, help="trainings at once")
     parser.add_argument("--seeds", type=parse_seeds, default=parse_seeds("0-4"))
-    parser.add_argument("--epochs", type=int, help="so many instead of each preset's, to try the script out")
+    parser.add_argument(
+        "--epochs", type=int, help="this many epochs instead of each preset's, to try the script out"
+    )
     parser.add_argument("--page", type=Path, default=PAGE, help="the page with the marks to write between")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Small JPEGs at every path that the Proposed Splits list, so that the whole way can be tried without the photos.
+"""Small JPEGs at every path that the Proposed Splits list, so that all steps can be tried without the photos.
 
 All images of a class are the same picture in the class's colour: any figure learnt from them means nothing.
 

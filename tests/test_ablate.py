@@ -26,6 +26,7 @@ from msdn.train.studies.ablation import (
     CLAIMS,
     KEY,
     VARIANTS,
+    Verdict,
     ablation_rows,
     check_claims,
     claim_lines,
@@ -226,7 +227,7 @@ def test_a_claim_cannot_be_told_by_a_row_that_failed(run_msdn: Msdn, monkeypatch
     monkeypatch.setattr(Trainer, "train_epoch", fail)
     shown = run_msdn(*ABLATE)
     assert shown.exit_code == 0, shown.output
-    assert "MSDN beats the baseline: acc: cannot be told; H: cannot be told" in shown.stdout
+    assert "MSDN beats the baseline: acc: not known; H: not known" in shown.stdout
     assert "failed: baseline, seed 0: epoch 1: too bad" in shown.stdout
 
 
@@ -249,7 +250,7 @@ def test_claims_are_paired_by_the_seed() -> None:
     verdicts = {(one.claim, one.figure): one for one in check_claims(rows)}
     helps = verdicts["distillation helps V→A", "acc"]
     assert helps.differences == (1, -1, 3) and helps.holds_in == 2
-    assert helps.words == "acc: holds on the mean alone (2 of 3 seeds, mean difference +1.0)"
+    assert helps.words == "acc: holds only on the mean (2 of 3 seeds, mean difference +1.0)"
     both = verdicts["both branches beat one", "H"]
     assert both.differences == (2, -2, 2)  # the better of the two branches, seed by seed
     assert verdicts["MSDN beats the baseline", "acc"].words.startswith("acc: holds (3 of 3 seeds")
@@ -262,15 +263,18 @@ def test_equal_figures_prove_nothing() -> None:
     (verdict,) = (
         one for one in check_claims(made_up({})) if one.claim == CLAIMS[0].text and one.figure == "H"
     )
-    assert verdict.words == "H: does not show (0 of 3 seeds, mean difference +0.0)"
+    assert verdict.words == "H: not confirmed (0 of 3 seeds, mean difference +0.0)"
+
+
+def test_one_seed_decides_nothing() -> None:
+    words = Verdict(CLAIMS[0].text, "acc", (3.0,), 1.2).words
+    assert "one seed: no verdict" in words and "+3.0, paper +1.2" in words and "holds" not in words
 
 
 def test_an_unknown_figure_proves_nothing() -> None:
     rows = made_up({"va": [10, None, 30], "va-distill": [11, 19, 33]})
     assert paired_differences(rows[3], [rows[1]], "acc") == ()
-    assert claim_lines(check_claims(rows))[0] == (
-        "distillation helps V→A: acc: cannot be told; H: cannot be told"
-    )
+    assert claim_lines(check_claims(rows))[0] == ("distillation helps V→A: acc: not known; H: not known")
 
 
 def test_the_papers_own_differences() -> None:
@@ -287,7 +291,7 @@ def test_the_papers_own_differences() -> None:
         (("--branches", "av"), 2, "--branches: each row of the ablation has its own; leave it out"),
         (("--model", "msdn"), 2, "--model: each row of the ablation has its own"),
         (("--seed", "1"), 2, "--seed: a study has several seeds; give them with --seeds"),
-        (("--region-mix", "0.5"), 2, "--region-mix is no setting of the model 'msdn'"),
+        (("--region-mix", "0.5"), 2, "--region-mix is not a setting of the model 'msdn'"),
         (("--seeds", "0,0"), 2, "'0,0' names a seed twice"),
         (("--name", ""), 2, "--name is '', expected a file's name"),
         (("--cache", "nowhere.h5"), 1, "nowhere.h5"),

@@ -326,7 +326,7 @@ def test_the_papers_figures_stand_beside(home: Home, msdn: Msdn, tables_of: Tabl
 def test_no_papers_figures_stand_beside_other_counts(home: Home, msdn: Msdn, tables_of: Tables) -> None:
     make_run(home, {}, dataset="cub", counts_differ=True)
     shown = msdn().stdout
-    assert "the paper" not in shown and "splits: not of the sizes that cub has" in shown
+    assert "the paper" not in shown and "splits: their sizes are not those of cub" in shown
     assert (tables_of()[0]["papers"], tables_of()[0]["counts_differ"]) == ({}, True)
 
 

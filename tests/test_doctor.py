@@ -29,9 +29,9 @@ def test_a_fresh_machine_is_well_and_hears_what_to_do(home: Home, run_msdn: Call
     result = run_msdn("doctor")
     assert result.exit_code == 0, result.output
     assert f"ok       torch {torch.__version__}, torchvision {torchvision.__version__}" in result.stdout
-    assert "ok       no GPU that torch can use; the CPU computes" in result.stdout
+    assert "ok       torch can use no GPU here; the CPU is used" in result.stdout
     assert "todo     weights missing: for real features: msdn data download weights" in result.stdout
-    assert "todo     no dataset is here" in result.stdout
+    assert "todo     there is no dataset here" in result.stdout
     assert "problem" not in result.stdout
     assert not home.root.exists()
 
@@ -122,7 +122,7 @@ def test_a_full_disk_is_a_problem(home: Home, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9 - 1))
     room, writing = examine_home(home)
     assert (room.mark, writing.mark) == ("problem", "ok")
-    assert "make room" in room.advice
+    assert "free some space" in room.advice
 
 
 def test_a_place_that_cannot_be_written_is_a_problem(home: Home) -> None:

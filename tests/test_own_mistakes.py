@@ -296,4 +296,4 @@ def test_a_known_dataset_that_is_not_there(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["data", "check", "cub", "--home", str(tmp_path)])
     assert shown.exit_code == 1 and "dataset 'cub' is not in" in shown.stderr
     unknown = CliRunner().invoke(main, ["data", "check", "bird"])
-    assert unknown.exit_code == 2 and "or the path of a folder" in unknown.stderr
+    assert unknown.exit_code == 2 and "or the path of " in unknown.stderr

@@ -84,7 +84,7 @@ def test_the_overview_is_of_one_model_or_dataset_where_asked() -> None:
     [
         (("--model", "msnd"), "unknown model 'msnd'. Did you mean 'msdn'?"),
         (("--dataset", "cup"), "unknown dataset 'cup'. Did you mean 'cub'?"),
-        (("--dataset", "mine"), "the path of a folder of your own"),
+        (("--dataset", "mine"), "the path of your own folder"),
         (("--task", "both"), "'both' is not one of 'gzsl', 'czsl'"),
         (("--preset", "mine"), "unknown preset 'mine'"),
     ],

@@ -165,10 +165,10 @@ def put(value: float, *place: int) -> Callable[[Tensor], Tensor]:
 
 
 MISTAKES: dict[str, tuple[Callable[[State], Any], str]] = {
-    "one missing": (without("W_1_1"), r"no checkpoint of the published MSDN, it lacks W_1_1; a run of"),
+    "one missing": (without("W_1_1"), r"not a checkpoint of the published MSDN: it lacks W_1_1; .*--run"),
     "a run's checkpoint": (
         lambda s: {"version": 1, "epoch": 3, "trainer": {"model": s}},
-        "it lacks att, mask_bias, bias, V, .*evaluated with --run",
+        "it lacks att, mask_bias, bias, V, .*msdn train.* with --run",
     ),
     "one too many": (
         lambda s: {**s, **{f"emb_func.{i}": torch.ones(1) for i in range(5)}},
@@ -197,11 +197,11 @@ MISTAKES: dict[str, tuple[Callable[[State], Any], str]] = {
     "two biases": (changed("bias", lambda t: torch.ones(2)), r"bias is \[2\], expected \[1, 6\]"),
     "classes swapped": (
         changed("att", lambda t: t[[0, 1, 3, 2, 4, 5]]),
-        r"differ from those of .* in 2 of 6 classes, first 'class_2' \(by up to 0\.\d+\); is the order of classes",
+        r"differ from those of .* in 2 of 6 classes, first 'class_2' \(by up to 0\.\d+\); check .*order of its classes",
     ),
     "attributes swapped": (
         changed("att", lambda t: t[:, [1, 0, 2, 3, 4, 5, 6]]),
-        "in 6 of 6 classes, first 'class_0' .*or attributes another one, or the dataset",
+        "in 6 of 6 classes, first 'class_0' .*check the dataset, .*attributes",
     ),
     "other splits": (
         changed("mask_bias", put(1.0, 0, 3)),

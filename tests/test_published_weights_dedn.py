@@ -259,7 +259,7 @@ def swap(first: int, second: int) -> Callable[[Tensor], Tensor]:
 
 
 MISTAKES: dict[str, tuple[Callable[[State], Any], str]] = {
-    "one missing": (without("Snet0.H_3"), r"published DEDN, it lacks Snet0\.H_3;"),
+    "one missing": (without("Snet0.H_3"), r"published DEDN: it lacks Snet0\.H_3;"),
     "a sub-net missing": (
         lambda s: {k: v for k, v in s.items() if not k.startswith("Snet0.")} | {"Snet2.V": s["Snet0.V"]},
         r"it lacks Snet0\.V, Snet0\.H_1",
@@ -404,10 +404,10 @@ def test_a_file_of_groups_is_given_on_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--checkpoint", "FILE", "--model", "dedn", "--alpha", "1", "0"], 2, "--alpha is no setting of"),
-        (["--checkpoint", "FILE", "--model", "msdn", "--groups", "GROUPS"], 2, "--groups is no setting of the model"),
+        (["--checkpoint", "FILE", "--model", "dedn", "--alpha", "1", "0"], 2, "--alpha is not a setting of"),
+        (["--checkpoint", "FILE", "--model", "msdn", "--groups", "GROUPS"], 2, "--groups is not a setting of"),
         (["--groups", "GROUPS"], 2, "--groups goes with --checkpoint"),
-        (["--checkpoint", "FILE"], 1, "no checkpoint of the published MSDN"),
+        (["--checkpoint", "FILE"], 1, "not a checkpoint of the published MSDN"),
         (["--checkpoint", "FILE", "--model", "dedn", "--groups", "FILE"], 1, "a.pth"),
         (["--checkpoint", "GROUPS", "--model", "dedn"], 1, "not a readable file of weights"),
         (["--checkpoint", "FILE", "--model", "dednn"], 2, "dedn"),

@@ -237,7 +237,7 @@ def test_a_file_that_is_no_report_is_left_alone(made: Made, tmp_path: Path) -> N
     thesis = tmp_path / "thesis.html"
     thesis.write_text("three years of work")
     with pytest.raises(
-        RunError, match=r"thesis\.html: exists already and is no report; choose another --out"
+        RunError, match=r"thesis\.html: exists already and is not a report; choose another --out"
     ):
         write_report(made[0], [made[2].path], out=thesis)
     assert thesis.read_text() == "three years of work"
@@ -288,7 +288,7 @@ def test_the_papers_figures_stand_beside_a_dataset_of_its_counts(home: Home, cou
     paper = rows.get("msdn, the paper (chosen on the test set)")
     assert paper == (None if counts_differ else ["76.1", "68.7", "67.5", "68.1", ""])
     assert ("MSDN (CVPR 2022), Table 1" in seen.by_id["summary"]) != counts_differ
-    assert ("not of the sizes that cub has" in seen.by_id["summary"]) == counts_differ
+    assert ("sizes are not those of cub" in seen.by_id["summary"]) == counts_differ
 
 
 def test_a_search_of_the_learning_rate_is_drawn_apart(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
     run = train(home, cache, epochs=1)
     seen = Seen(write_report(home, [run.path]).page.read_text(encoding="utf-8"))
     assert re.search(
-        r"own/images/class_\d+/\d+\.jpg: missing; with the images there", seen.by_id["attention"]
+        r"own/images/class_\d+/\d+\.jpg: missing; if the images are there", seen.by_id["attention"]
     )
     assert "data-seen-unseen" in seen.by_id
 
@@ -320,7 +320,7 @@ def test_a_baseline_chosen_on_nothing_says_so(tmp_path: Path) -> None:
     run = train(home, cache, "baseline", select="last")
     seen = Seen(write_report(home, [run.path]).page.read_text(encoding="utf-8"))
     assert "--select val" in seen.by_id["confidence"] and "--select val" in seen.by_id["training"]
-    assert "'baseline' attends to no place" in seen.by_id["attention"]
+    assert "'baseline' has no attention" in seen.by_id["attention"]
     assert "data-tsne-unseen-all" in seen.by_id
 
 

@@ -90,7 +90,8 @@ def test_from_images_to_the_table(
     assert all(re.fullmatch(r"[\d.]+ ± [\d.]+", cell) for cell in table["msdn"][:5])
     assert NOT_COMPARABLE in shown.stdout and "a paper, Table 9, chosen by dice" in shown.stdout
     assert (
-        "selection: last" in shown.stdout and "msdn for acc: trained apart, by released/czsl" in shown.stdout
+        "selection: last" in shown.stdout
+        and "msdn for acc: trained separately, by released/czsl" in shown.stdout
     )
     means = {line["row"]: line for line in read_csv(home.studies / "reproduce-toy-means.csv")}
     assert table["msdn"][0].startswith(f"{float(means['msdn for acc']['acc']):.1f} ±")
@@ -144,7 +145,7 @@ def test_other_counts_have_no_published_figures(home: Home, features: Path, run_
     write_split_cache(features, provenance=provenance)
     shown = run_msdn(*REPRODUCE, "--cache", features)
     assert list(cells_of(shown.stdout)) == ["chance", "msdn"]
-    assert "splits: not of the sizes that toy has" in shown.stdout
+    assert "splits: their sizes are not those of toy" in shown.stdout
     assert "a paper" not in shown.stdout and "no published figures" not in shown.stdout.split("splits:")[0]
     assert {line["paper_H"] for line in read_csv(home.studies / "reproduce-toy-means.csv")} == {""}
     assert all(run.manifest["counts_differ"] for run in find_runs(home.studies / "runs"))

@@ -215,7 +215,7 @@ def test_a_search_needs_validation() -> None:
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"seen": 12.0, "all": 12.0}, "of training images 12.0 %"),
+        ({"seen": 12.0, "all": 12.0}, "12.0 % of training images"),
         ({"seen": 90.0, "all": 1.0}, "the margin of 1 is too large"),
         ({"seen": 90.0, "all": 80.0}, ""),
     ],

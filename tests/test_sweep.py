@@ -88,7 +88,7 @@ def test_settings_that_cannot_be_swept() -> None:
     ):
         swept_setting("lambda_call", "msdn")
     for name in ("sampler", "model", "normalize_vectors", "paper_style"):
-        with pytest.raises(SettingsError, match=f"--over {name} is no number; these are: margin, epochs"):
+        with pytest.raises(SettingsError, match=f"--over {name} is not a number; these are: margin, epochs"):
             swept_setting(name, "msdn")
     with pytest.raises(UnknownNameError, match="unknown setting of 'baseline' 'lambda_distill'"):
         swept_setting("lambda_distill", "baseline")
@@ -128,7 +128,7 @@ def test_values_outside_a_limit_are_refused_before_any_training(home: Home, run_
         (("--over", "alpha", "--seed", "3"), "--seed: a study has several seeds; give them with --seeds"),
         (("--over", "alpha", "--model", "dazle"), "unknown setting of 'dazle' 'alpha'"),
         (("--over", "alpha", "--name", "a/b"), "--name is 'a/b', expected a file's name without a folder"),
-        (("--over", "alpha", "--groups", "g.csv"), "--groups is no setting of the model 'msdn'"),
+        (("--over", "alpha", "--groups", "g.csv"), "--groups is not a setting of the model 'msdn'"),
         (("--over", "alpha", "--seeds", "3-1"), "'3-1' is not a range of 1 to 1000 seeds"),
     ],
 )
@@ -141,6 +141,7 @@ def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home, run_msdn: 
     shown = run_msdn(*LAMBDA)
     assert shown.exit_code == 0, shown.output
     assert "test classes, mean ± std" in shown.stdout and "choose nothing by them" in shown.stdout
+    assert "one seed" not in shown.stdout  # it has two
     assert "msdn train" not in shown.stdout
     labels = [line.split("│")[1].strip() for line in shown.stdout.splitlines() if "lambda_cal" in line]
     assert labels == ["lambda_cal 0.1", "lambda_cal 0.5"]
@@ -240,7 +241,7 @@ def test_an_interrupted_sweep_goes_on(run_msdn: Msdn, monkeypatch: pytest.Monkey
     epochs = Epochs(monkeypatch)
     epochs.stop_before = 4
     stopped = run_msdn(*LAMBDA)
-    assert stopped.exit_code == 130 and "the same command goes on where it stopped" in stopped.stderr
+    assert stopped.exit_code == 130 and "repeat the same command" in stopped.stderr
     epochs.stop_before = None
     assert run_msdn(*LAMBDA).exit_code == 0
     assert epochs.count == 2 * 2 * 2
@@ -263,7 +264,7 @@ def test_a_value_that_fails_leaves_the_others(
     assert [note.split(": epoch 1: ")[0] for note in notes] == [
         f"failed: learning_rate 1e+30, seed {seed}" for seed in (0, 1)
     ]
-    assert "what failed is not trained again; to try it once more, delete its folder" in shown.stdout
+    assert "failed trainings are not repeated; to try one again, delete its folder" in shown.stdout
     assert "learning_rate 1e+30, seed 1  failed: epoch 1" in shown.stderr
     seeds, means = (
         read_csv(home.studies / f"sweep-toy-msdn-learning_rate-last-epochs_2-batch_size_8{end}.csv")
@@ -350,7 +351,8 @@ def test_groups_are_shown(run_msdn: Msdn, tmp_path: Path) -> None:
     assert (
         "attribute groups: file mine.csv (wing 3, head 4)\n" in run_msdn(*dedn, "--groups", str(file)).stderr
     )
-    assert run_msdn(*dedn).stderr.count("attribute groups: ") == 1
+    one_seed = run_msdn(*dedn)
+    assert one_seed.stderr.count("attribute groups: ") == 1 and "one seed: no verdict" in one_seed.stdout
     assert "attribute groups" not in run_msdn(*LAMBDA).stderr
 
 

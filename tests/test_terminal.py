@@ -138,6 +138,15 @@ def test_a_training_has_plain_lines_without_a_terminal(capsys: pytest.CaptureFix
     assert len(lines) == 13 and lines[1].startswith("epoch  10/120  loss 0.4146  ce_av 0.08306")
 
 
+def test_loss_terms_are_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with EpochView(explains=True) as view:
+        for epoch in range(1, 4):
+            view({**RECORD, "epoch": epoch})
+    lines = capsys.readouterr().err.splitlines()
+    assert "ce_av: cross-entropy of A→V" in lines[0] and "distill: " in lines[0]
+    assert all(line.startswith("epoch ") for line in lines[1:]) and "ce_av: " not in "".join(lines[1:])
+
+
 SPREAD = Spread(82.3, 10.2, 5)
 WIDE = Table(
     ("", "acc", "U", "S", "H", "AUSUC", "seeds", "paper acc", "paper H"),

@@ -36,7 +36,7 @@ def test_train_and_evaluate(run_msdn: Msdn, home: Home) -> None:
     trained = run_msdn("train", "--dataset", "toy", *SHORT)
     assert trained.exit_code == 0, trained.output
     run = only_run(home)
-    assert trained.stdout.splitlines()[-1] == f"the same again: msdn evaluate --run {run.path}"
+    assert trained.stdout.splitlines()[-1] == f"see this again with: msdn evaluate --run {run.path}"
     lines = trained.stderr.splitlines()
     assert lines[0].startswith("backbone: random weights")
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/3", "2/3", "3/3"]
@@ -158,7 +158,7 @@ def test_a_resumed_run_keeps_its_settings(run_msdn: Msdn, monkeypatch: pytest.Mo
         (
             ["train", "--dataset", "toy", "--model", "baseline", "--alpha", "1", "0"],
             2,
-            "--alpha is no setting",
+            "--alpha is not a setting",
         ),
         (["train", "--dataset", "toy", "--seed", "9" * 400], 2, "expected a finite number below"),
         (["train", "--dataset", "toy", "--device", "tpu9"], 1, "--device tpu9: not to be had"),
@@ -195,6 +195,13 @@ def test_evaluate_refuses_a_run_that_is_not_what_was_asked(run_msdn: Msdn, home:
     run_msdn("train", "--dataset", "toy", *SHORT)
     result = run_msdn("evaluate", "--run", str(only_run(home).path), "--model", "baseline")
     assert result.exit_code == 1 and "a run of the model 'msdn', not 'baseline'" in result.stderr
+
+
+def test_loss_terms_are_explained_once_and_not_to_machines(run_msdn: Msdn) -> None:
+    train = ("train", "--dataset", "toy", *SHORT)
+    assert run_msdn(*train).stderr.count("ce_av: cross-entropy of A→V") == 1
+    for silent in ("--json", "--quiet"):
+        assert "cross-entropy" not in run_msdn(*train, silent).stderr
 
 
 def test_masked_images_are_counted(run_msdn: Msdn, make_cache: Callable[..., Path]) -> None:

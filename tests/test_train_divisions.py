@@ -165,8 +165,8 @@ def without_train(annotations: Annotations) -> Annotations:
     return with_val_classes(annotations, list(range(8)))
 
 
-_NO_CLASSES = "no validation classes: its 'val' split holds no class that 'train' lacks"
-_NO_IMAGES = "no validation images: no train class has two"
+_NO_CLASSES = "no validation classes: its 'val' split has no class that is not in 'train' too"
+_NO_IMAGES = "no validation images: no training class has two images"
 
 
 @pytest.mark.parametrize(

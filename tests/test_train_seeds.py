@@ -163,7 +163,7 @@ def test_interrupted_and_repeated_it_trains_the_missing_epochs(
         patch.setattr(Trainer, "train_epoch", stop)
         stopped = run_msdn(*command)
     assert stopped.exit_code != 0 and stopped.stdout == ""
-    assert "interrupted; the same command goes on where it stopped" in stopped.stderr
+    assert "interrupted; repeat the same command" in stopped.stderr
     repeated = run_msdn(*command)
     assert len(trained) == 9 and repeated.stdout == whole.stdout
     for ours, theirs in zip(find_runs(home.runs), find_runs(whole_home / "runs"), strict=True):
@@ -204,7 +204,7 @@ def test_an_interrupt_stops_all_trainings_and_begins_no_other(home: Home) -> Non
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
         shown = process.communicate(timeout=60)
     assert (process.returncode, shown[0]) == (130, "")
-    assert "interrupted; the same command goes on where it stopped" in shown[1]
+    assert "interrupted; repeat the same command" in shown[1]
     assert [run.manifest["status"] for run in find_runs(home.runs)] == ["interrupted"] * 2
 
 
@@ -272,7 +272,7 @@ def test_a_seed_that_fails_leaves_the_others(
     assert "–" not in table_cells(shown.stdout, "2 ")
     (failed,) = (run for run in find_runs(home.runs) if run.settings.seed == 1)
     reason = "epoch 2: the loss is no longer finite"
-    assert f"failed: seed 1: {reason} ({failed.path})\nwhat failed is not trained again" in shown.stdout
+    assert f"failed: seed 1: {reason} ({failed.path})\nfailed trainings are not repeated" in shown.stdout
     assert f"done 2 of 3: seed 1  failed: {reason}\n" in shown.stderr
     trained.clear()
     assert run_msdn(*command).stdout == shown.stdout and not trained
@@ -374,7 +374,7 @@ def test_groups_go_with_models_that_take_them(run_msdn: Msdn, home: Home, groups
     for model in ("msdn", "baseline"):
         result = run_msdn("train", "--dataset", "toy", "--model", model, "--groups", str(groups))
         assert result.exit_code == 2
-        assert f"--groups is no setting of the model '{model}'; leave it out" in result.stderr
+        assert f"--groups is not a setting of the model '{model}'; leave it out" in result.stderr
     resumed = run_msdn("train", "--resume", "--groups", str(groups))
     assert resumed.exit_code == 2 and "--groups does not go with --resume" in resumed.stderr
     assert not home.runs.exists()

@@ -34,7 +34,7 @@ from msdn.train.models.registry import find_model, model_names, presets_file, se
         ({"sampler": "fair"}, "--sampler is 'fair', expected one of: random, balanced"),
         ({"va_form": "papers"}, "--va-form is 'papers', expected one of: released, paper"),
         ({"alpha": (0.5,)}, r"--alpha is \(0.5,\), expected 2 numbers"),
-        ({"alpha": (0, 0.0)}, "--alpha is 0 0, with which no branch would predict"),
+        ({"alpha": (0, 0.0)}, "--alpha is 0 0, so no branch would predict"),
         ({"alpha": (0.5, -1)}, "--alpha is -1, expected 0 or more"),
         ({"lambda_cal": "much"}, "--lambda-cal is 'much', expected a number"),
         ({"vectors": "word2vec"}, "--vectors is 'word2vec', expected one of: given, learned"),

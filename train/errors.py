@@ -20,7 +20,7 @@ class RunError(MsdnError):
 
 
 class ForeignModelError(RunError):
-    """A run of a user's own model, which is not to be had now."""
+    """A run of a user's own model, which is not available now."""
 
     def __init__(self, message: str, model: str) -> None:
         """Name the model too, so that several runs of it are mentioned once."""

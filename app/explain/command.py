@@ -37,7 +37,9 @@ PNG = ".png"
 )
 @click.option("--dataset", metavar="NAME|FOLDER", help="The latest finished run of this dataset.")
 @click.option(
-    "--model", metavar="NAME|FILE", help="The latest finished run of this model, one of your own by its file."
+    "--model",
+    metavar="NAME|FILE",
+    help="The latest finished run of this model; give your own model by its file.",
 )
 @click.option("--class", "class_name", metavar="NAME", help="The class to explain.  [the model's answer]")
 @click.option(
@@ -59,7 +61,7 @@ PNG = ".png"
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
-    help="Explain images of this cache by its features: no weights are needed, and the images as its dataset has them.",
+    help="Explain images of this cache by its features. No weights are needed; the images are read from its dataset.",
 )
 @click.option(
     "--rows",
@@ -68,13 +70,13 @@ PNG = ".png"
 @click.option(
     "--backbone",
     metavar="FILE.py",
-    help="The backbone's file, where the run's features come from one of your own.",
+    help="The backbone's file, if the run's features come from your own backbone.",
 )
 @click.option(
-    "--weights", metavar="FILE", help="The backbone's weights, where the features come from a file of them."
+    "--weights", metavar="FILE", help="The backbone's weights, if the features come from a file of weights."
 )
-@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one a core, at most 8]")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one per core, at most 8]")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
 @threads_option
 @json_option
 @home_option
@@ -101,9 +103,9 @@ def explain(
 ) -> None:
     """Draw where a model looks in images: files, or folders of them.
 
-    One picture an image: the image, and over it, for the attributes that speak most for the class, the attention of
-    each branch of the model with what the branch says of the attribute. Red is where it looks most; a cross marks the
-    peak. MSDN, MSDN++, DAZLE and DEDN attend; the baseline does not.
+    There is one picture for each image. It shows the image, and over it the attention of each branch of the model and
+    the branch's score, for the attributes that speak most for the class. Red is where the branch looks most; a cross
+    marks the peak. MSDN, MSDN++, DAZLE and DEDN have attention; the baseline does not.
     """
     if bool(images) == (cache is not None):
         raise click.UsageError("Give images or folders of images, or a cache with --cache.")
@@ -155,7 +157,7 @@ def check_matplotlib() -> None:
     """Raise where nothing can be drawn."""
     if find_spec("matplotlib") is None:
         raise MsdnError(
-            "pictures are drawn with matplotlib, which is not installed; pip install 'msdn[viz]' brings it"
+            "pictures are drawn with matplotlib, which is not installed; add it with: pip install 'msdn[viz]'"
         )
 
 
@@ -222,8 +224,8 @@ def _notes(explainer: "Explainer") -> list[str]:
     run = explainer.predictor.run
     return [
         f"run: {run.path}",
-        "score: what the model says of the attribute, then what each branch says by itself",
-        "peak: where the region it looks at most is centred, in pixels of the prepared image from the left and the top",
+        "score: the model's score of the attribute, then each branch's own score",
+        "peak: the centre of the region it looks at most, in pixels from the left and the top of the prepared image",
         *reconstruction_notes([run.settings.model]),
         *provenance_notes(run.manifest["weights"], 0),
     ]

@@ -120,8 +120,8 @@ class Explainer:
         if not find_model(name).attends:
             known = ", ".join(one for one in model_names() if find_model(one).attends)
             raise RunError(
-                f"{predictor.run.path}: its model '{name}' attends to no place in an image; explain a run of a model "
-                f"that does: {known}"
+                f"{predictor.run.path}: its model '{name}' has no attention over places in an image; explain a run "
+                f"of a model that has it: {known}"
             )
         self.predictor, self._top = predictor, top
         self._class = None if class_name is None else number_of(predictor.candidates, class_name)

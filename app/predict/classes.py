@@ -125,7 +125,8 @@ def read_new_classes(path: Path, basis: Basis, fill: str | None) -> tuple[tuple[
     known = basis.attribute_names
     if not known:
         raise RunError(
-            f"{path}: cannot be read for this run, whose attributes have no names; train on features with named ones"
+            f"{path}: cannot be used with this run: its attributes have no names; train on features "
+            "whose attributes have names"
         )
     try:
         table = read_attributes_csv(path)
@@ -137,8 +138,10 @@ def read_new_classes(path: Path, basis: Basis, fill: str | None) -> tuple[tuple[
     strange = [name for name in columns if name not in known]
     if strange:
         near = difflib.get_close_matches(strange[0], known, n=1)
-        hint = f"; is {quote(near[0])} meant?" if near else f"; its attributes are {', '.join(known[:3])}, …"
-        raise DatasetError(f"{path}: the run knows no attribute {quote(strange[0])}{hint}")
+        hint = (
+            f"; did you mean {quote(near[0])}?" if near else f"; its attributes are {', '.join(known[:3])}, …"
+        )
+        raise DatasetError(f"{path}: the run has no attribute {quote(strange[0])}{hint}")
     missing = [name for name in known if name not in columns]
     if missing and fill is None:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -162,7 +165,7 @@ def edit_class(candidates: Candidates, like: str, changes: Mapping[str, float]) 
         values[candidates.attribute_names.index(name)] = value
     if not values.any():
         raise RunError(
-            f"--like {quote(like)}: all its attributes are 0 now, so it looks like nothing; --set one"
+            f"--like {quote(like)}: all its attributes are 0 now, so it looks like nothing; set one with --set"
         )
     return values[None]
 

@@ -36,7 +36,9 @@ FILLS = ("mean",)
 )
 @click.option("--dataset", metavar="NAME|FOLDER", help="The latest finished run of this dataset.")
 @click.option(
-    "--model", metavar="NAME|FILE", help="The latest finished run of this model, one of your own by its file."
+    "--model",
+    metavar="NAME|FILE",
+    help="The latest finished run of this model; give your own model by its file.",
 )
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to name for an image."
@@ -46,7 +48,7 @@ FILLS = ("mean",)
     type=click.Choice(KINDS),
     default=KINDS[0],
     show_default=True,
-    help="The classes that compete: all the run knows, or only those with or without training images.",
+    help="The classes that compete: all that the run knows, or only those with or without training images.",
 )
 @click.option("--drop", multiple=True, metavar="CLASS", help="Leave a known class out. Can be repeated.")
 @click.option(
@@ -56,9 +58,11 @@ FILLS = ("mean",)
     help="New classes, which need no photo: a CSV with a column 'class' and one for each attribute, in the units of "
     "attributes.csv.",
 )
-@click.option("--only", is_flag=True, help="With --classes or --like: nothing but the new classes competes.")
+@click.option("--only", is_flag=True, help="With --classes or --like: only the new classes compete.")
 @click.option(
-    "--fill", type=click.Choice(FILLS), help="With --classes: attributes without a column get the mean."
+    "--fill",
+    type=click.Choice(FILLS),
+    help="With --classes: attributes without a column get the mean of the known classes.",
 )
 @click.option("--like", metavar="CLASS", help="One new class made from a known one, changed by --set.")
 @click.option(
@@ -72,7 +76,8 @@ FILLS = ("mean",)
 @click.option(
     "--margin",
     type=float,
-    help="Added to the scores of unseen and new classes, taken from seen ones'.  [as the run was trained or validated]",
+    help="Added to the scores of unseen and new classes, subtracted from those of seen classes.  "
+    "[as the run was trained or validated]",
 )
 @click.option(
     "--reject",
@@ -90,14 +95,14 @@ FILLS = ("mean",)
 @click.option(
     "--backbone",
     metavar="FILE.py",
-    help="The backbone's file, where the run's features come from one of your own.",
+    help="The backbone's file, if the run's features come from your own backbone.",
 )
 @click.option(
-    "--weights", metavar="FILE", help="The backbone's weights, where the features come from a file of them."
+    "--weights", metavar="FILE", help="The backbone's weights, if the features come from a file of weights."
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one a core, at most 8]")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one per core, at most 8]")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
 @threads_option
 @click.option(
     "--csv",
@@ -127,7 +132,7 @@ def predict(
 
     The classes are those that the run knows, and new ones that you describe by their attributes. Each is marked as seen
     (it had training images), unseen (the run knew its attributes), or new. Attributes that spoke for and against the
-    best class are named. The run's folder is enough, its features need not be here.
+    best class are named. The run's folder is enough: the features it was trained on are not needed.
     """
     _check_usage(images, cache, rows, choices)
     from msdn.app.predict.showing import tell
@@ -162,7 +167,7 @@ def _check_usage(
         raise click.UsageError(f"--margin {choices['margin']} is not a finite number.")
     if choices["only"] and choices["file"] is None and choices["like"] is None:
         raise click.UsageError(
-            "--only leaves no class to choose among; give new ones with --classes or --like."
+            "--only leaves no class to choose from; give new ones with --classes or --like."
         )
     if choices["fill"] and choices["file"] is None:
         raise click.UsageError("--fill goes with --classes.")

@@ -119,7 +119,7 @@ class Predictor:
         self.run, self.home, self.basis = run, home, load_basis(run)
         self.candidates = known_candidates(self.basis) if candidates is None else candidates
         if not self.candidates.names:
-            raise RunError(f"{run.path.name}: no class is left to choose among")
+            raise RunError(f"{run.path.name}: no class is left to choose from")
         own = own_margin(run)
         self.margin = (run.settings.margin if own is None else own) if margin is None else margin
         self.temperature = (run.chosen or {}).get("val_temperature") if run.settings.select == "val" else None
@@ -188,12 +188,12 @@ class Predictor:
             yield from self._predict(found, cache.annotations.image_paths)
 
     def check_cache(self, cache: FeatureCache) -> None:
-        """Refuse a cache whose features were made otherwise than the run's own."""
+        """Refuse a cache whose features were made differently from the run's own."""
         is_own = cache.fingerprint == self.run.manifest["cache"]["fingerprint"]
         if not is_own and not same_features(cache.provenance, self.basis.recipe, self.basis.map):
             raise RunError(
-                f"{cache.path}: its features were made otherwise than those {self.run.path.name} was trained on; give "
-                "a cache of the same backbone, weights and image size"
+                f"{cache.path}: its features were made differently from those {self.run.path.name} was trained on; "
+                "give a cache of the same backbone, weights and image size"
             )
 
     @torch.inference_mode()

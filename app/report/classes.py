@@ -74,7 +74,9 @@ def by_class(subjects: Sequence[Subject]) -> list[Html]:
             parts.append(
                 element("details", element("summary", rest), _class_table(found[_FIRST:]), class_="rest")
             )
-    explained = "All classes compete, at the run's margin. Worst first; of equals, in the dataset's order."
+    explained = (
+        "All classes compete, at the run's margin. The worst come first; equal ones keep the dataset's order."
+    )
     return [note(explained), *parts]
 
 

@@ -17,14 +17,14 @@ from msdn.train.loop.options import threads_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The page's file; an earlier report there is replaced.  [report.html in the run's folder, of several runs in "
-    "the home]",
+    help="The page's file; an earlier report there is replaced.  [report.html in the run's folder; for several runs, "
+    "in the home]",
 )
 @click.option("--open", "is_opened", is_flag=True, help="Show the page in the browser.")
 @click.option(
     "--png",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A folder for every chart as a PNG too, for papers.",
+    help="Also save every chart as a PNG in this folder, for papers.",
 )
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="The features.  [those that the run was trained on]"
@@ -32,9 +32,9 @@ from msdn.train.loop.options import threads_option
 @click.option(
     "--backbone",
     metavar="FILE.py",
-    help="The backbone's file, where the features come from one of your own: it says how images were cut.",
+    help="The backbone's file, if the features come from your own backbone: it says how images were cut.",
 )
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
 @threads_option
 @json_option
 @home_option
@@ -50,11 +50,11 @@ def report(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Write one page of all that a run found: figures, curves, classes, and looks inside the model.
+    """Write one page with all that a run found: figures, curves, classes, and looks inside the model.
 
-    A RUN is a folder, or a name in the home; without one, the latest finished run. Several stand side by side. The page
-    needs no network and no other file, so it can be sent as it is. What takes the features or images says so
-    where they are missing.
+    A RUN is a folder, or a name in the home. Without one, the latest finished run is shown. Several runs are shown side
+    by side. The page needs no network and no other file, so you can send it as it is. Parts that need the features or
+    the images say so if these are missing.
     """
     from msdn.app.report.report import write_report
     from msdn.train.models import registry

@@ -11,6 +11,7 @@ from msdn.app.report.html import Html, missing, note
 from msdn.app.report.subjects import Record, Subject
 from msdn.train.measure.metrics import Curve, harmonic_mean, seen_unseen_curve
 from msdn.train.measure.predictions import coverage_curve, reliability
+from msdn.train.measure.reporting import TERMS
 from msdn.train.measure.selection import RATE, VALIDATION
 from msdn.train.measure.show import percent
 
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
 
 Parts = list[Chart | Html]
 Series = tuple[Key, list[Any], list[Any]]  # a line: what it is called, across, up
-TERMS = {
-    "loss": "loss: the weighted sum that is descended",
-    "ce_av": "ce_av: cross-entropy of A→V",
-    "ce_va": "ce_va: cross-entropy of V→A",
-    "cal_av": "cal_av: self-calibration of A→V",
-    "cal_va": "cal_va: self-calibration of V→A",
-    "ce": "ce: cross-entropy",
-    "cal": "cal: self-calibration",
-    "distill": "distill: distance of the two branches",
-}
 _FIGURES = ("H", "U", "S", "acc")
 _NO_LOSS = ("phase", "epoch", "epochs", "seconds", RATE, *_FIGURES)
 _DIGITS = 6
@@ -72,7 +63,7 @@ def _loss_terms(records: Sequence[Record], name: str, title: str) -> Chart:
     """One run's loss with its terms."""
     terms = [key for key in records[0] if key not in _NO_LOSS and not key.startswith("val_")]
     lines = [{"epoch": one["epoch"], **{term: one.get(term) for term in terms}} for one in records]
-    keys = [key_of(TERMS.get(term, term), n) for n, term in enumerate(terms)]
+    keys = [key_of(f"{term}: {TERMS[term]}" if term in TERMS else term, n) for n, term in enumerate(terms)]
     series = [
         (key, [one["epoch"] for one in lines], [one[term] for one in lines])
         for key, term in zip(keys, terms, strict=True)
@@ -159,7 +150,7 @@ def _search(one: Subject, count: int) -> Chart:
     ]
     title = "H on validation classes, by learning rate" + (f": {one.label}" if count > 1 else "")
     chosen = (one.run.chosen or {}).get(RATE)
-    below = "" if chosen is None else f"{chosen:g} was chosen, and the other charts of this phase are of it."
+    below = "" if chosen is None else f"{chosen:g} was chosen, and the other charts of this phase show it."
     name = f"search-{one.number + 1}" if count > 1 else "search"
     keys = [key for key, _, _ in series]
     return Chart(name, title, f"{title}. {below}", lines, _lines(series, "epoch", "%"), keys, below=below)
@@ -215,7 +206,7 @@ def seen_unseen(subjects: Sequence[Subject]) -> Parts:
             drawn.append(Point(key_of(one.label, one.number), curve, one.scores.margin, one.result))
         else:
             why = one.missing or "There are no test images of seen classes."
-            parts.append(missing(f"{one.label}: the curve takes the scores of all test images. {why}"))
+            parts.append(missing(f"{one.label}: the curve needs the scores of all test images. {why}"))
     return [_curve_chart(drawn), _margin_chart(drawn), *parts] if drawn else parts
 
 
@@ -325,7 +316,7 @@ def confidence(subjects: Sequence[Subject]) -> Parts:
             )
         else:
             parts.append(
-                missing(f"{one.label}: confidences take the scores of all test images. {one.missing}")
+                missing(f"{one.label}: confidences need the scores of all test images. {one.missing}")
             )
     if not known:
         return parts
@@ -409,8 +400,8 @@ def _coverage_chart(known: Sequence[tuple[Key, Subject]]) -> Chart:
     keys = [key for key, _, _ in drawn]
     described = f"Right of all, and of the surest half: {'; '.join(told)}."
     below = (
-        "Only the images whose confidence is highest are answered, the others rejected (msdn predict --reject). Every "
-        f"image counts the same here, not every class. {described}"
+        "Only the images whose confidence is highest are answered, the others are rejected (msdn predict --reject). "
+        f"Every image counts the same here, not every class. {described}"
     )
     return Chart(
         "coverage", "Coverage and accuracy", described, lines, draw, keys, size=(4.0, 3.3), below=below

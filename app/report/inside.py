@@ -47,15 +47,15 @@ def pictures(subjects: Sequence[Subject]) -> list[Chart | Html]:
         if len(subjects) > 1:
             parts.append(element("h3", one.label))
         if one.cache is None:
-            parts.append(missing(f"This takes the features of the test images. {one.missing}"))
+            parts.append(missing(f"This needs the features of the test images. {one.missing}"))
             continue
         mark = f"-{number}" if len(subjects) > 1 else ""
         for kind in ("seen", "unseen"):
             parts += _panels(one, one.cache, kind, mark)
     explained = (
-        f"Every point is a test image, placed by what the model says of each attribute: like lies by like. {CLASSES} "
-        f"classes of each kind are drawn by chance (seed {_SEED}), up to {PER_CLASS} images of each. Exact t-SNE from "
-        "the first principal components; axes have no unit."
+        "Every point is a test image, placed by what the model says of each attribute: similar images lie close "
+        f"together. {CLASSES} classes of each kind are drawn at random (seed {_SEED}), up to {PER_CLASS} images of "
+        "each. Exact t-SNE from the first principal components; the axes have no unit."
     )
     return [note(explained), *parts]
 
@@ -167,9 +167,9 @@ def attention(
 def _attention_of(one: Subject, home: Home, device: str, backbone: str | None, name: str) -> list[Html]:
     model = one.run.settings.model
     if not find_model(model).attends:
-        return [missing(f"The model '{model}' attends to no place in an image.")]
+        return [missing(f"The model '{model}' has no attention over places in an image.")]
     if one.cache is None or one.answers is None:
-        raise RunError(f"This takes the features of the test images. {one.missing}")
+        raise RunError(f"This needs the features of the test images. {one.missing}")
     annotations, chosen = one.cache.annotations, _chosen(one)
     folder = find_image_folder(annotations.dataset, one.cache.provenance.get(ANNOTATIONS, {}), home)
     explainer = Explainer(Predictor(one.run, home, device=device), top=_ATTRIBUTES)
@@ -180,7 +180,7 @@ def _attention_of(one: Subject, home: Home, device: str, backbone: str | None, n
     ):
         if found.error:
             raise RunError(
-                f"{found.image}: {found.error}; with the images there, the report shows where the model looks"
+                f"{found.image}: {found.error}; if the images are there, the report shows where the model looks"
             )
         true, is_right = annotations.class_names[one.answers.labels[n]], bool(one.answers.right[n])
         cards.append(_card(found, true, is_right))
@@ -188,9 +188,9 @@ def _attention_of(one: Subject, home: Home, device: str, backbone: str | None, n
     if not cards:
         return [missing("There are no test images of unseen classes.")]
     explained = (
-        f"Test images of unseen classes drawn by chance (seed {_SEED}): up to {SHOWN} answered right and {SHOWN} "
+        f"Test images of unseen classes drawn at random (seed {_SEED}): up to {SHOWN} answered right and {SHOWN} "
         f"wrong, each of another class. The {_ATTRIBUTES} attributes that spoke most for the answer, each with its "
-        "score and where each branch looks; red is where a map is highest. Maps are scaled each by itself."
+        "score and where each branch looks; red is where a map is highest. Each map is scaled by itself."
     )
     return [note(explained), element("div", *cards, class_="cards"), data_of(name, lines)]
 

@@ -58,7 +58,7 @@ def sweeps(subjects: Sequence[Subject], home: Home) -> list[Chart | Html]:
     ]
     if not found:
         return []
-    explained = "Mean over seeds, the band one standard deviation to either side; from the home's studies."
+    explained = "Mean over seeds; the band is one standard deviation to either side. From the home's studies."
     return [*(_chart(sweep, number) for number, sweep in enumerate(found, 1)), note(explained)]
 
 

@@ -19,7 +19,7 @@ SHOWN = 3  # attributes of a group
 
 @click.command()
 @click.argument("dataset", metavar="NAME|FOLDER")
-@click.option("--cache", type=FILE, help="The features whose attributes are meant.  [the only ones]")
+@click.option("--cache", type=FILE, help="The features whose attributes to show.  [the only ones]")
 @click.option("--groups", "file", type=FILE, help="Show those of this CSV file 'attribute,group' instead.")
 @click.option("--csv", "out", type=FILE, help="Write them to this new file, to edit and give with --groups.")
 @json_option
@@ -27,9 +27,10 @@ SHOWN = 3  # attributes of a group
 def groups(
     dataset: str, cache: Path | None, file: Path | None, out: Path | None, as_json: bool, home: Home
 ) -> None:
-    """Show the groups that the attributes of a dataset come in: DEDN has an expert for each.
+    """Show the attribute groups of a dataset: DEDN has an expert for each group.
 
-    They are those of a file, else of the published table, else of the attributes' names, else of a clustering.
+    They come from the file you give. Without one, they come from the published table; if there is none, from the
+    attributes' names; if these have no groups, from a clustering.
     """
     from msdn.cache.home import dataset_name
     from msdn.train.groups.choose import choose_groups

@@ -65,9 +65,9 @@ def validation_division(cache: FeatureCache, groups: tuple[AttributeGroup, ...] 
     val = val[~np.isin(labels[val], seen)]
     held_out = _hold_out(train, labels)
     if not len(val) or not len(held_out):
-        missing = "images: no train class has two"
+        missing = "images: no training class has two images"
         if not len(val):
-            missing = "classes: its 'val' split holds no class that 'train' lacks"
+            missing = "classes: its 'val' split has no class that is not in 'train' too"
         raise TrainError(
             f"{cache.path}: no validation {missing}; use --select last, or annotate the cache with other splits"
         )

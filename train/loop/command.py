@@ -62,21 +62,21 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
 @map_option
 @preset_option
 @seeds_option(
-    help="Train with several seeds, such as 0-4, and show mean and deviation; repeated, it goes on."
+    help="Train with several seeds, such as 0-4, and show mean and deviation. Repeat the command to continue."
 )
 @jobs_option
 @groups_option
 @option(
     RUNNING,
     "--device",
-    help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU where there is one]",
+    help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU if there is one]",
 )
 @threads_option
 @option(
     RUNNING,
     "--features",
     type=click.Choice(("auto", "memory", "map")),
-    help="Keep features whole in memory or read them at each step.  [auto: memory where they fit]",
+    help="Keep features whole in memory or read them at each step.  [auto: memory if they fit]",
 )
 @option(
     OUTPUT, "--watch-test", is_flag=True, help="Show test figures after every epoch; choose nothing by them."
@@ -87,9 +87,9 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
     metavar="[RUN]",
     is_flag=False,
     flag_value=_LATEST,
-    help="Continue an interrupted run: that folder or name, or the latest one (of --dataset), failed ones last.",
+    help="Continue an interrupted run: a folder or name, or the latest one (of --dataset; failed ones last).",
 )
-@option(RUNNING, "--name", help="A name for the run, by which every command then knows it.")
+@option(RUNNING, "--name", help="A name for the run, which every command then accepts.")
 @json_option
 @home_option
 def train(
@@ -110,10 +110,10 @@ def train(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Train a model on a dataset's features; the preset's settings unless given here.
+    """Train a model on a dataset's features, with the preset's settings unless you give others here.
 
-    The preset's number of epochs is trained and the last epoch's weights are kept, unless --select says otherwise:
-    nothing is chosen on test images.
+    It trains for the preset's number of epochs and keeps the last epoch's weights, unless you choose differently with
+    --select. Without --select test, nothing is chosen on test images.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
     if seeds is None and jobs is not None:
@@ -159,7 +159,7 @@ def train(
             )
             show(series_result(of_seeds, results), as_json)
             return
-        with keep_threads(threads), _hint(name) as on_start, EpochView() as view:
+        with keep_threads(threads), _hint(name) as on_start, EpochView(explains=not as_json) as view:
             run = train_model(
                 opened,
                 chosen,
@@ -194,7 +194,11 @@ def _resume(
     else:
         run = open_run(home.runs, Path(resume))
     _check_unchanged(run, given, overrides)
-    with open_run_cache(home, run, cache) as opened, _hint() as on_start, EpochView() as view:
+    with (
+        open_run_cache(home, run, cache) as opened,
+        _hint() as on_start,
+        EpochView(explains=not as_json) as view,
+    ):
         for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
             say(note)
         run = continue_run(run, opened, on_start=on_start, on_epoch=view, on_note=say, **how)
@@ -214,7 +218,7 @@ def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:
 def _say_rule(settings: "RunSettings", amounts: Amounts) -> dict[str, str]:
     """Say what the rule chose and why, and return it; what was given instead is left out."""
     own, chosen = fields_of(type(settings)), rule_used(settings, amounts)
-    say(f"no preset for these data; chosen by the rule for their amounts{':' if chosen else ', nothing'}")
+    say(f"no preset for these data; the rule for their amounts chose{':' if chosen else ' nothing'}")
     for name, reason in chosen.items():
         say(f"  {option_name(own[name])} {show_value(getattr(settings, name))}: {reason}")
     return chosen
@@ -303,6 +307,6 @@ def _report(run: "Run", cache: "FeatureCache", as_json: bool) -> None:
     notes[2:2] = learning_notes(result)
     notes += [
         f"margin: {result['margin']:.4g}",
-        f"the same again: {command_line('evaluate', '--run', run.path)}",
+        f"see this again with: {command_line('evaluate', '--run', run.path)}",
     ]
     show(Result(facts, [figures_table(result)], notes), as_json)

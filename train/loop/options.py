@@ -79,8 +79,8 @@ class SettingsCommand(click.Command):
                 raise
             model = _choice(ctx).model.name
             raise click.UsageError(
-                f"{error.option_name} is no setting of the model '{model}', but of {', '.join(owners)}; leave it out, "
-                "or choose another --model",
+                f"{error.option_name} is not a setting of the model '{model}', but of {', '.join(owners)}; "
+                "leave it out, or choose another --model",
                 ctx,
             ) from error
 
@@ -191,17 +191,17 @@ preset_option = option(
     WHAT,
     "--preset",
     metavar=f"{'|'.join(PRESET_NAMES)}|FILE.toml",
-    help="Settings as in the released code, as in the paper's text, or of a file of your own.  "
+    help="Settings as in the released code, as in the paper's text, or from your own file.  "
     f"[default: {PRESET_NAMES[0]}]",
 )
 cache_option = option(
     WHAT,
     "--cache",
     type=click.Path(path_type=Path),
-    help="The features, where the dataset has several caches.",
+    help="The features, if the dataset has several caches.",
 )
 map_option = option(
-    WHAT, "--map", help="The map of the features to train on, where they have several.  [the main one]"
+    WHAT, "--map", help="The map of the features to train on, if they have several.  [the main one]"
 )
 groups_option = option(
     WHAT,
@@ -214,7 +214,7 @@ jobs_option = option(
     "--jobs",
     type=click.IntRange(min=1),
     help="Trainings at once. On a CPU each takes one thread, so that figures do not depend on this; GPUs are taken as "
-    "they become free.  [default: one a GPU, or one a core up to 8]",
+    "they become free.  [default: one per GPU, or one per core up to 8]",
 )
 devices_option = option(
     RUNNING,
@@ -227,8 +227,8 @@ threads_option = option(
     RUNNING,
     "--threads",
     type=click.IntRange(min=1),
-    help="Threads on a CPU; of several trainings, each.  [as many as torch takes, but no more than the cores that this "
-    "process may use; a series: 1; a resumed run: as it began with]",
+    help="Threads on a CPU, for each training.  [as many as torch uses, but not more than the cores that this "
+    "process may use; a series: 1; a resumed run: as at its start]",
 )
 
 
@@ -275,7 +275,7 @@ def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., An
 def check_groups(model: str, file: Path | None) -> None:
     """Refuse a file of groups where the model takes none."""
     if file is not None and not registry.find_model(model).takes_groups:
-        raise SettingsError(f"--groups is no setting of the model '{model}'; leave it out")
+        raise SettingsError(f"--groups is not a setting of the model '{model}'; leave it out")
 
 
 def amounts_for(home: Home, dataset: str, cache: Path | None) -> Amounts | None:
@@ -299,7 +299,7 @@ def choose_settings(
     settings = preset_settings(model, dataset, preset=preset or PRESET_NAMES[0], task=task, amounts=amounts)
     unknown = [name for name in overrides if name not in fields_of(type(settings))]
     if unknown:
-        raise SettingsError(f"'{unknown[0]}' is no setting of the model '{model}'; leave it out")
+        raise SettingsError(f"'{unknown[0]}' is not a setting of the model '{model}'; leave it out")
     is_fixed = "learning_rate" in overrides or overrides.get("select", "val") != "val"
     fixed = {"search_lr": False} if settings.searched_rates and is_fixed else {}
     return dataclasses.replace(settings, **{**fixed, **overrides, "model": model})

@@ -34,20 +34,23 @@ class RunSettings:
     seed: int = setting(0, "Seed of the initial weights and of the sampler.", at_least=0)
     task: str = setting(
         "gzsl",
-        "The figure that matters: H (gzsl) or acc (czsl). Presets have settings for each, and --select goes by it.",
+        "The figure that matters: H (gzsl) or acc (czsl). Presets have settings for each, and --select uses it.",
         choices=TASKS,
     )
     select: str = setting(
         "last",
-        "Which weights are kept: of the last epoch; of the number of epochs that was best on validation classes, "
-        "trained again on all training classes; or of the epoch that was best on the test classes, as papers do.",
+        "Which weights to keep. last: of the last epoch. val: of the number of epochs that was best on validation "
+        "classes, trained again on all training classes. test: of the epoch that was best on the test classes, as "
+        "papers do.",
         choices=SELECTIONS,
     )
     paper_style: bool = setting(
-        False, "With --select test: the best H and the best acc, each from an epoch of its own, as papers do."
+        False, "With --select test: the best H and the best acc, each from its own epoch, as papers do."
     )
     margin: float = setting(
-        1.0, "Added to unseen classes' scores, taken from seen ones', where the equations say.", at_least=0
+        1.0,
+        "Added to the scores of unseen classes, subtracted from those of seen classes, where the equations say so.",
+        at_least=0,
     )
     negative_attributes: str = setting(
         "keep",
@@ -61,7 +64,7 @@ class RunSettings:
             _check(one, getattr(self, one.name))
         if self.paper_style and self.select != "test":
             raise SettingsError(
-                "--paper-style goes with --select test: only there an epoch is chosen by test figures"
+                "--paper-style goes with --select test: only this chooses an epoch by test figures"
             )
 
     @property

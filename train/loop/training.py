@@ -91,13 +91,13 @@ class Trainer:
         """Take the steps of an epoch, counted from 1, or solve; return the mean of each loss term over them."""
         self.model.train()
         if isinstance(self.model, SolvedModel):
-            means, mend = self._solve(self.model), "extract the features again if they are not finite"
+            means, advice = self._solve(self.model), "extract the features again if they are not finite"
         else:
-            means, mend = self._take_steps(epoch), "train again with a lower --lr or --lambda-cal"
+            means, advice = self._take_steps(epoch), "train again with a lower --lr or --lambda-cal"
         if not all(math.isfinite(value) for value in means.values()):
-            raise TrainError(f"the loss is no longer finite; {mend}")
+            raise TrainError(f"the loss is no longer finite; {advice}")
         if not all(torch.isfinite(value).all() for value in self.model.state_dict().values()):
-            raise TrainError(f"the weights are no longer finite; {mend}")
+            raise TrainError(f"the weights are no longer finite; {advice}")
         return means
 
     def _take_steps(self, epoch: int) -> dict[str, float]:

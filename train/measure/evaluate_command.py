@@ -45,7 +45,9 @@ _MEANINGS = {
 
 @click.command()
 @click.option("--gzsl", is_flag=True, help="Show U, S and H: all classes compete.")
-@click.option("--czsl", is_flag=True, help="Show acc: only unseen classes compete. Neither flag means both.")
+@click.option(
+    "--czsl", is_flag=True, help="Show acc: only unseen classes compete. Without either flag, both are shown."
+)
 @click.option(
     "--run",
     "run_path",
@@ -65,8 +67,8 @@ _MEANINGS = {
 @click.option(
     "--model",
     metavar="NAME|FILE",
-    help="The latest finished run of this model, one of your own by its file; with --checkpoint, whose weights they "
-    "are.  [of --checkpoint: msdn]",
+    help="The latest finished run of this model; give your own model by its file. With --checkpoint, the model of "
+    "the weights.  [with --checkpoint: msdn]",
 )
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="The features.  [those that the run was trained on]"
@@ -80,15 +82,15 @@ _MEANINGS = {
 @click.option(
     "--groups",
     type=click.Path(path_type=Path),
-    help="With --checkpoint of DEDN: the CSV of the groups it was trained with.  [those published that fit]",
+    help="With --checkpoint of DEDN: the CSV of the groups it was trained with.  [the published ones that fit]",
 )
 @click.option(
     "--margin",
     type=float,
-    help="Margin for unseen against seen classes.  [the run's or checkpoint's; 1 as published; with --select val the "
-    "one chosen]",
+    help="Margin for unseen against seen classes.  [that of the run or checkpoint: 1 as published, or "
+    "the one that --select val chose]",
 )
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU where there is one]")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
 @threads_option
 @json_option
 @click.option(
@@ -123,7 +125,7 @@ def evaluate(
 ) -> None:
     """Measure a trained run, or a published checkpoint, on the test images: per-class mean accuracies, in percent.
 
-    The protocol by which the weights were chosen is named with the figures.
+    How the weights were chosen is shown with the figures.
     """
     margin = measuring["margin"]
     if margin is not None and not math.isfinite(margin):
@@ -141,7 +143,7 @@ def evaluate(
             raise click.UsageError("--checkpoint and --run name two models; give one of them.")
         model = model or registry.DEFAULT
         if alpha is not None and "alpha" not in fields_of(registry.find_model(model).settings):
-            raise click.UsageError(f"--alpha is no setting of the model '{model}'; leave it out.")
+            raise click.UsageError(f"--alpha is not a setting of the model '{model}'; leave it out.")
         check_groups(model, groups)
         measuring |= {"groups": groups, "task": "czsl" if czsl and not gzsl else "gzsl"}
         measuring["predict_with"] = {} if alpha is None else {"alpha": alpha}

@@ -60,7 +60,7 @@ def load_published(
     record = find_model(settings.model)
     if not record.published_weights:
         raise SettingsError(
-            f"--checkpoint takes weights that a model's authors published, and none are known of '{record.name}'; "
+            f"--checkpoint takes weights that a model's authors published, and msdn knows none of '{record.name}'; "
             "give a run of it with --run"
         )
     return record.read_published(PublishedFile(path, cache, settings.model.upper(), groups), settings)
@@ -89,14 +89,14 @@ class PublishedFile:
         missing = [name for name in wanted if name not in self.state]
         if missing:
             raise CheckpointError(
-                f"{self.path}: no checkpoint of the published {self._model}, it lacks {_list(missing, _NAMED)}; "
-                "a run of 'msdn train' is evaluated with --run, published weights of another model with --model NAME"
+                f"{self.path}: not a checkpoint of the published {self._model}: it lacks {_list(missing, _NAMED)}; "
+                "evaluate a run of 'msdn train' with --run, published weights of another model with --model NAME"
             )
         known = {*wanted, *unused}
         strange = [name for name in self.state if name not in known and not name.startswith(_BACKBONE)]
         if strange:
             raise CheckpointError(
-                f"{self.path}: no checkpoint of the published {self._model}, which has no {_list(strange, 3)}; "
+                f"{self.path}: not a checkpoint of the published {self._model}, which has no {_list(strange, 3)}; "
                 "give one with the released parameters only"
             )
         return {name: _as_numbers(self.path, name, self.state[name]) for name in wanted}
@@ -147,8 +147,8 @@ class PublishedFile:
             raise CheckpointError(
                 f"{self.path}: its attributes differ from those of {self.cache.path} in {len(wrong)} of "
                 f"{len(attributes)} classes, first '{self.cache.annotations.class_names[wrong[0]]}' "
-                f"(by up to {float(differences.max()):.2g}); is the order of classes or attributes another one, "
-                "or the dataset, or are the groups others?"
+                f"(by up to {float(differences.max()):.2g}); check the dataset, the order of its classes "
+                "and attributes, and the groups"
             )
 
     def _find_margin(self, tensors: Mapping[str, Tensor], classes: ClassSpace) -> float:
@@ -161,9 +161,9 @@ class PublishedFile:
             first = wrong[0]
             raise CheckpointError(
                 f"{self.path}: its margin of class '{self.cache.annotations.class_names[first]}' is "
-                f"{float(margins[first]):+g}, expected {float(expected[first]):+g}, for in {self.cache.path} the class "
-                f"is {'seen' if classes.seen[first] else 'not seen'} ({len(wrong)} of {len(margins)} classes differ); "
-                "give a cache with the splits it was trained on"
+                f"{float(margins[first]):+g}, expected {float(expected[first]):+g}, because in {self.cache.path} the "
+                f"class is {'seen' if classes.seen[first] else 'not seen'} ({len(wrong)} of {len(margins)} classes "
+                "differ); give a cache with the splits it was trained on"
             )
         return size
 

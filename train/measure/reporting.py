@@ -13,6 +13,26 @@ WATCHED = "test figures were shown while training (--watch-test)"
 _CLEARLY = 2.0  # times what guessing reaches
 _EPOCH_FIGURES = ("U", "S", "H", "acc")
 _VAL_FIGURES = ("H", "AUSUC", "acc")
+TERMS = {
+    "loss": "the weighted sum that training lowers",
+    "ce": "cross-entropy",
+    "ce_av": "cross-entropy of A→V",
+    "ce_va": "cross-entropy of V→A",
+    "ce_coarse": "cross-entropy of the coarse expert",
+    "ce_fine": "cross-entropy of the fine expert",
+    "cal": "self-calibration",
+    "cal_av": "self-calibration of A→V",
+    "cal_va": "self-calibration of V→A",
+    "cal_coarse": "self-calibration of the coarse expert",
+    "cal_fine": "self-calibration of the fine expert",
+    "align_coarse": "distance of the coarse expert's two attentions",
+    "align_fine": "distance of the fine expert's two attentions",
+    "distill": "distance of the two branches or experts",
+    "causal_av": "causal loss of A→V",
+    "causal_va": "causal loss of V→A",
+    "effect_av": "effect of A→V's attention on the true class",
+    "effect_va": "effect of V→A's attention on the true class",
+}
 _NO_LOSS = ("phase", RATE, "epoch", "epochs", "seconds", *_EPOCH_FIGURES)
 
 
@@ -25,6 +45,12 @@ def epoch_line(record: Mapping[str, Any]) -> str:
     parts = [f"{phase}epoch {record['epoch']:>{width}}/{epochs}"]
     parts += [f"{name} {record[name]:.4g}" for name in record if name not in _NO_LOSS and name[:4] != "val_"]
     return "  ".join([*parts, *epoch_figures(record), f"{record['seconds']:.1f} s"])
+
+
+def terms_note(record: Mapping[str, Any]) -> str:
+    """What the loss and its terms in an epoch's line mean; empty where none of them is known."""
+    known = [f"{name}: {TERMS[name]}" for name in record if name in TERMS]
+    return "; ".join(known)
 
 
 def epoch_figures(record: Mapping[str, Any]) -> list[str]:
@@ -47,7 +73,7 @@ def provenance_notes(weights: str, masked: int) -> list[str]:
 
 def counts_note(dataset: str) -> str:
     """Why no published figures stand beside ours, where the cache's splits are of other sizes."""
-    return f"splits: not of the sizes that {dataset} has, so that no published figures stand beside these"
+    return f"splits: their sizes are not those of {dataset}, so no published figures are shown beside these"
 
 
 def learning_notes(result: Mapping[str, Any]) -> list[str]:
@@ -57,14 +83,14 @@ def learning_notes(result: Mapping[str, Any]) -> list[str]:
         return []
     if told["seen"] < _CLEARLY * told["chance_seen"]:
         return [
-            f"hardly better than chance: of training images {told['seen']:.1f} % are told apart, guessing reaches "
+            f"hardly better than chance: {told['seen']:.1f} % of training images are recognised, guessing gives "
             f"{told['chance_seen']:.1f} %; try more --epochs, a higher --lr, --model baseline, or other features "
-            "('msdn extract' with weights that were trained)"
+            "('msdn extract' with trained weights)"
         ]
     if told["all"] < _CLEARLY * told["chance_all"]:
         return [
             f"the margin of {result['margin']:.3g} is too large for these scores: with it {told['all']:.1f} % of "
-            "training images are told apart; try --select val, which chooses it, or a smaller --margin"
+            "training images are recognised; try --select val, which chooses it, or a smaller --margin"
         ]
     if result.get("select") == "val" and chosen:
         found, chance = chosen["val_H"], told["chance_all"]
@@ -77,7 +103,7 @@ def learning_notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def reconstruction_notes(models: Iterable[str]) -> list[str]:
-    """What to say of models whose method's text was not to be had."""
+    """What to say of models whose method's text was not available."""
     return [note for name in dict.fromkeys(models) if (note := find_model(name).reconstruction)]
 
 
@@ -93,6 +119,6 @@ def training_notes(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str
     lines = [f"failed: {name}: {result['failed']} ({result['run']})" for name, result in failed.items()]
     if failed:
         first = command_line("runs", "delete", Path(next(iter(failed.values()))["run"]))
-        lines.append(f"what failed is not trained again; to try it once more, delete its folder: '{first}'")
+        lines.append(f"failed trainings are not repeated; to try one again, delete its folder: '{first}'")
     watched = [name for name, result in results if result.get("watch_test")]
     return lines + [f"{WATCHED}: {'; '.join(watched)}"] * bool(watched)

@@ -8,7 +8,7 @@ from rich.progress import TaskID, TextColumn
 from rich.table import Column
 
 from msdn.terminal import NARROW, has_bar, is_verbose, make_bar, note_console, say, time_to_go
-from msdn.train.measure.reporting import epoch_figures, epoch_line
+from msdn.train.measure.reporting import epoch_figures, epoch_line, terms_note
 from msdn.train.measure.selection import RATE
 
 
@@ -17,11 +17,12 @@ class EpochView:
 
     Attributes:
         every: where there is no bar, the first and last epoch have a line, and each of so many.
+        explains: whether the first line comes with the meaning of its loss terms.
     """
 
-    def __init__(self, every: int = 1) -> None:
+    def __init__(self, every: int = 1, *, explains: bool = False) -> None:
         """Take standard error."""
-        self.every = every
+        self.every, self.explains = every, explains
         console = note_console()
         self._has_bar = has_bar(console)
         self._shown = 1 if console.width < NARROW else 4  # figures beside the loss
@@ -42,9 +43,15 @@ class EpochView:
         """Show one more epoch."""
         is_told = record["epoch"] in (1, record["epochs"]) or record["epoch"] % self.every == 0
         if is_told and (not self._has_bar or is_verbose()):
-            say(epoch_line(record))
+            self._say(record)
         if self._has_bar:
             self._move(record)
+
+    def _say(self, record: Mapping[str, Any]) -> None:
+        if self.explains and (meanings := terms_note(record)):
+            say(meanings)
+        self.explains = False
+        say(epoch_line(record))
 
     def _move(self, record: Mapping[str, Any]) -> None:
         phase, epoch, epochs = str(record.get("phase", "")), record["epoch"], record["epochs"]
@@ -63,4 +70,4 @@ class EpochView:
             self._bar.stop()
             self._task = None
             if not is_verbose():
-                say(epoch_line(record))
+                self._say(record)

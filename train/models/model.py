@@ -26,7 +26,7 @@ class Model:
             `module:function`, so that naming the model loads no torch.
         takes_groups: whether it takes the attributes in groups.
         attends: whether its network has `attention` and `attribute_scores`: `msdn explain` shows where it looks.
-        reconstruction: what to say wherever its figures are shown, if its method's text is not to be had.
+        reconstruction: what to say wherever its figures are shown, if its method's text is not available.
         published_weights: reads weights that its authors published (see `measure/published_weights.py`): called with
             the `PublishedFile` and the settings, returns `Published`; or where that function is.
     """

@@ -57,7 +57,7 @@ def preset_values(
     if is_file(preset):
         return _read_own(Path(preset).expanduser(), model)
     if preset not in PRESET_NAMES:
-        raise UnknownNameError("preset", preset, PRESET_NAMES, ", or the path of a .toml file of your own")
+        raise UnknownNameError("preset", preset, PRESET_NAMES, ", or the path of your own .toml file")
     if task not in TASKS:
         raise UnknownNameError("task", task, TASKS)
     if preset == "paper" and not has_paper_preset(model):

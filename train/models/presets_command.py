@@ -20,9 +20,11 @@ _IN_TITLE = ("model", "task")
 
 
 @click.command()
-@click.option("--model", metavar="NAME|FILE", help="This model alone.")
+@click.option("--model", metavar="NAME|FILE", help="Only this model.")
 @click.option(
-    "--dataset", metavar="NAME|FOLDER", help="This dataset alone; your own: by the rule for its amounts."
+    "--dataset",
+    metavar="NAME|FOLDER",
+    help="Only this dataset; for your own, the rule for its amounts of images chooses.",
 )
 @click.option(
     "--task", default=TASKS[0], type=click.Choice(TASKS), show_default=True, help="The figure that matters."
@@ -32,7 +34,7 @@ _IN_TITLE = ("model", "task")
     default=stored.PRESET_NAMES[0],
     metavar=f"{'|'.join(stored.PRESET_NAMES)}|FILE.toml",
     show_default=True,
-    help="Released code, the paper's text, or a file of your own.",
+    help="Released code, the paper's text, or your own file.",
 )
 @click.option(
     "--write",
@@ -52,15 +54,16 @@ def presets(
 ) -> None:
     """Show the settings that 'msdn train' starts from, and where each value comes from.
 
-    With --model and --dataset every setting of the two; else how many are published (the paper or its authors'
-    code), borrowed (another model's or dataset's, for lack of published ones), ours, or the default.
+    With --model and --dataset, every setting of the two is shown. Without them, you see how many settings are published
+    (the paper or its authors' code), borrowed (from another model or dataset, because none is published), ours, or the
+    default.
     """
     use_home(home)
     models, datasets = _asked(model, dataset)
     if write is not None:
         if write.suffix != ".toml":
             raise WrongUsageError(
-                f"--write {write}: its name must end in .toml, as --preset knows such files by that"
+                f"--write {write}: its name must end in .toml, because --preset knows such files by that ending"
             )
         only = _only(datasets, dataset)
         rows = setting_rows(models[0] if model else DEFAULT, only, task, preset, find_amounts(home, only))
@@ -72,7 +75,9 @@ def presets(
     amounts = find_amounts(home, datasets[0]) if dataset else None
     notes = [note for name in models if (note := find_model(name).reconstruction)]
     if dataset and amounts is None and not stored.has_preset(datasets[0]):
-        notes.append(f"{datasets[0]} has no preset, and no features to go by; run 'msdn extract' first")
+        notes.append(
+            f"{datasets[0]} has no preset, and no features to choose settings by; run 'msdn extract' first"
+        )
     if model and dataset:
         rows = setting_rows(models[0], datasets[0], task, preset, amounts)
         title = f"{models[0]} on {datasets[0]}: preset {preset}, task {task}"
@@ -125,7 +130,7 @@ def _asked(model: str | None, dataset: str | None) -> tuple[list[str], list[str]
         return models, known
     name = dataset_name(dataset)
     if name == dataset and name not in known and not Path(dataset).is_dir():
-        raise UnknownNameError("dataset", dataset, known, ", or the path of a folder of your own")
+        raise UnknownNameError("dataset", dataset, known, ", or the path of your own folder")
     return models, [name]
 
 

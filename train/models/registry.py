@@ -64,7 +64,7 @@ def find_model(name: str) -> Model:
     if name in _remembered:
         return _load_remembered(name, _remembered[name])
     raise UnknownNameError(
-        "model", name, model_names(), ", or the path of a file or folder with a model of your own"
+        "model", name, model_names(), ", or the path of a file or folder with your own model"
     )
 
 
@@ -188,7 +188,7 @@ def _load_installed(name: str, point: EntryPoint) -> Model:
             f"model '{name}' of the package behind '{point.value}' cannot be loaded ({error}); update or remove it"
         ) from error
     if not isinstance(model, Model):
-        raise SettingsError(f"model '{name}': '{point.value}' is no msdn.train.models.model.Model")
+        raise SettingsError(f"model '{name}': '{point.value}' is not an msdn.train.models.model.Model")
     return model
 
 

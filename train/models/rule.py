@@ -100,7 +100,7 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
         values["select"] = ("last", f"{found} are too few to choose anything by")
         values["margin"] = (
             BLIND_MARGIN,
-            "served small sets better than the published 1, if nothing can choose it",
+            "worked better on small datasets than the published 1, where nothing can choose it",
         )
     if not amounts.has_vectors:
         values["vectors"] = (

@@ -21,8 +21,8 @@ RUN = click.Path(path_type=Path)
 
 
 @click.command("list")
-@click.option("--dataset", metavar="NAME|FOLDER", help="Runs of this dataset alone.")
-@click.option("--model", metavar="NAME", help="Runs of this model alone.")
+@click.option("--dataset", metavar="NAME|FOLDER", help="Only runs of this dataset.")
+@click.option("--model", metavar="NAME", help="Only runs of this model.")
 @json_option
 @home_option
 def list_(home: Home, dataset: str | None, model: str | None, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def show_(home: Home, run: Path, as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 @home_option
 def name(home: Home, run: Path, name: str) -> None:
-    """Give a run a name, by which every command then knows it; a name it had before is replaced."""
+    """Give a run a name, which every command then accepts; a name it had before is replaced."""
     _use(home)
     check_name(home.runs, name)
     found = open_run(home.runs, run)
@@ -103,7 +103,7 @@ def name(home: Home, run: Path, name: str) -> None:
 def delete(home: Home, runs: tuple[Path, ...], yes: bool) -> None:
     """Delete runs with all that their folders hold; asks first.
 
-    A run that is being trained is refused, and so is a folder that is no run.
+    A run that is being trained is refused, and so is a folder that is not a run.
     """
     _use(home)
     found = list(dict.fromkeys(_folder(home, given) for given in runs))
@@ -124,7 +124,7 @@ def _use(home: Home) -> None:
 
 
 def _folder(home: Home, given: Path) -> Path:
-    """The folder of a run to delete; a run that cannot be opened will do, a folder that is no run will not."""
+    """The folder of a run to delete; a run that cannot be opened will do, a folder that is not a run will not."""
     try:
         path = open_run(home.runs, given).path
     except RunError:
@@ -153,7 +153,9 @@ def _delete(path: Path) -> None:
     try:
         shutil.rmtree(gone)
     except OSError as error:
-        raise RunError(f"{gone}: not deleted whole ({error.strerror}); delete the rest by hand") from error
+        raise RunError(
+            f"{gone}: not completely deleted ({error.strerror}); delete the rest by hand"
+        ) from error
 
 
 def _status(run: Run) -> str:

@@ -179,7 +179,7 @@ def _mistrust(run: Run, result: Any) -> str | None:
     """Why figures in a run's folder are not this run's own; None where they are."""
     wrong = find_misfit(result, _RESULT) if isinstance(result, dict) else "everything"
     if wrong is not None:
-        return f"it does not hold all figures as they should be, beginning with '{wrong}'"
+        return f"not all of its figures are as they should be; the first wrong one is '{wrong}'"
     trained_on = run.manifest["cache"]["fingerprint"], run.map
     if (result["fingerprint"], result.get("map") or MAIN) != trained_on:
         return "it was measured on other features than the run was trained on"

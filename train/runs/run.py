@@ -201,7 +201,7 @@ class Run:
         return lock_of(self.path)
 
     def _explain(self, error: WrongUsageError) -> RunError:
-        """Why the stored settings cannot be used: damage, or a model that is not to be had now."""
+        """Why the stored settings cannot be used: damage, or a model that is not available now."""
         file, model = self.path / MANIFEST, self.manifest["settings"].get("model")
         own = self.manifest.get("model_file")
         if own is None:
@@ -281,7 +281,7 @@ def check_name(runs: Path, name: str) -> None:
     """Refuse a name for a run that no command could tell from a path, an option, or another run."""
     if not name.isprintable() or not name.strip() or name[0] in "-. " or Path(name).name != name:
         raise WrongUsageError(
-            f"'{name}' is no name for a run; expected one without a folder, such as first-try"
+            f"'{name}' is not a name for a run; expected one without a folder, such as first-try"
         )
     if (runs / name).exists():
         raise RunError(f"{runs / name}: is a run's folder already; choose another name")
@@ -373,7 +373,7 @@ def open_run_cache(home: Home, run: Run, given: Path | None = None) -> FeatureCa
         if cache.fingerprint == run.manifest["cache"]["fingerprint"]:
             return cache
         cache.close()
-    replaced = " (what lies there was annotated or made anew since)" if recorded.is_file() else ""
+    replaced = " (the file there was annotated or made again since)" if recorded.is_file() else ""
     raise RunError(
         f"the features that {run.path.name} was trained on are neither at {recorded}{replaced} nor in {home.features}; "
         f"give their file with --cache, or train again on what there is"

@@ -125,14 +125,16 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """The outcome for people."""
+        """The outcome for people; a single seed decides nothing."""
         if not self.differences:
-            return f"{self.figure}: cannot be told"
+            return f"{self.figure}: not known"
         seeds, average = len(self.differences), mean(self.differences)
-        outcome = "holds on the mean alone" if average > 0 else "does not show"
+        paper = "" if self.paper_difference is None else f", paper {self.paper_difference:+.1f}"
+        if seeds == 1:
+            return f"{self.figure}: one seed: no verdict (difference {average:+.1f}{paper})"
+        outcome = "holds only on the mean" if average > 0 else "not confirmed"
         if self.holds_in == seeds:
             outcome = "holds"
-        paper = "" if self.paper_difference is None else f", paper {self.paper_difference:+.1f}"
         return f"{self.figure}: {outcome} ({self.holds_in} of {seeds} seeds, mean difference {average:+.1f}{paper})"
 
     def as_json(self) -> dict[str, Any]:
@@ -200,14 +202,14 @@ def ablate(
     preset: str | None,
     **settings: Any,
 ) -> None:
-    """Train the rows of MSDN's Table 2 with several seeds, and say which of the paper's claims hold here.
+    """Train the rows of MSDN's Table 2 with several seeds, and say which of the paper's claims are confirmed.
 
     The rows: the baseline; one branch without distillation; one branch with it; the distillation's divergence alone,
     its distance alone; all of MSDN. Settings given here hold for every row whose model has them. Figures are of the
-    test classes, mean ± standard deviation over the seeds; claims are checked seed by seed.
+    test classes, mean ± standard deviation over the seeds. Claims are checked seed by seed; one seed decides none.
 
-    What was trained before is not trained again: an interrupted ablation goes on with the same command. Where one
-    training fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in
+    What was trained before is not trained again: to continue an interrupted ablation, repeat the command. If one
+    training fails, the others continue, and its row has no mean. Runs are kept in HOME/studies/runs, figures in
     HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}

@@ -61,7 +61,7 @@ class Line:
         seeds: ascending.
         runs: the folders, in the seeds' order.
         figures: mean and standard deviation over the seeds.
-        reconstruction: what to say of a model whose method's text was not to be had.
+        reconstruction: what to say of a model whose method's text was not available.
     """
 
     rank: int | None
@@ -243,9 +243,9 @@ def _order(protocol: Protocol) -> tuple[Any, ...]:
 
 @click.command()
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--dataset", metavar="NAME|FOLDER", help="Runs of this dataset alone.")
+@click.option("--dataset", metavar="NAME|FOLDER", help="Only runs of this dataset.")
 @click.option(
-    "--model", metavar="NAME|FILE", help="Runs of this model alone; a model of your own by its file."
+    "--model", metavar="NAME|FILE", help="Only runs of this model; give your own model by its file."
 )
 @click.option(
     "--csv",
@@ -253,7 +253,7 @@ def _order(protocol: Protocol) -> tuple[Any, ...]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the tables to this CSV file too; one that is there is replaced.",
 )
-@click.option("--device", default="auto", help="Where to measure: cpu, cuda, …  [a GPU where there is one]")
+@click.option("--device", default="auto", help="Where to measure: cpu, cuda, …  [a GPU if there is one]")
 @json_option
 @click.option(
     "--latex", "as_latex", is_flag=True, help="Print the tables as LaTeX, for the package booktabs."
@@ -272,10 +272,10 @@ def compare(
     """Rank finished runs by their test figures, in percent: the given folders, or all runs of the home.
 
     Runs that differ only in the seed are one line, mean ± standard deviation of the sample. Lines are ranked where
-    dataset, features, task, selection and margin are the same; others get a table of their own.
+    dataset, features, task, selection and margin are the same; others get their own table.
 
     A RUN may be a folder copied from another machine, so that runs made in several places become one table. Figures
-    that 'msdn evaluate' left in a run's folder are used as they are; other runs are measured now, which takes
+    that 'msdn evaluate' left in a run's folder are used as they are; other runs are measured now, which needs
     the features that they were trained on. A line names the settings that are not those of the dataset's preset.
     """
     if as_json and as_latex:

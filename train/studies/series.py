@@ -189,7 +189,7 @@ def _is_done(run: Run, job: Job) -> bool:
 
 
 def _gave_up(run: Run, job: Job) -> bool:
-    """Whether the training itself failed, which it would do again; a full disk or a lack of memory can be mended."""
+    """Whether the training itself failed, which it would do again; a full disk or a lack of memory can be fixed."""
     if job.validate_only and run.chosen:  # all that is asked for was reached
         return False
     reason = run.manifest.get("reason")
@@ -236,14 +236,14 @@ def run_jobs(
                 number = sum(map(bool, results))
                 say(f"done {number} of {len(jobs)}: {jobs[position].name}  {_outcome(result)}")
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
+        say("interrupted; repeat the same command to continue where it stopped")
         raise
     _refuse_all_failed(jobs, results)
     return results
 
 
 def split_waves(jobs: Sequence[Job]) -> list[list[int]]:
-    """Positions of the first job of each training, then of those that only predict otherwise with its weights.
+    """Positions of the first job of each training, then of those that only predict differently with its weights.
 
     Jobs of one wave share no training, so that several workers never train the same thing twice.
     """
@@ -351,7 +351,7 @@ def _work(path: Path, map: str, job: Job, runs: Path, device: str, threads: int)
 
 
 def _threads_on_a_cpu(device: str, threads: int) -> AbstractContextManager[None]:
-    """Sums over several threads are rounded otherwise: with one, weights do not depend on the number of cores."""
+    """Sums over several threads are rounded differently: with one, weights do not depend on the number of cores."""
     return keep_threads(None if device.startswith(("cuda", "mps")) else threads)
 
 

@@ -45,7 +45,8 @@ from msdn.train.studies.study import (
 
 Swept = Mapping[str, Sequence[Any]]  # the settings to change, with their values
 _DIGITS = 9  # of a mean in percent, so that equals are equal in spite of rounding
-_ON_TEST = "figures of the test classes, to look at: choose nothing by them, --select val is for that"
+_ON_TEST = "figures of the test classes, only to look at: choose nothing by them; to choose a value, use --select val"
+_ONE_SEED = "one seed: no verdict; the differences may be chance, so give several seeds with --seeds"
 
 
 class SweepCommand(SettingsCommand):
@@ -92,11 +93,12 @@ def sweep(
 ) -> None:
     """Train with several values of a setting, and show what each gives: mean ± standard deviation over the seeds.
 
-    With --select val the figures are of validation classes, no test image is looked at, and the best value is named
-    with the command that trains it. Otherwise they are of the test classes, and nothing should be chosen by them.
+    With --select val the figures are of validation classes and no test image is used; the best value is shown with the
+    command that trains it. Without it, the figures are of the test classes: do not choose anything by them. One seed
+    decides nothing: give several with --seeds.
 
-    What was trained before is not trained again: an interrupted sweep goes on with the same command. Where a training
-    fails, the others go on, and its row has no mean. Runs are kept in HOME/studies/runs, figures in HOME/studies:
+    What was trained before is not trained again: to continue an interrupted sweep, repeat the command. If a training
+    fails, the others continue, and its row has no mean. Runs are kept in HOME/studies/runs, figures in HOME/studies:
     NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
@@ -127,7 +129,7 @@ def _swept(over: tuple[str, ...], values: tuple[str, ...], overrides: dict[str, 
         if names.count(name) > 1:
             raise SettingsError(f"--over names '{name}' twice; a grid takes two different settings")
         if name in overrides:
-            raise SettingsError(f"{name} is what --over changes; leave the option of its own out")
+            raise SettingsError(f"{name} is what --over changes; leave its own option out")
     if values and len(values) != len(names):
         raise SettingsError(
             f"{len(names)} times --over and {len(values)} times --values; give one for each, or none"
@@ -147,7 +149,7 @@ def swept_setting(text: str, model: str) -> str:
     if name == "seed":
         raise SettingsError("--over seed compares nothing; give several seeds with --seeds")
     if name not in numeric:
-        raise SettingsError(f"--over {text} is no number; these are: {', '.join(numeric)}")
+        raise SettingsError(f"--over {text} is not a number; these are: {', '.join(numeric)}")
     return name
 
 
@@ -263,8 +265,9 @@ def _advice(
     facts: Facts, rows: list[RowResult], swept: Swept, places: list[str | Path], home: Home
 ) -> tuple[list[str], dict[str, Any] | None]:
     """What may be done with the figures, and the best value where one may be chosen."""
+    one_seed = [_ONE_SEED] if len(facts.seeds) == 1 else []
     if facts.measured_on == "test":
-        return [_ON_TEST], None
+        return [_ON_TEST, *one_seed], None
     figure, best = rows[0].row.settings.ranked_by, best_row(rows)
     if best is None:
         return [f"no value has a known {figure} on the validation classes"], None
@@ -273,5 +276,6 @@ def _advice(
         f"best {figure} on validation classes (figures of these, not of test classes): {best.row.label}",
         f"train with it: {command}",
         *(f"the best {name} lies at the edge of the values given: try some beyond it" for name in edge),
+        *one_seed,
     ]
     return lines, {"label": best.row.label, **best.row.facts, "command": command, "at_edge": edge}

@@ -28,7 +28,7 @@ class DednSettings(VectorSettings):
     )
     true_class_shift: float = setting(
         2.0,
-        "Taken from the true class's score before the cross-entropy, after +1 on seen classes.",
+        "Subtracted from the true class's score before the cross-entropy, after +1 on seen classes.",
         at_least=0,
     )
     region_mix: float = setting(

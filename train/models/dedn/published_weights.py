@@ -107,7 +107,7 @@ def _find_groups(
     expected = " or ".join(f"{_join(groups.sizes)} ({groups.source})" for groups in known)
     raise CheckpointError(
         f"{file.path}: its fine expert has groups of {_join(sizes)} attributes, expected {expected}; "
-        "give the groups it was trained with by --groups FILE ('msdn data groups --csv FILE' writes one to edit)"
+        "give the groups it was trained with, by --groups FILE ('msdn data groups --csv FILE' writes one to edit)"
     )
 
 

@@ -40,7 +40,7 @@ class MsdnSettings(NormalizedVectorSettings, LossSettings):
         super().__post_init__()
         if not any(self.alpha):
             raise SettingsError(
-                "--alpha is 0 0, with which no branch would predict; give one of them a weight"
+                "--alpha is 0 0, so no branch would predict; give one of the branches a weight"
             )
 
     def without_effect(self) -> Iterator[tuple[str, str]]:

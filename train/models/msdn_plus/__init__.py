@@ -48,5 +48,5 @@ MODEL = Model(
     settings=MsdnPlusSettings,
     build="msdn.train.models.msdn_plus.network:build_msdn_plus",
     attends=True,
-    reconstruction="msdn++ is a reconstruction: the method's text was not to be had (docs/training.md)",
+    reconstruction="msdn++ is a reconstruction: the method's text was not available (docs/training.md)",
 )

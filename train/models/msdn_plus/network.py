@@ -1,6 +1,6 @@
 """MSDN++ (2026), a reconstruction: MSDN whose attention is trained to beat a counterfactual one.
 
-The method's text was not to be had; the causal term follows counterfactual attention learning (Rao et al., ICCV 2021).
+The method's text was not available; the causal term follows counterfactual attention learning (Rao et al., ICCV 2021).
 
 B images, R regions, K attributes, C classes
 """
