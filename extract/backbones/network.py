@@ -139,7 +139,7 @@ def _arrange(output: Tensor, choice: MapChoice, backbone: Backbone) -> Tensor:
             return output.permute(0, 2, 3, 1)
         if output.shape[1] == output.shape[2]:
             return output
-        raise ExtractError(f"{where} gives {tuple(output.shape)}: neither rows nor columns of a square map")
+        raise ExtractError(f"{where} gives {tuple(output.shape)}: not a square map [B, C, h, h] or [B, h, h, C]")
     prefix = backbone.prefix_tokens
     if prefix is None:
         raise ExtractError(
@@ -194,7 +194,7 @@ def measure_maps(network: nn.Module, plan: Plan) -> dict[str, MapShape]:
     except Exception as error:  # a library's or a user's own code
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExtractError(
-            f"{plan.backbone.name} does not take images of {size} pixels ({reason}); its own size is "
+            f"{plan.backbone.name} does not take images of {size} pixels ({reason}); its default size is "
             f"{plan.backbone.preparation.size}, give another with --image-size"
         ) from error
     shapes = {}
@@ -321,7 +321,7 @@ def restore_statistics(network: nn.Module, statistics: dict[str, np.ndarray]) ->
         for kind in ("running_mean", "running_var"):
             stored = statistics.get(f"{name}.{kind}")
             if stored is None or stored.shape != tuple(getattr(norm, kind).shape):
-                raise WeightsError(f"the cache holds no fitting batch-norm statistics for '{name}'")
+                raise WeightsError(f"the cache holds no matching batch-norm statistics for '{name}'")
             getattr(norm, kind).copy_(torch.from_numpy(stored))
 
 

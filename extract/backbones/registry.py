@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TIMM = "timm:"
-ADVICE = "'msdn backbones' lists all; with timm installed, timm:NAME names one of its networks; a FILE.py is your own"
+ADVICE = "'msdn backbones' lists all; with timm installed, timm:NAME names one of its networks; a FILE.py is your own network"
 
 
 def find_backbone(name: str) -> Backbone:
@@ -112,7 +112,7 @@ def _settle_layer(path: Path, entry: Backbone) -> str:
     if not layer:
         parts = ", ".join(name for name, _ in network.named_children())
         raise ExtractError(
-            f"{path}: it is not known which block gives the region map; say it with BACKBONE = Backbone(build=build, "
+            f"{path}: it is not known which block gives the region map; name it with BACKBONE = Backbone(build=build, "
             f"layer='NAME'); the network's parts: {parts}"
         )
     return layer

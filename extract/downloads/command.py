@@ -35,11 +35,11 @@ def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str
     callback=_check_mirror,
     help="A folder on a web server that holds the files under their own names; tried before the publishers.",
 )
-@click.option("--keep-archives", is_flag=True, help="Leave the archives in HOME/data/downloads.")
+@click.option("--keep-archives", is_flag=True, help="Keep the archives in HOME/data/downloads.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Fetch what is there already, and accept a file that differs from the one fetched before.",
+    help="Fetch again what is already there, and accept a file that differs from the one fetched before.",
 )
 @json_option
 @home_option
@@ -136,7 +136,7 @@ class DownloadView(logging.Handler):
         self._logger.removeHandler(self)
         self._logger.setLevel(self._level)
         if kind is KeyboardInterrupt:
-            self.say("interrupted; the same command goes on from here")
+            self.say("interrupted; repeat the command to continue")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print what a download logs; warnings are shown as those of every command."""

@@ -14,7 +14,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("import")
 @click.argument("file", type=FILE)
-@click.option("--dataset", required=True, metavar="NAME|FOLDER", help="What the features are of.")
+@click.option("--dataset", required=True, metavar="NAME|FOLDER", help="The dataset that the features belong to.")
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -30,7 +30,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     is_flag=True,
     help="Take a file whose splits are not as large as the dataset's; results are then not those of the dataset.",
 )
-@click.option("--restart", is_flag=True, help="Start again, and replace a cache that is there.")
+@click.option("--restart", is_flag=True, help="Start again, and replace an existing cache.")
 @json_option
 @home_option
 def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any) -> None:
@@ -52,7 +52,7 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
     for row, reason in done.masked.items():
         warn(f"row {row} is masked, never trained or tested on: {reason}")
     if done.has_other_counts:
-        warn(f"its splits are not as large as those of '{dataset}': no published figure compares")
+        warn(f"its splits are not as large as those of '{dataset}': do not compare it with published figures")
     if not done.named:
         again = command_line("cache", "annotate", done.path, "--dataset", typed_dataset(dataset), home=home)
         warn(f"classes and images are numbered: with the dataset's lists in the home, '{again}' names them")
@@ -86,7 +86,7 @@ def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **file
     from msdn.extract.exchange.annotating import apply_files
 
     if dataset is None and not any(files.values()):
-        raise click.UsageError("what to replace? Give --vectors, --splits, --attributes, or --dataset.")
+        raise click.UsageError("nothing to replace: give --vectors, --splits, --attributes, or --dataset.")
     if dataset is not None and any(files.values()):
         raise click.UsageError("--dataset takes everything from the dataset: give it alone.")
     with FeatureCache(cache) as opened:
@@ -106,11 +106,11 @@ def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **file
     elif changed:
         tell(f"{cache}: replaced {', '.join(changed)}; fingerprint {old[:12]} is now {new[:12]}")
     else:
-        tell(f"{cache}: has these annotations already; nothing changed")
+        tell(f"{cache}: already has these annotations; nothing changed")
     if not changed:
         return
     if before.attribute_vectors is not None and not has_vectors:
-        warn("its word vectors belonged to other attributes and are gone: give --vectors")
+        warn("its word vectors belonged to other attributes and were removed: add new ones with --vectors")
     if other_counts:
-        warn(f"it {other_counts}: no published figure compares")
-    warn("runs trained before refuse this cache: train again")
+        warn(f"it {other_counts}: do not compare it with published figures")
+    warn("runs trained before this do not accept the cache: train again")

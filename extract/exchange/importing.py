@@ -198,14 +198,14 @@ def _begin(
         refuse_foreign_file(path)
     otherwise = "--restart replaces it, --out names another place"
     if final.exists() and not restart:
-        raise CacheError(f"{final}: exists already; {otherwise}")
+        raise CacheError(f"{final}: already exists; {otherwise}")
     if restart or not partial.exists():
         create_structure(partial, annotations, [spec], provenance, {})
         return
     begun = read_header(partial)
     same = begun.provenance == provenance and begun.annotations.image_paths == annotations.image_paths
     if not same or name_differences(begun.annotations, annotations):
-        raise CacheError(f"{partial}: was begun otherwise; {otherwise}")
+        raise CacheError(f"{partial}: was started with other options or files; {otherwise}")
 
 
 def _fill(

@@ -42,7 +42,7 @@ def list_images(root: Path, found: list[Mistake]) -> ImageList:
     for folder in sorted(entry for entry in root.iterdir() if not _is_junk(entry.name)):
         name = folder.name
         if is_odd(name) or name != name.strip():
-            found.append(Mistake(folder, "the name has odd characters or outer spaces; rename the folder"))
+            found.append(Mistake(folder, "the name has odd characters, or spaces at its start or end; rename the folder"))
         elif folder.is_dir():
             folders.append(name)
             paths += [f"{name}/{path}" for path in _list_class(folder, found)]
@@ -50,7 +50,7 @@ def list_images(root: Path, found: list[Mistake]) -> ImageList:
             found.append(Mistake(folder, "is a link to a folder that is not there"))
         else:
             advice = "move it into the folder of its class"
-            found.append(Mistake(folder, f"lies beside the class folders; {advice}"))
+            found.append(Mistake(folder, f"is outside the class folders; {advice}"))
     found += _find_twins(root, folders)
     return ImageList(tuple(sorted(paths)), tuple(folders))
 
@@ -126,7 +126,7 @@ def _complain_of_content(file: Path) -> str:
         with open_image(file):
             return ""
     except UnidentifiedImageError:
-        return "is no image inside, whatever its name says; save it anew as JPEG or PNG"
+        return "is named as an image but is not one; save it again as JPEG or PNG"
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return f"the image cannot be opened ({reason})"

@@ -28,13 +28,13 @@ DEFAULT = ExtractSettings(dataset="")
     "--dataset",
     required=True,
     metavar="NAME|FOLDER",
-    help="cub, sun, awa2, flo, plumage (drawn, ships with msdn), or a folder of your own.",
+    help="cub, sun, awa2, flo, plumage (drawn, ships with msdn), or your own folder.",
 )
 @click.option(
     "--backbone",
     default=DEFAULT.backbone,
     metavar="NAME|timm:NAME|FILE.py",
-    help="The frozen network; 'msdn backbones' lists what there is. Code in FILE.py is run.",
+    help="The frozen network; 'msdn backbones' lists all. Code in FILE.py is run.",
 )
 @click.option(
     "--image-size",
@@ -80,16 +80,16 @@ DEFAULT = ExtractSettings(dataset="")
     "--batch-size",
     type=click.IntRange(1, 4096),
     show_default=f"the unfinished cache's, else {DEFAULT_BLOCK_ROWS}",
-    help="Images computed at once; belongs to the cache.",
+    help="Images computed at once; the same for the whole cache.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), show_default="one a core, at most 8", help="Decoding threads."
+    "--workers", type=click.IntRange(1, 256), show_default="one per core, at most 8", help="Decoding threads."
 )
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    show_default="the unfinished cache's, else one a core",
-    help="CPU threads that compute; belongs to the cache.",
+    show_default="the unfinished cache's, else one per core",
+    help="CPU threads that compute; the same for the whole cache.",
 )
 @click.option(
     "--bad-images",
@@ -109,7 +109,7 @@ DEFAULT = ExtractSettings(dataset="")
     show_default="HOME/features/DATASET-SIZE-[BACKBONE_]WEIGHTS.h5",
     help="The cache to write.",
 )
-@click.option("--restart", is_flag=True, help="Start again, whatever an earlier run left.")
+@click.option("--restart", is_flag=True, help="Start again, and drop what an earlier run left.")
 @json_option
 @home_option
 def extract(home: Home, as_json: bool, **choices: Any) -> None:
@@ -135,7 +135,7 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
             warn("what was written is kept: leave out --restart to go on from there")
         raise
     if done.was_complete:
-        say("complete already; --restart starts again")
+        say("already complete; --restart starts again")
     elif done.progress.computed:
         say(_times(done.progress))
     if done.added:

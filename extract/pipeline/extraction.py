@@ -238,7 +238,7 @@ def _list_bad(masked: dict[str, str], partial: Path, restart: bool) -> str:
     again = "repeat the command without --restart" if restart else "repeat the command"
     lines = "".join(f"\n  {path}: {reason}" for path, reason in masked.items())
     return (
-        f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; mend these and "
+        f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; fix these and "
         f"{again}, or do so with '--bad-images mask' to leave them out."
     )
 

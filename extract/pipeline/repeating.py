@@ -125,7 +125,7 @@ def _backbone_of(stored: Mapping[str, Any], given: str | None) -> Backbone:
         return find_backbone(name)
     if given is None:
         raise ExtractError(
-            f"the features come from a backbone of your own, {name} (sha256 {digest[:_SHOWN]}); give its file with "
+            f"the features come from your own backbone, {name} (sha256 {digest[:_SHOWN]}); give its file with "
             "--backbone FILE.py"
         )
     backbone = find_backbone(given)
@@ -164,4 +164,4 @@ def same_features(first: Mapping[str, Any], second: Mapping[str, Any], map: str)
     try:
         return deciding(first) == deciding(second)
     except (KeyError, AttributeError) as error:
-        raise MsdnError("features that were imported cannot be compared with others") from error
+        raise MsdnError("imported features cannot be compared with others") from error
