@@ -112,7 +112,9 @@ def _describe_map(spec: MapSpec, n: int) -> str:
 def _describe_state(header: Header) -> str:
     todo = int((header.states == layout.TODO).sum())
     if todo:
-        return f"unfinished: {todo} of {len(header.states)} images missing; repeat the command that started it"
+        return (
+            f"unfinished: {todo} of {len(header.states)} images missing; repeat the command that started it"
+        )
     masked = len(header.masked_rows)
     return f"complete, {masked} images masked" if masked else "complete"
 

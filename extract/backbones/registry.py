@@ -60,7 +60,7 @@ def build_network(backbone: Backbone, image_size: int) -> "nn.Module":
         raise
     except Exception as error:  # a library's or a user's own code
         raise ExtractError(
-            f"{backbone.name} cannot be built for images of {image_size} pixels ({_first_line(error)}); its own size "
+            f"{backbone.name} cannot be built for images of {image_size} pixels ({_first_line(error)}); its default size "
             f"is {backbone.preparation.size}"
         ) from error
     if not isinstance(network, nn.Module):
@@ -112,7 +112,7 @@ def _settle_layer(path: Path, entry: Backbone) -> str:
     if not layer:
         parts = ", ".join(name for name, _ in network.named_children())
         raise ExtractError(
-            f"{path}: it is not known which block gives the region map; name it with BACKBONE = Backbone(build=build, "
+            f"{path}: it is unknown which block gives the region map; name it: BACKBONE = Backbone(build=build, "
             f"layer='NAME'); the network's parts: {parts}"
         )
     return layer

@@ -172,7 +172,7 @@ class Fetch:
         if not reply.start:
             magic = MAGIC.get(self._final.suffix, b"")
             if first[: len(magic)] != magic[: len(first)]:
-                raise MirrorError(f"sends something else than a {self._final.suffix} file")
+                raise MirrorError(f"does not send a {self._final.suffix} file")
             self._partial.write_bytes(b"")  # no old bytes may ever lie beside the new note
             self._take_note(Note(url, reply.validator, reply.total))
         done = reply.start

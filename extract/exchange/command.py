@@ -14,7 +14,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("import")
 @click.argument("file", type=FILE)
-@click.option("--dataset", required=True, metavar="NAME|FOLDER", help="The dataset that the features belong to.")
+@click.option(
+    "--dataset", required=True, metavar="NAME|FOLDER", help="The dataset that the features belong to."
+)
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -67,7 +69,7 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
 @click.command()
 @click.argument("cache", type=FILE)
 @click.option("--vectors", type=FILE, help="Word vectors of the attributes: .npz, or a published .pkl.")
-@click.option("--splits", type=FILE, help="Splits: .csv (as in docs/own-data.md), or an att_splits.mat.")
+@click.option("--splits", type=FILE, help="Splits: .csv (see docs/own-data.md), or an att_splits.mat.")
 @click.option("--attributes", type=FILE, help="Class attributes: .csv, or an att_splits.mat.")
 @click.option(
     "--dataset", metavar="NAME|FOLDER", help="Take everything from the dataset's files as they are now."

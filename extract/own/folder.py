@@ -118,7 +118,9 @@ def _read(folder: Path, found: list[Mistake]) -> _Contents | None:
 def _find_bad_names(folder: Path) -> Iterator[Mistake]:
     name = folder.resolve().name
     if not name or is_odd(name):
-        message = "the folder's name becomes the dataset's name, but it has odd characters or is empty; rename it"
+        message = (
+            "the folder's name becomes the dataset's name, but it has odd characters or is empty; rename it"
+        )
         yield Mistake(folder, message)
     if name.lower() in DATASETS:
         yield Mistake(folder, f"msdn knows another dataset named {quote(name)}; rename the folder")
@@ -298,5 +300,5 @@ def _find_alike(report: Report, table: ClassTable) -> None:
         other = first.setdefault(direction.tobytes(), row)
         if other != row:
             twin = f"{quote(table.class_names[other])} (line {table.lines[other]})"
-            advice = "both have the same attributes, or one has a multiple of the other's; add an attribute that differs"
+            advice = "they have the same attributes, or multiples of them; add an attribute that differs"
             report.add(f"class {quote(name)} cannot be told apart from {twin}: {advice}", line)

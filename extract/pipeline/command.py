@@ -128,21 +128,18 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
             done = run_extraction(ExtractSettings(**choices), home, view.watcher)
     except KeyboardInterrupt:
         again = "the same command without --restart" if choices["restart"] else "the same command"
-        warn(f"interrupted; {again} goes on from here")
+        warn(f"interrupted; repeat {again} to continue")
         raise
     except OSError:
         if choices["restart"]:
-            warn("what was written is kept: leave out --restart to go on from there")
+            warn("what was written is kept: leave out --restart to continue from there")
         raise
     if done.was_complete:
         say("already complete; --restart starts again")
     elif done.progress.computed:
         say(_times(done.progress))
     if done.added:
-        say(
-            f"{done.added} images added; models use them once they are trained again, and runs trained before predict "
-            "as they did"
-        )
+        say(f"{done.added} images added; train again to use them; runs trained before this predict as before")
     if done.masked:
         warn(f"{len(done.masked)} images masked: never trained or tested on")
         for path, reason in done.masked.items():

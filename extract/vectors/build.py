@@ -84,7 +84,7 @@ def _find_known(spec: DatasetSpec, data: Path) -> Target:
     if spec.attribute_vectors is None:
         raise DatasetError(
             f"the attributes of '{spec.name}' have no names, so there are no words to take vectors from; models learn "
-            "the vectors from scratch, and nothing to do"
+            "the vectors from scratch; nothing to do"
         )
     classes = data / spec.annotations / CLASSES_FILE
     count = read_class_table(classes).attributes.shape[1] if classes.is_file() else None

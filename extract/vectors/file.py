@@ -109,7 +109,9 @@ def _compare_names(path: Path, array: np.ndarray, names: Sequence[str]) -> None:
 def _warn_of_zeros(path: Path, values: np.ndarray, names: Sequence[str]) -> None:
     for row in map(int, np.flatnonzero(~values.any(axis=1))):
         name = f" ({names[row]})" if names else ""
-        log.warning("%s: attribute %d%s has a vector of zeros, which says nothing about it", path, row + 1, name)
+        log.warning(
+            "%s: attribute %d%s has a vector of zeros, which says nothing about it", path, row + 1, name
+        )
 
 
 def _read_source(path: Path, stored: np.ndarray | None) -> dict[str, Any]:
