@@ -293,13 +293,13 @@ def change_digest(file: h5py.File, _folder: Path) -> None:
 
 
 ALTERED = {
-    make_variable: "'class_names' holds values of no fixed size",
+    make_variable: "'class_names' holds values without a fixed size",
     make_soft: "'labels' is a link",
     make_external: "'labels' is a link",
     make_external_storage: "'labels' is chunked",
     make_virtual: "'labels' is chunked",
-    make_nowhere: "'labels' lies nowhere",
-    make_compound: "'labels' holds values of no fixed size",
+    make_nowhere: "'labels' has no place in the file",
+    make_compound: "'labels' holds values without a fixed size",
     make_typed_otherwise: "'attributes' is float32",
     make_swapped: "'labels' is chunked, compressed or byte-swapped",
     add_stranger: "holds 'notes'",

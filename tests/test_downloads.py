@@ -104,7 +104,9 @@ def test_an_archive_changed_after_it_came_is_refused(
         fetch(home)
     assert source_state("toy", home).status == "partial"
     (downloads_folder(home) / "toy.zip").write_bytes(OTHER_ZIP)
-    with pytest.raises(DownloadError, match=r"toy.zip has SHA-256 .* but came with .*; remove it and repeat"):
+    with pytest.raises(
+        DownloadError, match=r"toy.zip has SHA-256 .* but had .* when it was fetched; remove it and repeat"
+    ):
         fetch(home)
 
 

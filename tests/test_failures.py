@@ -74,8 +74,8 @@ def test_wrong_usage_ends_with_exit_code_2(home: Home, arguments: list[str], par
             ["extract", "--dataset", "cub"],
             ["dataset 'cub' is not in", "CUB_200_2011", "'msdn data download cub'"],
         ),
-        ([*EXTRACT, "--device", "gpu0"], ["--device gpu0: not to be had on this machine"]),
-        ([*EXTRACT, "--device", "meta"], ["--device meta: not to be had on this machine"]),
+        ([*EXTRACT, "--device", "gpu0"], ["--device gpu0: not available on this machine"]),
+        ([*EXTRACT, "--device", "meta"], ["--device meta: not available on this machine"]),
         ([*EXTRACT, "--out", "a" * 300 + ".h5"], ["File name too long"]),
         ([*EXTRACT, "--out", f"{__file__}/a.h5"], ["test_failures.py"]),
         ([*EXTRACT, "--weights", "none.pth"], ["none.pth: no such file", "--weights random"]),
@@ -225,7 +225,7 @@ def test_ctrl_c_keeps_what_was_done(home: Home, tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert "the same command goes on from here" in stderr and "What was finished is kept." in stderr
+    assert "the same command goes on from here" in stderr and "Finished work is kept." in stderr
     assert 2 <= count_done(partial) < 30
     assert run(*EXTRACT, "--batch-size", "1").exit_code == 0
     with FeatureCache(home.features / CACHE) as cache:

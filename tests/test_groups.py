@@ -251,7 +251,7 @@ def test_a_name_goes_before_a_number(write: Callable[..., Path]) -> None:
             "groups.csv: has no row for 'tail shape: long', 'size: small'; every",
         ),
         ("attribute,group\n", "groups.csv:1: has a header but no rows"),
-        ('attribute,group\n1,a\n2,"b\n', "csv:3: the row that begins here cannot be read"),
+        ('attribute,group\n1,a\n2,"b\n', "csv:3: the row that starts here cannot be read"),
         ("attribute,group\n1,\x1b[2J\n", r"csv:2: '1','\\x1b\[2J' has odd characters"),
         ("attribute,group\n1,a\0\n", "csv:2: holds a zero byte"),
         (b"attribute,group\n1,a\n2,\xff\n", "csv:3: byte 0xFF is not UTF-8; save it as UTF-8"),

@@ -71,7 +71,7 @@ def test_classes_are_seen_or_unseen(path: Path) -> None:
 
 def test_errors_name_the_file_and_line(path: Path) -> None:
     with pytest.raises(
-        DatasetError, match=r"splits\.csv:3: '' is no split of class rows; expected seen, unseen"
+        DatasetError, match=r"splits\.csv:3: '' is not a split of class rows; expected seen, unseen"
     ):
         read(path, BY_CLASS.replace(" Unseen", ""))
     with pytest.raises(DatasetError, match=r"^2 mistakes:\n.*csv:1.: there is no image 'x'\S*"):

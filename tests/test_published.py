@@ -212,7 +212,7 @@ HUGE[3, 2, 1, 1], BROKEN[5, 2, 1, 1] = 1e5, np.nan
         ({"att": None, "original_att": None}, "neither 'original_att' nor 'att' is there"),
         ({"feature_map": np.ones((30, 16))}, "expected float (N, F, h, w)"),
         ({"labels": np.zeros(29, int)}, "29 labels for 30 feature maps"),
-        ({"labels": np.full(30, 0.5)}, "'labels' holds something else than whole numbers"),
+        ({"labels": np.full(30, 0.5)}, "'labels' holds values that are not whole numbers"),
         ({"labels": np.full(30, 77)}, "labels run from 77 to 77"),
         ({"feature_map": HUGE}, "row 3 holds features beyond float16; repeat with '--dtype float32'"),
         ({"feature_map": BROKEN}, "row 5 of the feature maps holds values that are not finite"),

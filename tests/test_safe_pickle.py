@@ -144,9 +144,9 @@ def state(shape: bytes, data: bytes) -> bytes:
     "data, reason",
     [
         (state(b"(L999999999999L\nI9999999\nt", b"C\x00"), "contradict each other"),
-        (state(b"(I-1\nI-1\nt", b"C\x08" + bytes(8)), "its shape is none"),
-        (state(b"(I01\nI1\nt", b"C\x08" + bytes(8)), "its shape is none"),
-        (state(b"I1\n", b"C\x08" + bytes(8)), "its shape is none"),
+        (state(b"(I-1\nI-1\nt", b"C\x08" + bytes(8)), "its shape is not valid"),
+        (state(b"(I01\nI1\nt", b"C\x08" + bytes(8)), "its shape is not valid"),
+        (state(b"I1\n", b"C\x08" + bytes(8)), "its shape is not valid"),
         (state(b"(I1\nI1\nt", b"C\x07" + bytes(7)), "contradict each other"),
         (state(b"(I1\nI1\nt", b"(I1\nt"), "no plain numbers"),
         (b"cnumpy\nndarray\n((L999999999999L\nttR.", "array of its own kind"),

@@ -19,7 +19,7 @@ from msdn.terminal import fit_fact, json_option, result_console, tell
 def backbones(name: str | None, home: Home, as_json: bool) -> None:
     """List the networks that 'msdn extract --backbone' takes, or show one with its layers.
 
-    A pattern such as 'vit*' lists some; 'timm:*dinov2*' lists networks of timm, where that is installed.
+    A pattern such as 'vit*' lists some; 'timm:*dinov2*' lists networks of timm, if timm is installed.
     """
     from msdn.extract.backbones.registry import list_backbones
 

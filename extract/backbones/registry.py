@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TIMM = "timm:"
-ADVICE = "'msdn backbones' lists all; with timm installed, timm:NAME names one of its networks; a FILE.py is your own network"
+ADVICE = "'msdn backbones' lists all; timm:NAME is a network of timm, if it is installed; FILE.py is your own network"
 
 
 def find_backbone(name: str) -> Backbone:
@@ -60,8 +60,8 @@ def build_network(backbone: Backbone, image_size: int) -> "nn.Module":
         raise
     except Exception as error:  # a library's or a user's own code
         raise ExtractError(
-            f"{backbone.name} cannot be built for images of {image_size} pixels ({_first_line(error)}); its default size "
-            f"is {backbone.preparation.size}"
+            f"{backbone.name} cannot be built for images of {image_size} pixels ({_first_line(error)}); its default "
+            f"size is {backbone.preparation.size}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ExtractError(

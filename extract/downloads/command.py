@@ -44,10 +44,10 @@ def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str
 @json_option
 @home_option
 def download(home: Home, names: tuple[str, ...], as_json: bool, **choices: Any) -> None:
-    """Fetch datasets, such as cub, sun, awa2, flo; or what several share: xlsa17, glove, weights.
+    """Fetch datasets (cub, sun, awa2, flo), or files that several of them share (xlsa17, glove, weights).
 
-    A dataset comes with its splits, GloVe, and the backbone's weights. An interrupted download goes on where
-    it stopped when the same command is repeated. Nothing looks complete before it was checked and unpacked.
+    A dataset comes with its splits, GloVe, and the backbone's weights. After an interruption, repeat the same
+    command to continue. A file counts as complete only after it is checked and unpacked.
     """
     from msdn.extract.datasets.registry import DATASETS
     from msdn.extract.downloads.download import DownloadSettings, require_room, source_state

@@ -30,7 +30,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--allow-other-counts",
     is_flag=True,
-    help="Take a file whose splits are not as large as the dataset's; results are then not those of the dataset.",
+    help="Accept a file whose splits have other sizes than the dataset's; its results are then not results on the dataset.",
 )
 @click.option("--restart", is_flag=True, help="Start again, and replace an existing cache.")
 @json_option
@@ -40,8 +40,8 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
 
     Maps of any size are taken: feature_map is (N, F, h, w).
 
-    Names of images, classes and attributes come from the dataset's lists where these are in the home, and are checked
-    against the file. Interrupted, the same command goes on.
+    Names of images, classes and attributes come from the dataset's lists, if these are in the home, and are checked
+    against the file. After an interruption, repeat the same command to continue.
     """
     from rich.progress import MofNCompleteColumn
 
@@ -54,10 +54,14 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
     for row, reason in done.masked.items():
         warn(f"row {row} is masked, never trained or tested on: {reason}")
     if done.has_other_counts:
-        warn(f"its splits are not as large as those of '{dataset}': do not compare it with published figures")
+        warn(
+            f"its splits have other sizes than those of '{dataset}': do not compare it with published figures"
+        )
     if not done.named:
         again = command_line("cache", "annotate", done.path, "--dataset", typed_dataset(dataset), home=home)
-        warn(f"classes and images are numbered: with the dataset's lists in the home, '{again}' names them")
+        warn(
+            f"classes and images have only numbers: put the dataset's lists into the home, then '{again}' adds the names"
+        )
     if as_json:
         masked = {str(row): reason for row, reason in done.masked.items()}
         facts = {"named": done.named, "other_counts": done.has_other_counts}
@@ -79,8 +83,8 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
 def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **files: Path | None) -> None:
     """Replace a cache's annotations; its features stay as they are, byte for byte.
 
-    The fingerprint changes with them, so runs trained before refuse the cache. For the time of the copy it takes the
-    cache's size on disk once more, where the file system cannot share blocks.
+    The fingerprint changes, so runs trained before do not accept the cache. During the copy the cache needs its
+    size on disk a second time, unless the file system can share blocks.
     """
     from msdn.cache.annotate import replace_annotations
     from msdn.cache.reader import FeatureCache

@@ -31,7 +31,7 @@ NAMED = 20  # classes of a kind that are shown
 def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
     """Check a folder of images with its attributes.csv, or a known dataset; name every mistake.
 
-    Image files are opened, not decoded: a file that is damaged further down is found by 'msdn extract'.
+    Image files are opened but not decoded; 'msdn extract' finds damage further down in a file.
     """
     from msdn.cache.csv_table import escape
     from msdn.cache.errors import WrongUsageError

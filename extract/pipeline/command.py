@@ -100,8 +100,8 @@ DEFAULT = ExtractSettings(dataset="")
 @click.option(
     "--exif",
     type=click.Choice(EXIF),
-    show_default="upright for a folder of your own, keep for known datasets",
-    help="Turn images upright as their EXIF data says, or keep them as they are stored; belongs to the cache.",
+    show_default="upright for your own folder, keep for known datasets",
+    help="Turn images upright as their EXIF data says, or keep them as they are stored; the same for the whole cache.",
 )
 @click.option(
     "--out",
@@ -115,9 +115,9 @@ DEFAULT = ExtractSettings(dataset="")
 def extract(home: Home, as_json: bool, **choices: Any) -> None:
     """Run a frozen network over all images once and cache its region features.
 
-    An interrupted extraction goes on where it stopped when the same command is repeated. Images are
-    prepared as the network's own evaluation does, for resnet101 as the published feature files were.
-    Images that were added to a folder of your own since are extracted alone and put behind the others.
+    After an interruption, repeat the same command to continue. Images are prepared as in the network's
+    own evaluation; for resnet101, as for the published feature files. If you added images to your own
+    folder, only the new images are extracted; their rows come after the others.
     """
     from msdn.extract.pipeline.extraction import extract as run_extraction
     from msdn.extract.pipeline.progress import ProgressView
