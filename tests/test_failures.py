@@ -225,7 +225,7 @@ def test_ctrl_c_keeps_what_was_done(home: Home, tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert "the same command goes on from here" in stderr and "Finished work is kept." in stderr
+    assert "repeat the same command" in stderr and "Finished work is kept." in stderr
     assert 2 <= count_done(partial) < 30
     assert run(*EXTRACT, "--batch-size", "1").exit_code == 0
     with FeatureCache(home.features / CACHE) as cache:

@@ -30,7 +30,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--allow-other-counts",
     is_flag=True,
-    help="Accept a file whose splits have other sizes than the dataset's; its results are then not results on the dataset.",
+    help="Accept a file whose splits have other sizes than the dataset's; its results do not count for the dataset.",
 )
 @click.option("--restart", is_flag=True, help="Start again, and replace an existing cache.")
 @json_option
@@ -60,7 +60,7 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
     if not done.named:
         again = command_line("cache", "annotate", done.path, "--dataset", typed_dataset(dataset), home=home)
         warn(
-            f"classes and images have only numbers: put the dataset's lists into the home, then '{again}' adds the names"
+            f"classes and images have numbers only: put the dataset's lists into the home, then '{again}' names them"
         )
     if as_json:
         masked = {str(row): reason for row, reason in done.masked.items()}
