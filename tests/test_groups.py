@@ -253,7 +253,7 @@ def test_a_name_goes_before_a_number(write: Callable[..., Path]) -> None:
         ("attribute,group\n", "groups.csv:1: has a header but no rows"),
         ('attribute,group\n1,a\n2,"b\n', "csv:3: the row that starts here cannot be read"),
         ("attribute,group\n1,\x1b[2J\n", r"csv:2: '1','\\x1b\[2J' has odd characters"),
-        ("attribute,group\n1,a\0\n", "csv:2: holds a zero byte"),
+        ("attribute,group\n1,a\0\n", "csv:2: contains a zero byte"),
         (b"attribute,group\n1,a\n2,\xff\n", "csv:3: byte 0xFF is not UTF-8; save it as UTF-8"),
         (b"\xff\xfea\0,\0", "csv:1: is UTF-16 text; save it as UTF-8"),
         (b"a" * (5 * 2**20), "groups.csv: is larger than 4 MiB"),

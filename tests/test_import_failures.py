@@ -80,7 +80,7 @@ def test_an_unfinished_extraction_is_refused(source: Path, tmp_path: Path) -> No
     begin_cache(out, make_annotations(), {MAIN: np.empty((30, 3, 3, 16), np.float16)})
     before = partial_path(out).read_bytes()
     result = run("cache", "import", source, "--dataset", "toy", "--out", out)
-    assert result.exit_code == 1 and "a.h5.partial: was begun otherwise" in result.stderr, result.output
+    assert result.exit_code == 1 and "a.h5.partial: was started with other options or files" in result.stderr, result.output
     assert partial_path(out).read_bytes() == before
 
 
@@ -88,7 +88,7 @@ def test_files_that_are_no_caches_are_never_replaced(source: Path, tmp_path: Pat
     out = tmp_path / "a.h5"
     partial_path(out).write_text("years of work")
     result = run("cache", "import", source, "--dataset", "toy", "--out", out, "--restart")
-    assert result.exit_code == 1 and "a.h5.partial: exists and is no cache" in result.stderr, result.output
+    assert result.exit_code == 1 and "a.h5.partial: exists and is not a cache" in result.stderr, result.output
     assert partial_path(out).read_text() == "years of work"
 
 

@@ -88,7 +88,7 @@ MISTAKES: list[
     (write(CSV, ATTRIBUTES.encode("utf-16")), CSV, 1, "is UTF-16"),
     (write(CSV, ATTRIBUTES.replace("heron", "hèron").encode("latin-1")), CSV, 3, "byte 0xE8 is not UTF-8"),
     (edit("0,1,0,1", "0,1,\0,1"), CSV, 3, "zero byte"),
-    (edit("robin,1", '"robin,1'), CSV, 4, "begins here cannot be read"),
+    (edit("robin,1", '"robin,1'), CSV, 4, "starts here cannot be read"),
     (edit("robin,1", f"robin,{'1' * 140_000}"), CSV, 4, "field larger than field limit"),
     # its header and rows
     (
@@ -115,7 +115,7 @@ MISTAKES: list[
     (edit("0.25", "NaN"), CSV, 2, "'NaN' is not a finite number"),
     (edit("0.25", "-inf"), CSV, 2, "'-inf' is not a finite number"),
     (edit("0.25", "1e999"), CSV, 2, "'1e999' is too large"),
-    (edit("heron,0,1,0,1", "heron,0,0,0,0"), CSV, 3, "'heron' has nothing but zeros"),
+    (edit("heron,0,1,0,1", "heron,0,0,0,0"), CSV, 3, "'heron' has only zeros"),
     (
         edit("heron,0,1,0,1", "heron,3,0,0.75,3"),
         CSV,
@@ -135,16 +135,16 @@ MISTAKES: list[
         None,
         "there are 2 classes with images, at least 3",
     ),
-    (image("images/4.png"), "images/4.png", None, "lies beside the class folders"),
-    (image("images/ owl/1.png"), "images/ owl", None, "odd characters or outer spaces"),
+    (image("images/4.png"), "images/4.png", None, "is outside the class folders"),
+    (image("images/ owl/1.png"), "images/ owl", None, "has odd characters, or spaces"),
     (link("images/owl", "nowhere"), "images/owl", None, "is a link to a folder that is not there"),
     (image(f"{ROBIN}/\x1b1.png"), f"{ROBIN}/\x1b1.png", None, "the file's name has odd characters"),
     (image(f"{ROBIN}/1.PNG"), f"{ROBIN}/1.png", None, "differ from '1.PNG'; rename one"),
     (link(f"{ROBIN}/4.png", "nowhere"), f"{ROBIN}/4.png", None, "is a link to a file that is not there"),
     (link(f"{ROBIN}/more", "../wren"), f"{ROBIN}/more", None, "link to a folder, which is not followed"),
     (write(f"{ROBIN}/1.png", ""), f"{ROBIN}/1.png", None, "the image file is empty"),
-    (write(f"{ROBIN}/1.png", "no picture"), f"{ROBIN}/1.png", None, "is no image inside"),
-    (write(f"{ROBIN}/jpg", "x"), f"{ROBIN}/jpg", None, "is no image by its name"),
+    (write(f"{ROBIN}/1.png", "no picture"), f"{ROBIN}/1.png", None, "is named as an image but is not one"),
+    (write(f"{ROBIN}/jpg", "x"), f"{ROBIN}/jpg", None, "does not have the ending of an image"),
     (
         lambda folder: os.mkfifo(folder / ROBIN / "4.png"),
         f"{ROBIN}/4.png",
@@ -154,7 +154,7 @@ MISTAKES: list[
     (write(f"{ROBIN}/1.png", HUGE), f"{ROBIN}/1.png", None, "the image cannot be opened .*pixels"),
     # splits.csv that lists classes
     (splits("klass,split\n"), SPLITS, 1, "expected the header 'image,split' or 'class,split'"),
-    (splits("class,kind\ncrane,unseen\n"), SPLITS, 1, "goes on with 'kind', expected 'split'"),
+    (splits("class,kind\ncrane,unseen\n"), SPLITS, 1, "continues with 'kind', expected 'split'"),
     (splits(BY_CLASS + "owl,seen\n"), SPLITS, 6, "there is no class 'owl'"),
     (splits(BY_CLASS + "wren,seen\n"), SPLITS, 6, "class 'wren' is already in line 5"),
     (splits(BY_CLASS.replace("unseen", "test")), SPLITS, 2, "'test' is not a split of class rows"),
@@ -185,7 +185,7 @@ MISTAKES: list[
         11,
         "'trainval' here but 'train' in line 8",
     ),
-    (splits(image_splits(heron_1="train", heron_2="train")), SPLITS, 5, "there is 'train' without the other"),
+    (splits(image_splits(heron_1="train", heron_2="train")), SPLITS, 5, "there is 'train' but not the other"),
     (link(SPLITS, "nowhere"), SPLITS, None, "leads to a file that is not there; put"),
     (write("Split.csv", BY_CLASS), "Split.csv", None, "is not read; name it 'splits.csv'"),
     # vectors.npz
@@ -306,4 +306,4 @@ def test_a_known_dataset_that_is_not_there(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["data", "check", "cub", "--home", str(tmp_path)])
     assert shown.exit_code == 1 and "dataset 'cub' is not in" in shown.stderr
     unknown = CliRunner().invoke(main, ["data", "check", "bird"])
-    assert unknown.exit_code == 2 and "or the path of a folder" in unknown.stderr
+    assert unknown.exit_code == 2 and "or the path of your own folder" in unknown.stderr

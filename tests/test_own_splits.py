@@ -186,4 +186,4 @@ def test_a_written_division_is_read_back_and_stays(tmp_path: Path) -> None:
     assert all(np.array_equal(before[name], dataset.annotations.splits[name]) for name in SPLIT_NAMES)
     assert dataset.sources["splits"]["file"] == "splits.csv"
     refused = runner.invoke(main, ["data", "check", str(folder), "--write-splits"])
-    assert refused.exit_code == 1 and "is there already and decides" in refused.stderr
+    assert refused.exit_code == 1 and "already exists" in refused.stderr

@@ -133,7 +133,7 @@ def test_a_file_cut_short_anywhere_is_noticed(tmp_path: Path) -> None:
     """But between two lines, where only a header's count can tell."""
     whole = ("7 3\n" + GLOVE).encode()
     for length in range(len(whole)):
-        with pytest.raises(DatasetError, match=r"damaged or cut short|is empty|something else than a word"):
+        with pytest.raises(DatasetError, match=r"damaged or cut short|is empty|is not a word followed"):
             read_word_vectors(text_file(tmp_path, whole[:length]), {"red"})
 
 
