@@ -64,7 +64,7 @@ def test_the_command_tries_the_users_mirror_first(
     "arguments, sentence",
     [
         (["cbu"], "unknown download 'cbu'. Did you mean 'cub'?"),
-        (["cub", "--mirror", "ftp://lab"], "--mirror ftp://lab: expected an address that begins with http"),
+        (["cub", "--mirror", "ftp://lab"], "--mirror ftp://lab: expected an address that starts with http"),
         ([], "Missing argument 'NAME...'"),
     ],
 )

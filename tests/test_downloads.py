@@ -49,9 +49,7 @@ def test_what_was_fetched_before_must_be_the_same_unless_forced(
     assert source_state("toy", home).status == "missing"
     server.serve("/toy.zip", OTHER_ZIP)
     first, second = (hashlib.sha256(content).hexdigest() for content in (ZIP, OTHER_ZIP))
-    with pytest.raises(
-        DownloadError, match=f"has SHA-256 {second}, but .* had {first}; .*use --force"
-    ):
+    with pytest.raises(DownloadError, match=f"has SHA-256 {second}, but .* had {first}; .*use --force"):
         fetch(home)
     assert_not_there(home)
     fetch(home, force=True)

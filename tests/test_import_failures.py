@@ -80,7 +80,9 @@ def test_an_unfinished_extraction_is_refused(source: Path, tmp_path: Path) -> No
     begin_cache(out, make_annotations(), {MAIN: np.empty((30, 3, 3, 16), np.float16)})
     before = partial_path(out).read_bytes()
     result = run("cache", "import", source, "--dataset", "toy", "--out", out)
-    assert result.exit_code == 1 and "a.h5.partial: was started with other options or files" in result.stderr, result.output
+    assert (
+        result.exit_code == 1 and "a.h5.partial: was started with other options or files" in result.stderr
+    ), result.output
     assert partial_path(out).read_bytes() == before
 
 

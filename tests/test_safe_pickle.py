@@ -159,7 +159,7 @@ def state(shape: bytes, data: bytes) -> bytes:
         (pickle.dumps(np.ones(2, "f8,i4")), "holds EMPTY_DICT"),
         (pickle.dumps([1.0, 2.0]), "holds EMPTY_LIST"),
         (pickle.dumps(1.0, 0), "holds FLOAT"),
-        (pickle.dumps(3), "holds something else"),
+        (pickle.dumps(3), "holds no array"),
         (pickle.dumps(TABLE)[:-40], "damaged"),
         (b"", "damaged"),
         (RECONSTRUCT + b".", "damaged"),

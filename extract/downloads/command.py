@@ -23,7 +23,7 @@ WORDS = {"present": "present, not verified (--force fetches it again)", "partial
 
 def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
     if url is not None and not url.lower().startswith(("http://", "https://")):
-        raise WrongUsageError(f"--mirror {url}: expected an address that begins with http:// or https://")
+        raise WrongUsageError(f"--mirror {url}: expected an address that starts with http:// or https://")
     return url
 
 

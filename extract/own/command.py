@@ -43,9 +43,7 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
 
     own, folder = is_own_folder(dataset), Path(dataset).expanduser()
     if write_splits and not own:
-        raise WrongUsageError(
-            f"--write-splits is only for your own folder; '{dataset}' has published splits"
-        )
+        raise WrongUsageError(f"--write-splits is only for your own folder; '{dataset}' has published splits")
     with note_console().status("looking at every image"):
         mistakes = find_mistakes(folder) if own else []
     if as_json and mistakes:

@@ -106,7 +106,7 @@ def read_splits(path: Path, images: Images, found: list[Mistake]) -> Splits:
     if len(found) == before:
         seen = len(np.unique(images.labels[splits["trainval"]]))
         if not len(splits["test_unseen"]):
-            report.add("no class is unseen; at least one must be kept from training")
+            report.add("no class is unseen; at least one class must stay out of training")
         if seen < FEWEST_SEEN:
             report.add(f"{seen} classes have training images, at least {FEWEST_SEEN} are needed")
     return splits
@@ -172,14 +172,16 @@ def _find_contradictions(report: Report, listed: dict[int, tuple[str, int]], ima
         training = next((split for split in TRAINING if split in at), None)
         if training and "test_unseen" in at:
             both = f"'test_unseen' here and in '{training}' in line {at[training]}"
-            advice = "no image of an unseen class may be trained on"
+            advice = "images of an unseen class cannot be used for training"
             report.add(f"class {name} is in {both}; {advice}", at["test_unseen"])
         if "train" in at and "val" in at:
             both = f"'val' here and in 'train' in line {at['train']}"
             advice = "train and val divide classes, not images; to let msdn divide them, write 'trainval' everywhere"
             report.add(f"class {name} is in {both}; {advice}", at["val"])
         if not training and "test_seen" in at:
-            report.add(f"class {name} is in 'test_seen', none of its images is for training", at["test_seen"])
+            report.add(
+                f"class {name} is in 'test_seen', but none of its images is for training", at["test_seen"]
+            )
     _find_mixture(report, listed.values())
 
 

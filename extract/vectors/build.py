@@ -73,7 +73,7 @@ def find_target(text: str, home: Home) -> Target:
 def _find_own(folder: Path) -> Target:
     table = folder / ATTRIBUTES
     if not table.is_file():
-        raise DatasetError(f"{table}: no such file; a dataset of your own is a folder with this file in it")
+        raise DatasetError(f"{table}: no such file; your own dataset is a folder that contains this file")
     names = read_attributes_csv(table).attribute_names
     return Target(folder.resolve().name, names, len(names), folder / VECTORS)
 

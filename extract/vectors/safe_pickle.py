@@ -48,7 +48,7 @@ def load_array(path: Path) -> np.ndarray:
         _check_opcodes(data)
         result = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
         if not isinstance(result, _Array):
-            raise _Refused("it holds something else")
+            raise _Refused("it holds no array")
         return result.values
     except Exception as error:  # damaged pickles raise nearly anything
         reason = error if isinstance(error, _Refused) else f"it is damaged: {type(error).__name__}"
