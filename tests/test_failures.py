@@ -127,7 +127,7 @@ def test_corrupt_images_are_listed_then_masked_and_counted(home: Home) -> None:
     assert "class_1/7.jpg: not an image" in result.stderr and "--bad-images mask" in result.stderr
     assert count_done(partial_path(home.features / CACHE)) == 29
     unfinished = run("cache", "info", partial_path(home.features / CACHE))
-    assert "unfinished: 1 of 30 images to go" in unfinished.stdout
+    assert "unfinished: 1 of 30 images missing" in unfinished.stdout
     masked = run(*EXTRACT, "--bad-images", "mask")
     assert masked.exit_code == 0 and "1 images masked: never trained or tested on" in masked.stderr
     assert "1 images masked" in run(*EXTRACT).stderr  # and again, whenever the cache is named
