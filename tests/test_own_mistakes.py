@@ -177,7 +177,7 @@ MISTAKES: list[
         splits(image_splits(heron_1="test_seen", heron_2="test_seen").replace("train", "trainval")),
         SPLITS,
         5,
-        "class 'heron' is in 'test_seen', none of",
+        "class 'heron' is in 'test_seen', but none of",
     ),
     (
         splits(image_splits(wren_1="trainval", wren_2="trainval")),
