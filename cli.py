@@ -41,7 +41,7 @@ COMMANDS: dict[
     "explain": "msdn.app.explain.command:explain",
     "report": "msdn.app.report.command:report",
     "runs": (
-        "List the trained runs (with nothing behind it); look into one, name it, or delete it.",
+        "List the trained runs (without a subcommand); show, name or delete one.",
         {
             "list": "msdn.train.runs.command:list_",
             "show": "msdn.train.runs.command:show_",
@@ -56,7 +56,7 @@ COMMANDS: dict[
     "compare": "msdn.train.studies.compare:compare",
     "presets": "msdn.train.models.presets_command:presets",
     "cache": (
-        "Look into feature caches, check and annotate them, and exchange them with published formats.",
+        "Show, check and annotate feature caches; convert them to and from published formats.",
         {
             "info": "msdn.cache.command:info",
             "verify": "msdn.cache.command:verify",
@@ -79,7 +79,7 @@ DISK_ERRORS = {
 MEMORY_ADVICE = {  # by the option that it needs
     "--batch-size": "a smaller --batch-size needs less",
     "--jobs": "fewer --jobs at once need less",
-    "--device": "end other programs, or compute elsewhere with --device",
+    "--device": "stop other programs, or choose another --device",
 }
 _COMMAND = "msdn.command"  # what was called, in the context's `meta`
 
@@ -197,7 +197,7 @@ class ErrorTranslator(LazyGroup):
         except MsdnError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            stop("Stopped. What was finished is kept.", 130)
+            stop("Stopped. Finished work is kept.", 130)
         except BrokenPipeError:  # click would end this with its own code
             terminal.close_pipe()
             sys.exit(141)
@@ -234,7 +234,7 @@ def advise_on_memory(ctx: click.Context) -> str:
     command = ctx.meta.get(_COMMAND)
     options = {name for one in command.get_params(ctx) for name in one.opts} if command else set()
     words = [advice for option, advice in MEMORY_ADVICE.items() if option in options]
-    return words[0] if words else "end other programs and repeat the command"
+    return words[0] if words else "stop other programs and repeat the command"
 
 
 def explain_os_error(error: OSError) -> str:

@@ -33,8 +33,8 @@ def choose_device(name: str) -> "torch.device":
         torch.empty(1, device=device)
     except Exception as error:  # torch raises many kinds for what is not built in or not plugged in
         raise DeviceError(
-            f"--device {name}: not to be had on this machine ({str(error).splitlines()[0]}); use --device cpu, or auto "
-            "for what there is"
+            f"--device {name}: not available on this machine ({str(error).splitlines()[0]}); use --device cpu, or "
+            "--device auto to use what is available"
         ) from error
     return device
 

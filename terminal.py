@@ -53,20 +53,20 @@ def common_options() -> list[click.Parameter]:
         )
 
     return [
-        flag(("-q", "--quiet"), QUIET, "Show nothing but results, warnings and errors."),
+        flag(("-q", "--quiet"), QUIET, "Show only results, warnings and errors."),
         flag(("-v", "--verbose"), VERBOSE, "Show more: every epoch, and where options come from."),
         click.Option(
             ("--config",),
             type=click.Path(dir_okay=False),
             expose_value=False,
-            help="Options from this TOML file (see docs/terminal.md).  [./msdn.toml where there is one]",
+            help="Options from this TOML file (see docs/terminal.md).  [./msdn.toml if it exists]",
         ),
     ]
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json`, passed on as `as_json`."""
-    meaning = "Print the result as JSON, and nothing else on standard output."
+    meaning = "Print only the result, as JSON, on standard output."
     return click.option("--json", "as_json", is_flag=True, help=meaning)(command)
 
 

@@ -50,12 +50,12 @@ def _check_same_images(header: Header, annotations: Annotations) -> None:
     if header.provenance.get(layout.UNNAMED_IMAGES):  # imported without their paths: labels tell as much
         if not np.array_equal(before.labels, after.labels):
             raise CacheError(
-                f"{header.path}: its images have no names, and their labels are not those given; are they of "
+                f"{header.path}: its images have no names, and their labels are not the labels given; are they from "
                 "another dataset, or in another order?"
             )
     elif before.image_paths != after.image_paths:
         raise CacheError(
-            f"{header.path}: the annotations are of other images; they take a new extraction: "
+            f"{header.path}: the annotations are for other images; extract the features again: "
             "'msdn extract' with --restart"
         )
 

@@ -178,4 +178,4 @@ def _split_problems(a: Annotations, n: int) -> Iterator[str]:
         yield f"class '{a.class_names[both[0]]}' has images both in 'trainval' and in 'test_unseen'"
     strangers = np.setdiff1d(a.labels[a.splits["test_seen"]], a.seen_classes)
     if len(strangers):
-        yield f"class '{a.class_names[strangers[0]]}' is in 'test_seen' but has no training image"
+        yield f"class '{a.class_names[strangers[0]]}' is in 'test_seen', but has no training image"

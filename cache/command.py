@@ -16,7 +16,7 @@ from msdn.cache.reader import FeatureCache, find_damaged_rows
 from msdn.terminal import fit_fact, json_option, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-RANDOM_NOTE = " (no knowledge of the world: results say nothing about published figures)"
+RANDOM_NOTE = " (never trained: results say nothing about published figures)"
 
 
 @click.command()
@@ -51,7 +51,7 @@ def verify(file: Path, as_json: bool) -> None:
         print_json({"file": str(file), "ok": not damaged, "rows": n, "masked": masked, "damaged": rows})
     if damaged:
         raise CacheError(
-            f"{file}: {len(damaged)} of {n} rows are damaged; make it again: 'msdn extract' with --restart"
+            f"{file}: {len(damaged)} of {n} rows are damaged; make the cache again: 'msdn extract' with --restart"
         )
     if as_json:
         return
@@ -65,7 +65,7 @@ def verify(file: Path, as_json: bool) -> None:
 @click.argument("out", type=FILE)
 @click.option("--map", "map_name", default=MAIN, show_default=True, help="Which of the cache's maps.")
 @click.option("--compress", is_flag=True, help="Compress with gzip: smaller, and much slower to read.")
-@click.option("--force", is_flag=True, help="Replace OUT where it exists.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @json_option
 def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, as_json: bool) -> None:
     """Write CACHE to OUT in the layout that the published scripts read (feature_map, labels, att, …).
@@ -74,9 +74,9 @@ def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, a
     """
     with FeatureCache(cache, map_name) as opened:
         if out.exists() and out.samefile(cache):
-            raise CacheError(f"{out}: is the cache itself; choose another name for its export")
+            raise CacheError(f"{out}: is the cache itself; choose another name for the export")
         if out.exists() and not force:
-            raise CacheError(f"{out}: exists already; choose another name, or give --force")
+            raise CacheError(f"{out}: already exists; choose another name, or use --force")
         write_published(opened, out, compress)
         masked, kind = len(opened.masked_rows), opened.provenance["weights"]["kind"]
     if masked:
@@ -112,7 +112,9 @@ def _describe_map(spec: MapSpec, n: int) -> str:
 def _describe_state(header: Header) -> str:
     todo = int((header.states == layout.TODO).sum())
     if todo:
-        return f"unfinished: {todo} of {len(header.states)} images to go; repeat the command that began it"
+        return (
+            f"unfinished: {todo} of {len(header.states)} images missing; repeat the command that started it"
+        )
     masked = len(header.masked_rows)
     return f"complete, {masked} images masked" if masked else "complete"
 

@@ -57,7 +57,7 @@ def read_csv(
         largest: bytes.
     """
     expected = " or ".join(f"'{','.join((cell, *(others or ())))}'" for cell in first)
-    expected = f"the header {expected}" if others else f"a header row that begins with {expected}"
+    expected = f"the header {expected}" if others else f"a header row that starts with {expected}"
     try:
         rows = _split(_read_text(path, largest))
         header, *body = rows or [Row(0, ())]
@@ -82,7 +82,7 @@ def _read_text(path: Path, largest: int) -> str:
         raise _NoTableError(f"is UTF-16 text; {SAVE_AS_UTF8}", 1)
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise _NoTableError(f"holds a zero byte, so it is no text file; {SAVE_AS_UTF8}", line)
+        raise _NoTableError(f"contains a zero byte, so it is not a text file; {SAVE_AS_UTF8}", line)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,8 +101,8 @@ def _split(text: str) -> list[Row]:
                 rows.append(Row(begin, clean))
             begin = reader.line_num + 1
     except csv.Error as error:
-        advice = "look for a quotation mark too many"
-        raise _NoTableError(f"the row that begins here cannot be read ({error}); {advice}", begin) from error
+        advice = "look for an extra quotation mark"
+        raise _NoTableError(f"the row that starts here cannot be read ({error}); {advice}", begin) from error
     return rows
 
 
@@ -140,7 +140,7 @@ def _check_header(header: Row, first: tuple[str, ...], others: tuple[str, ...] |
         raise _NoTableError(f"the header has no cell after {quote(header.cells[0])}", header.line)
     if others is not None and cells[1:] != others:
         rest = quote(",".join(header.cells[1:]))
-        raise _NoTableError(f"the header goes on with {rest}, expected '{','.join(others)}'", header.line)
+        raise _NoTableError(f"the header continues with {rest}, expected '{','.join(others)}'", header.line)
 
 
 def _find_bad_names(cells: tuple[str, ...]) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _find_bad_names(cells: tuple[str, ...]) -> Iterator[str]:
         elif is_odd(cell):
             yield f"cell {place} of the header, {quote(cell)}, has odd characters; rename the column"
         elif cell in places:
-            yield f"{quote(cell)} heads both column {places[cell]} and column {place}; rename one"
+            yield f"{quote(cell)} is the name of both column {places[cell]} and column {place}; rename one"
         else:
             places[cell] = place
 

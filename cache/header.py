@@ -20,7 +20,7 @@ from msdn.cache.annotations import SPLIT_NAMES, Annotations, check_annotations, 
 from msdn.cache.errors import CacheError, MsdnError, explain_damage
 from msdn.cache.layout import MAIN, MapSpec, Place
 
-AGAIN = "make it anew: 'msdn extract' with --restart"
+AGAIN = "make it again: 'msdn extract' with --restart"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 END_OF_FILE_AT = {0: 40, 2: 28}  # in a superblock of that version: how long the file is to be
 
@@ -110,7 +110,7 @@ def refuse_foreign_file(path: Path) -> None:
     except MsdnError as error:
         if not h5py.is_hdf5(path) or "not a cache made by" in str(error):
             raise CacheError(
-                f"{path}: exists and is no cache made by 'msdn extract'; choose another --out"
+                f"{path}: exists and is not a cache made by 'msdn extract'; choose another --out"
             ) from error
 
 
@@ -142,7 +142,7 @@ def _has_fixed_size(kind: h5t.TypeID, *classes: int) -> bool:
 
 
 def _altered(path: Path, what: str) -> CacheError:
-    return CacheError(f"{path}: damaged or altered, {what}; {AGAIN}")
+    return CacheError(f"{path}: damaged or changed, {what}; {AGAIN}")
 
 
 def _find_places(path: Path, file: h5py.File) -> Iterator[tuple[str, Place]]:
@@ -155,7 +155,7 @@ def _find_places(path: Path, file: h5py.File) -> Iterator[tuple[str, Place]]:
         if expected is not None and not _fits(place, *expected):
             raise _altered(path, f"'{name}' is {place.dtype} of shape {place.shape}")
         if expected is None and not name.startswith(("features", "backbone/")):
-            raise _altered(path, f"it holds '{name}', which no cache does")
+            raise _altered(path, f"it holds '{name}', which is not part of a cache")
         if place.end > size:
             raise CacheError(f"{path}: cut short at {size} bytes; {AGAIN}")
         found.add(name)
@@ -169,31 +169,31 @@ def _walk(path: Path, group: h5g.GroupID, prefix: str) -> Iterator[tuple[str, h5
     for link in list(group):
         name = prefix + link.decode()
         if group.links.get_info(link).type != h5l.TYPE_HARD:
-            raise _altered(path, f"'{name}' is a link to elsewhere")
+            raise _altered(path, f"'{name}' is a link to another place")
         thing = h5o.open(group, link)
         if isinstance(thing, h5d.DatasetID):
             yield name, thing
         elif isinstance(thing, h5g.GroupID) and name in layout.GROUPS:
             yield from _walk(path, thing, f"{name}/")
         else:
-            raise _altered(path, f"'{name}' is no dataset")
+            raise _altered(path, f"'{name}' is not a dataset")
 
 
 def _find_place(path: Path, name: str, dataset: h5d.DatasetID) -> Place:
     kind, plan = dataset.get_type(), dataset.get_create_plist()
     if not _has_fixed_size(kind, h5t.INTEGER, h5t.FLOAT, h5t.STRING):
-        raise _altered(path, f"'{name}' holds values of no fixed size")
+        raise _altered(path, f"'{name}' holds values without a fixed size")
     dtype = np.dtype(kind.dtype)
     is_plain = plan.get_layout() == h5d.CONTIGUOUS and not plan.get_external_count()
     is_native = dtype.kind == "S" or (dtype.kind in "fiu" and dtype.isnative and kind == h5t.py_create(dtype))
     if not is_plain or plan.get_nfilters() or not is_native:
         raise CacheError(
-            f"{path}: '{name}' is chunked, compressed or byte-swapped, so this is an altered copy; use the "
+            f"{path}: '{name}' is chunked, compressed or byte-swapped, so this is a changed copy; use the "
             f"original, or undo it with 'h5repack -f {name}:NONE -l {name}:CONTI {path.name} COPY.h5'"
         )
     offset = dataset.get_offset()
     if offset is None and 0 not in dataset.shape:
-        raise _altered(path, f"'{name}' lies nowhere")
+        raise _altered(path, f"'{name}' has no place in the file")
     return Place(offset or 0, tuple(map(int, dataset.shape)), np.dtype(dtype.str))
 
 
@@ -208,7 +208,7 @@ def _read(path: Path, raw: BinaryIO, places: dict[str, Place], digest: str) -> H
     rows = {name: arrays.pop(name) for name in layout.ROW_TABLES}
     shapes = {name: (place.dtype, place.shape) for name, place in places.items() if _is_map(name)}
     if layout.digest_metadata(arrays, shapes) != digest:
-        raise CacheError(f"{path}: damaged, its annotations are not those it was made with; {AGAIN}")
+        raise CacheError(f"{path}: damaged, its annotations changed since it was made; {AGAIN}")
     maps = _settle_maps(path, arrays, places)
     annotations = settle_types(_settle_annotations(arrays))
     check_annotations(annotations)
@@ -243,7 +243,7 @@ def _check_length(path: Path, raw: BinaryIO) -> None:
     head = raw.read(64)
     at = END_OF_FILE_AT.get(head[8]) if head.startswith(SIGNATURE) else None
     if at is None or head[13 if head[8] == 0 else 9] != 8:
-        raise _altered(path, "it begins as no cache does")
+        raise _altered(path, "its start is not that of a cache")
     size, expected = path.stat().st_size, int.from_bytes(head[at : at + 8], "little")
     if size != expected:
         raise CacheError(f"{path}: damaged or cut short, {size} bytes long, expected {expected}; {AGAIN}")

@@ -104,7 +104,7 @@ def choose_cache(home: Home, dataset: str, given: Path | None, known: Iterable[s
         make = command_line("extract", "--dataset", dataset, home=home)
         raise CacheError(
             f"no cache of '{dataset}' in {home.features.absolute()}. {hint}To make one, run '{make}' "
-            "(with the folder's path, where the data are your own)"
+            "(for your own data, give the folder's path)"
         )
     if len(found) > 1:
         names = ", ".join(shlex.quote(str(path)) for path in found)

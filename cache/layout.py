@@ -156,8 +156,8 @@ def _update(digest: Any, arrays: Mapping[str, np.ndarray]) -> None:
 def encode_text(text: str) -> bytes:
     """Return the text as a cache stores it: UTF-8 without zero bytes, which would end it early."""
     if "\0" in text:
-        raise CacheError(f"{text!a} holds a zero byte; a cache stores no such text")
+        raise CacheError(f"{text!a} contains a zero byte; a cache cannot store it")
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise CacheError(f"{text!a} is no UTF-8; a cache stores no such text, so rename it") from error
+        raise CacheError(f"{text!a} is not UTF-8; a cache cannot store it; rename it") from error

@@ -21,7 +21,7 @@ from msdn.cache.reader import FeatureCache
 
 MAPS = "feature_map"
 EXTRA = "msdn"
-DAMAGED = "damaged, or no published feature file"
+DAMAGED = "damaged, or not a published feature file"
 BLOCK_BYTES = 2**28  # of float32 maps in memory at once
 LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unpacked more than once
 
@@ -157,7 +157,7 @@ def _check_shapes(path: str, file: PublishedFile) -> None:
 def _whole_numbers(group: h5py.Group, name: str) -> np.ndarray:
     values = np.asarray(group[name][()]).reshape(-1)
     if values.dtype.kind not in "iuf" or not ((values == np.floor(values)) & (np.abs(values) < 2**31)).all():
-        raise CacheError(f"{group.file.filename}: '{name}' holds something else than whole numbers")
+        raise CacheError(f"{group.file.filename}: '{name}' holds values that are not whole numbers")
     return values.astype(np.int64)
 
 

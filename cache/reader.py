@@ -103,13 +103,13 @@ def check_complete(header: Header) -> None:
     if todo:
         raise CacheError(
             f"{header.path}: incomplete, {todo} of {len(header.states)} images not extracted yet; repeat the command "
-            f"that began it, or {AGAIN}"
+            f"that started it, or {AGAIN}"
         )
     is_done = header.states == layout.DONE
     wrong = np.flatnonzero((is_done[:, None] != (header.checksums != 0)).any(axis=1))
     if len(wrong) or header.states.max() > layout.MASKED:
         raise CacheError(
-            f"{header.path}: damaged, the marks of {max(1, len(wrong))} rows contradict them; {AGAIN}"
+            f"{header.path}: damaged, the marks and checksums of {max(1, len(wrong))} rows do not match; {AGAIN}"
         )
 
 

@@ -14,9 +14,7 @@ EXTRA = "pip install 'msdn[heic]'"
 def open_image(path: Path) -> Image.Image:
     """Open an image as Pillow does, HEIC, HEIF and AVIF too; raises a `BadImageError` where the extra is missing."""
     if not can_read(path):
-        raise BadImageError(
-            f"is a {ending_of(path).upper()} image, for which the extra 'heic' is needed: {EXTRA}"
-        )
+        raise BadImageError(f"is a {ending_of(path).upper()} image and needs the extra 'heic': {EXTRA}")
     return Image.open(path)
 
 

@@ -387,7 +387,7 @@ def test_stored_statistics_rebuild_the_same_backbone(images: np.ndarray) -> None
     empty = copy.deepcopy(first)
     restore_statistics(second, calibrate(first, plan, [images], CPU))
     np.testing.assert_array_equal(compute(first, plan, images), compute(second, plan, images))
-    with pytest.raises(WeightsError, match="no fitting batch-norm statistics for 'bn1'"):
+    with pytest.raises(WeightsError, match="no matching batch-norm statistics for 'bn1'"):
         restore_statistics(empty, {})
 
 
@@ -427,7 +427,7 @@ def test_tokens_need_to_be_explained() -> None:
     entry = Backbone(build=Tokens, layer="block", name="tokens", preparation=Preparation(48))
     with pytest.raises(ExtractError, match="prefix_tokens=N"):
         measure_maps(Tokens(), Plan(entry, entry.preparation))
-    with pytest.raises(ExtractError, match="no square is left"):
+    with pytest.raises(ExtractError, match="do not form a square"):
         measure_maps(Tokens(), Plan(replace(entry, prefix_tokens=0), entry.preparation))
     shape = measure_maps(
         Tokens(), make_plan(replace(entry, prefix_tokens=1), None, "", ("global,pool=class",))

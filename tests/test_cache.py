@@ -190,7 +190,7 @@ def test_foreign_and_older_files_are_refused(make_cache, tmp_path: Path) -> None
     alter(older, schema=0)
     with pytest.raises(
         CacheError,
-        match=r"older.h5: schema version 0, expected 2; make it anew: 'msdn extract' with --restart",
+        match=r"older.h5: schema version 0, expected 2; make it again: 'msdn extract' with --restart",
     ):
         FeatureCache(older)
     foreign = tmp_path / "foreign.h5"

@@ -186,9 +186,9 @@ def test_maps_have_plain_names(tmp_path: Path, names: list[str], message: str) -
 @pytest.mark.parametrize("text", ["ends\0", "a\0b.jpg", "\udcff.jpg"])
 def test_texts_that_would_not_come_back_are_refused(tmp_path: Path, text: str) -> None:
     a = make_annotations()
-    with pytest.raises(CacheError, match=r"holds a zero byte|is no UTF-8"):
+    with pytest.raises(CacheError, match=r"contains a zero byte|is not UTF-8"):
         write_cache(tmp_path / "a.h5", replace(a, image_paths=(text, *a.image_paths[1:])), make_maps())
-    with pytest.raises(CacheError, match=r"holds a zero byte|is no UTF-8"):
+    with pytest.raises(CacheError, match=r"contains a zero byte|is not UTF-8"):
         write_cache(tmp_path / "a.h5", a, make_maps(), masked={3: text})
 
 
@@ -293,20 +293,20 @@ def change_digest(file: h5py.File, _folder: Path) -> None:
 
 
 ALTERED = {
-    make_variable: "'class_names' holds values of no fixed size",
+    make_variable: "'class_names' holds values without a fixed size",
     make_soft: "'labels' is a link",
     make_external: "'labels' is a link",
     make_external_storage: "'labels' is chunked",
     make_virtual: "'labels' is chunked",
-    make_nowhere: "'labels' lies nowhere",
-    make_compound: "'labels' holds values of no fixed size",
+    make_nowhere: "'labels' has no place in the file",
+    make_compound: "'labels' holds values without a fixed size",
     make_typed_otherwise: "'attributes' is float32",
     make_swapped: "'labels' is chunked, compressed or byte-swapped",
     add_stranger: "holds 'notes'",
     add_map: "damaged",
     take_split: "'splits/val' is missing",
-    change_label: "annotations are not those it was made with",
-    change_sign: "annotations are not those it was made with",
+    change_label: "its annotations changed since it was made",
+    change_sign: "its annotations changed since it was made",
     change_digest: "attribute 'digest'",
 }
 

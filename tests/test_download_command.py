@@ -42,7 +42,7 @@ def test_the_command_fetches_what_it_can_and_names_what_it_cannot(
     monkeypatch.setitem(PLANS, "both", ("gone", "toy"))
     result = run_msdn("data", "download", "both")
     assert result.exit_code == 1
-    assert "Error: gone.zip cannot be had: " in result.stderr
+    assert "Error: gone.zip cannot be fetched: " in result.stderr
     assert "gone.zip answers 404" in result.stderr
     assert "gone: missing" in result.stdout
     assert "toy: complete, 0.2 MB" in result.stdout
@@ -64,7 +64,7 @@ def test_the_command_tries_the_users_mirror_first(
     "arguments, sentence",
     [
         (["cbu"], "unknown download 'cbu'. Did you mean 'cub'?"),
-        (["cub", "--mirror", "ftp://lab"], "--mirror ftp://lab: expected an address that begins with http"),
+        (["cub", "--mirror", "ftp://lab"], "--mirror ftp://lab: expected an address that starts with http"),
         ([], "Missing argument 'NAME...'"),
     ],
 )
@@ -100,7 +100,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     monkeypatch.setattr(steps, "unpack", interrupt)
     result = run_msdn("data", "download", "toy")
     assert result.exit_code == 130
-    assert "interrupted; the same command goes on from here" in result.stderr
+    assert "interrupted; repeat the command to continue" in result.stderr
     assert source_state("toy", home).status == "partial"
 
 

@@ -240,7 +240,7 @@ def test_random_weights_of_no_use_are_said_to_be(home: Home, tmp_path: Path) -> 
     file = tmp_path / "dull.py"
     file.write_text(DULL)
     _, notes = notes_of(replace(SETTINGS, backbone=str(file), image_size=32), home)
-    assert "random weights are of no use with dull" in notes
+    assert "random weights do not work with dull" in notes
     _, notes = notes_of(replace(SETTINGS, backbone="resnet18", image_size=32), home)
     assert "of no use" not in notes
 

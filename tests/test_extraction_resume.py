@@ -73,7 +73,9 @@ def test_a_resume_that_differs_is_refused_by_name(home: Home, change: dict, name
     with pytest.raises(StoppedError):
         extract(settings, home, interrupt_after(1))
     before = partial_path(settings.out).read_bytes()
-    with pytest.raises(ExtractError, match=rf"a.h5.partial was begun otherwise \(.*{named}.*--restart"):
+    with pytest.raises(
+        ExtractError, match=rf"a.h5.partial was started with other options \(.*{named}.*--restart"
+    ):
         extract(replace(settings, **change), home)
     assert partial_path(settings.out).read_bytes() == before
     assert extract(replace(settings, restart=True, **change), home).progress.computed == 30
@@ -85,15 +87,15 @@ def test_a_resume_after_labels_changed_goes_on_and_names_annotate(home: Home) ->
     write_toy_annotations(home.data, make_annotations(seed=8))
     done, notes = notes_of(SETTINGS, home)
     assert done.progress.computed < 30
-    assert "the dataset's attributes, attribute vectors changed since this cache was begun" in notes
-    assert f"'msdn cache annotate {done.path} --dataset toy' takes them over" in notes
+    assert "the dataset's attributes, attribute vectors changed since this cache was started" in notes
+    assert f"'msdn cache annotate {done.path} --dataset toy' puts the new ones into it" in notes
 
 
 def test_a_resume_after_images_changed_is_refused(home: Home) -> None:
     with pytest.raises(StoppedError):
         extract(SETTINGS, home, interrupt_after(1))
     write_toy_dataset(home.data, per_class=4)
-    with pytest.raises(ExtractError, match=r"list of images changed .*first 'class_0/4.jpg'.*--restart"):
+    with pytest.raises(ExtractError, match=r"images changed .*first 'class_0/4.jpg'.*--restart"):
         extract(SETTINGS, home)
 
 
@@ -139,7 +141,7 @@ def test_a_complete_cache_is_accepted_wherever_it_was_made(
 def test_only_caches_are_ever_replaced(home: Home) -> None:
     precious = home.root / "precious.txt"
     precious.write_text("years of work")
-    with pytest.raises(CacheError, match=r"precious.txt: exists and is no cache .*; choose another --out"):
+    with pytest.raises(CacheError, match=r"precious.txt: exists and is not a cache .*; choose another --out"):
         extract(replace(SETTINGS, out=precious, restart=True), home)
     assert precious.read_text() == "years of work"
     cut = extract(replace(SETTINGS, out=home.root / "cut.h5"), home).path

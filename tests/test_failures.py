@@ -74,8 +74,8 @@ def test_wrong_usage_ends_with_exit_code_2(home: Home, arguments: list[str], par
             ["extract", "--dataset", "cub"],
             ["dataset 'cub' is not in", "CUB_200_2011", "'msdn data download cub'"],
         ),
-        ([*EXTRACT, "--device", "gpu0"], ["--device gpu0: not to be had on this machine"]),
-        ([*EXTRACT, "--device", "meta"], ["--device meta: not to be had on this machine"]),
+        ([*EXTRACT, "--device", "gpu0"], ["--device gpu0: not available on this machine"]),
+        ([*EXTRACT, "--device", "meta"], ["--device meta: not available on this machine"]),
         ([*EXTRACT, "--out", "a" * 300 + ".h5"], ["File name too long"]),
         ([*EXTRACT, "--out", f"{__file__}/a.h5"], ["test_failures.py"]),
         ([*EXTRACT, "--weights", "none.pth"], ["none.pth: no such file", "--weights random"]),
@@ -127,7 +127,7 @@ def test_corrupt_images_are_listed_then_masked_and_counted(home: Home) -> None:
     assert "class_1/7.jpg: not an image" in result.stderr and "--bad-images mask" in result.stderr
     assert count_done(partial_path(home.features / CACHE)) == 29
     unfinished = run("cache", "info", partial_path(home.features / CACHE))
-    assert "unfinished: 1 of 30 images to go" in unfinished.stdout
+    assert "unfinished: 1 of 30 images missing" in unfinished.stdout
     masked = run(*EXTRACT, "--bad-images", "mask")
     assert masked.exit_code == 0 and "1 images masked: never trained or tested on" in masked.stderr
     assert "1 images masked" in run(*EXTRACT).stderr  # and again, whenever the cache is named
@@ -225,7 +225,7 @@ def test_ctrl_c_keeps_what_was_done(home: Home, tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert "the same command goes on from here" in stderr and "What was finished is kept." in stderr
+    assert "repeat the same command" in stderr and "Finished work is kept." in stderr
     assert 2 <= count_done(partial) < 30
     assert run(*EXTRACT, "--batch-size", "1").exit_code == 0
     with FeatureCache(home.features / CACHE) as cache:

@@ -96,7 +96,7 @@ def test_crafted_provenance_is_refused(
 ) -> None:
     result = run("cache", "import", export(provenance), "--dataset", "toy")
     assert result.exit_code == 1 and f"out.hdf5: its provenance {message}" in result.stderr, result.output
-    assert "is it what 'msdn cache export' wrote" in result.stderr
+    assert "check that 'msdn cache export' wrote the file" in result.stderr
     assert not home.exists()
 
 
@@ -107,7 +107,7 @@ def test_provenance_that_is_no_table_is_damage(export: Callable[..., Path], text
         del file["msdn"].attrs["provenance"]
         file["msdn"].attrs.create("provenance", text)
     result = run("cache", "import", source, "--dataset", "toy")
-    assert result.exit_code == 1 and "out.hdf5: damaged, or no published" in result.stderr, result.output
+    assert result.exit_code == 1 and "out.hdf5: damaged, or not a published" in result.stderr, result.output
 
 
 @pytest.mark.parametrize("masked, row", [({"30": "x"}, 30), ({"4": "x", "-1": "y"}, -1)])
@@ -120,11 +120,12 @@ def test_masked_rows_out_of_range_are_refused(export: Callable[..., Path], maske
 @pytest.mark.parametrize("masked", ["[]", '{"x": "y"}', '{"99999999999999999999": "x"}'])
 def test_masked_rows_that_are_no_rows_are_damage(export: Callable[..., Path], masked: str) -> None:
     result = run("cache", "import", export(masked=masked), "--dataset", "toy")
-    assert result.exit_code == 1 and "out.hdf5: damaged, or no published" in result.stderr, result.output
+    assert result.exit_code == 1 and "out.hdf5: damaged, or not a published" in result.stderr, result.output
 
 
 @pytest.mark.parametrize(
-    "rows, message", [([77], "its lists name row 77"), ([0.5], "'splits/val' holds some")]
+    "rows, message",
+    [([77], "its lists name row 77"), ([0.5], "'splits/val' holds values that are not whole")],
 )
 def test_splits_of_our_own_are_checked_too(export: Callable[..., Path], rows: list, message: str) -> None:
     source = export()
@@ -147,7 +148,7 @@ def unnamed(tmp_path: Path) -> tuple[Path, Path]:
 def test_an_export_without_names_stays_one(unnamed: tuple[Path, Path], tmp_path: Path) -> None:
     path, out = unnamed
     result = run("cache", "import", out, "--dataset", "toy", "--out", tmp_path / "again.h5")
-    assert result.exit_code == 0 and "classes and images are numbered" in result.stderr, result.output
+    assert result.exit_code == 0 and "classes and images have numbers only" in result.stderr, result.output
     with FeatureCache(path) as before, FeatureCache(tmp_path / "again.h5") as after:
         assert after.fingerprint == before.fingerprint
         assert after.provenance == before.provenance

@@ -67,7 +67,10 @@ def test_an_unfinished_file_begun_otherwise_is_refused(
     before = begun.read_bytes()
     result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 1, result.output
-    assert f"{begun}: was begun otherwise; --restart replaces it, --out names another" in result.stderr
+    assert (
+        f"{begun}: was started with other options or files; --restart replaces it, --out names another"
+        in result.stderr
+    )
     assert begun.read_bytes() == before
     assert run("cache", "import", source, "--dataset", "toy", "--restart").exit_code == 0
 
@@ -77,7 +80,9 @@ def test_an_unfinished_extraction_is_refused(source: Path, tmp_path: Path) -> No
     begin_cache(out, make_annotations(), {MAIN: np.empty((30, 3, 3, 16), np.float16)})
     before = partial_path(out).read_bytes()
     result = run("cache", "import", source, "--dataset", "toy", "--out", out)
-    assert result.exit_code == 1 and "a.h5.partial: was begun otherwise" in result.stderr, result.output
+    assert (
+        result.exit_code == 1 and "a.h5.partial: was started with other options or files" in result.stderr
+    ), result.output
     assert partial_path(out).read_bytes() == before
 
 
@@ -85,7 +90,7 @@ def test_files_that_are_no_caches_are_never_replaced(source: Path, tmp_path: Pat
     out = tmp_path / "a.h5"
     partial_path(out).write_text("years of work")
     result = run("cache", "import", source, "--dataset", "toy", "--out", out, "--restart")
-    assert result.exit_code == 1 and "a.h5.partial: exists and is no cache" in result.stderr, result.output
+    assert result.exit_code == 1 and "a.h5.partial: exists and is not a cache" in result.stderr, result.output
     assert partial_path(out).read_text() == "years of work"
 
 
@@ -128,7 +133,7 @@ def test_damaged_features_name_the_file(source: Path, home: Path) -> None:
         raw.seek(chunk.byte_offset)
         raw.write(b"x" * chunk.size)
     result = run("cache", "import", source, "--dataset", "toy")
-    assert result.exit_code == 1 and f"{source}: damaged, or no published feature file" in result.stderr
+    assert result.exit_code == 1 and f"{source}: damaged, or not a published feature file" in result.stderr
     assert not list(home.glob("features/*.h5"))
 
 
@@ -137,8 +142,8 @@ def test_damaged_features_name_the_file(source: Path, home: Path) -> None:
     [
         ({"trainval_loc": np.array([1, 30])}, "its lists name row 30, but rows run from 0 to 29"),
         ({"test_seen_loc": np.array([-1, 3])}, "its lists name row -1, but rows run from 0 to 29"),
-        ({"test_unseen_loc": np.array([1e300])}, "'test_unseen_loc' holds something else than whole numbers"),
-        ({"labels": np.full(30, np.inf)}, "'labels' holds something else than whole numbers"),
+        ({"test_unseen_loc": np.array([1e300])}, "'test_unseen_loc' holds values that are not whole numbers"),
+        ({"labels": np.full(30, np.inf)}, "'labels' holds values that are not whole numbers"),
         ({"original_att": 3.0}, "attributes have shape (), expected a table"),
         ({"w2v_att": np.ones(7)}, "attribute vectors have shape (7,), expected a table [7, D]"),
     ],

@@ -123,7 +123,7 @@ def test_waiting_threads_are_told_to_sleep_before_torch_loads(name: str, tmp_pat
     [
         (("train", *SHORT), "--batch-size"),
         (("evaluate",), "--device"),
-        (("data", "status"), "end other programs"),
+        (("data", "status"), "stop other programs"),
     ],
 )
 @pytest.mark.parametrize("kind", ["RAM", "GPU"])

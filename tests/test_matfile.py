@@ -92,7 +92,7 @@ def test_other_formats_and_contents_are_named(tmp_path: Path) -> None:
         read_mat(path, ["a"])
     scipy.io.savemat(path, {"a": {"field": 1}, "b": np.array([[1j]])})
     for name in ("a", "b"):
-        with pytest.raises(DatasetError, match=f"'{name}' is neither numbers nor texts"):
+        with pytest.raises(DatasetError, match=f"'{name}' holds neither numbers nor text"):
             read_mat(path, [name])
     with pytest.raises(DatasetError, match="no such file"):
         read_mat(tmp_path / "none.mat", ["a"])

@@ -146,7 +146,7 @@ def test_check_knows_a_dataset_by_name(tmp_path: Path, monkeypatch: pytest.Monke
     shown = check("toy", "--home", tmp_path)
     assert shown.exit_code == 0 and "msdn extract --dataset toy" in shown.stdout
     refused = check("toy", "--write-splits", "--home", tmp_path)
-    assert refused.exit_code == 2 and "is for a folder of your own" in refused.stderr
+    assert refused.exit_code == 2 and "is only for your own folder" in refused.stderr
 
 
 def test_rows_for_known_classes_may_come_in_any_order(tmp_path: Path) -> None:

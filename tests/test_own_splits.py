@@ -71,7 +71,7 @@ def test_classes_are_seen_or_unseen(path: Path) -> None:
 
 def test_errors_name_the_file_and_line(path: Path) -> None:
     with pytest.raises(
-        DatasetError, match=r"splits\.csv:3: '' is no split of class rows; expected seen, unseen"
+        DatasetError, match=r"splits\.csv:3: '' is not a split of class rows; expected seen, unseen"
     ):
         read(path, BY_CLASS.replace(" Unseen", ""))
     with pytest.raises(DatasetError, match=r"^2 mistakes:\n.*csv:1.: there is no image 'x'\S*"):
@@ -186,4 +186,4 @@ def test_a_written_division_is_read_back_and_stays(tmp_path: Path) -> None:
     assert all(np.array_equal(before[name], dataset.annotations.splits[name]) for name in SPLIT_NAMES)
     assert dataset.sources["splits"]["file"] == "splits.csv"
     refused = runner.invoke(main, ["data", "check", str(folder), "--write-splits"])
-    assert refused.exit_code == 1 and "is there already and decides" in refused.stderr
+    assert refused.exit_code == 1 and "already exists" in refused.stderr

@@ -219,7 +219,7 @@ def test_writing_gives_pictures_parts_and_progress(tmp_path: Path, caplog: pytes
     with caplog.at_level(logging.WARNING):
         write_plumage(tmp_path / "plumage", lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert "figures are not comparable" in caplog.text
+    assert "figures cannot be compared" in caplog.text
     with (tmp_path / "plumage/parts.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3 * len(PARTS)

@@ -60,7 +60,7 @@ def test_an_exported_file_is_what_published_scripts_read(make_cache, tmp_path: P
         np.testing.assert_array_equal(file["test_unseen_loc"][()], a.splits["test_unseen"])
         np.testing.assert_allclose(np.linalg.norm(file["att"][()], axis=1), 1)
         np.testing.assert_array_equal(file["original_att"][()], a.attributes)
-    assert "exists already" in run("cache", "export", path, out).stderr
+    assert "already exists" in run("cache", "export", path, out).stderr
 
 
 def test_an_export_never_replaces_its_own_cache(make_cache, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_foreign_file_can_be_trained_from_at_once(tmp_path: Path, home: Path, 
     source = write_foreign(tmp_path / "feature_map.hdf5")
     result = run("cache", "import", source, "--dataset", "toy")
     assert result.exit_code == 0, result.output
-    assert "classes and images are numbered" in result.stderr
+    assert "classes and images have numbers only" in result.stderr
     with h5py.File(source) as file, FeatureCache(result.stdout.strip()) as cache:
         maps = file["feature_map"][()].transpose(0, 2, 3, 1).reshape(30, 9, 16)
         np.testing.assert_array_equal(cache.read_rows(np.arange(30)), maps.astype(np.float16))
@@ -154,7 +154,9 @@ def test_a_file_of_other_counts_is_not_taken_for_the_dataset(tmp_path: Path, hom
     for part in ("f.hdf5: holds 16 trainval", "'cub' has 7057 trainval, 1764", "--allow-other-counts"):
         assert part in result.stderr
     allowed = run("cache", "import", source, "--dataset", "cub", "--allow-other-counts")
-    assert allowed.exit_code == 0 and "no published figure compares" in allowed.stderr, allowed.output
+    assert allowed.exit_code == 0 and "do not compare it with published figures" in allowed.stderr, (
+        allowed.output
+    )
     with FeatureCache(allowed.stdout.strip()) as cache:
         assert "'cub' has 7057 trainval" in cache.provenance[layout.COUNTS]
 
@@ -212,7 +214,7 @@ HUGE[3, 2, 1, 1], BROKEN[5, 2, 1, 1] = 1e5, np.nan
         ({"att": None, "original_att": None}, "neither 'original_att' nor 'att' is there"),
         ({"feature_map": np.ones((30, 16))}, "expected float (N, F, h, w)"),
         ({"labels": np.zeros(29, int)}, "29 labels for 30 feature maps"),
-        ({"labels": np.full(30, 0.5)}, "'labels' holds something else than whole numbers"),
+        ({"labels": np.full(30, 0.5)}, "'labels' holds values that are not whole numbers"),
         ({"labels": np.full(30, 77)}, "labels run from 77 to 77"),
         ({"feature_map": HUGE}, "row 3 holds features beyond float16; repeat with '--dtype float32'"),
         ({"feature_map": BROKEN}, "row 5 of the feature maps holds values that are not finite"),

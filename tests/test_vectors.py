@@ -51,7 +51,7 @@ def test_the_source_says_what_was_done(tmp_path: Path) -> None:
 
 
 def test_attributes_without_any_known_word_are_all_named(tmp_path: Path) -> None:
-    message = r"knows no word of 2 of 3 attributes: 'blue', ':'; give other words for them with --spelling"
+    message = r"has no word for 2 of 3 attributes: 'blue', ':'; give other words for them with --spelling"
     with pytest.raises(DatasetError, match=message):
         build_vectors(["blue", "wing", ":"], text_file(tmp_path))
 
@@ -161,6 +161,6 @@ def test_zero_vectors_are_warned_about(tmp_path: Path, caplog: pytest.LogCapture
         read_vectors(tmp_path / "zero.npz", ("natural", "man-made", "open"))
         read_vectors(tmp_path / "zero.npz", (), 3)
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
-        "attribute 2 (man-made) has a vector of zeros, which says nothing of it",
-        "attribute 2 has a vector of zeros, which says nothing of it",
+        "attribute 2 (man-made) has a vector of zeros, which says nothing about it",
+        "attribute 2 has a vector of zeros, which says nothing about it",
     ]

@@ -121,7 +121,7 @@ def test_the_command_names_unknown_words_and_takes_spellings(
     file = text_file(tmp_path, "".join(kept) + "stand-in 5 5\n")
     done = run("toy", "--from", file)
     assert done.exit_code == 0, done.output
-    assert f"unknown words, left out of 7 attributes: {lost} (7×); name others" in done.stdout
+    assert f"unknown words, left out of 7 attributes: {lost} (7×); give other words" in done.stdout
     spelling = text_file(tmp_path, f"word,replacement\n{lost},stand-in\n", "spelling.csv")
     done = run("toy", "--from", file, "--spelling", spelling, "--pooling", "sum")
     assert done.exit_code == 0 and "left out" not in done.stdout

@@ -57,7 +57,7 @@ def test_spelling_files(tmp_path: Path) -> None:
     assert read_spelling(path) == {"in": "inches", "red": ""}
     assert split_name("red, 5 in", read_spelling(path)) == ["5", "inches"]
     with pytest.raises(
-        DatasetError, match=r"spelling.csv:1: the header goes on with 'a,b', expected 'replacement'"
+        DatasetError, match=r"spelling.csv:1: the header continues with 'a,b', expected 'replacement'"
     ):
         read_spelling(text_file(tmp_path, "word,a,b\nx,y,z\n", "spelling.csv"))
     with pytest.raises(DatasetError, match=r"spelling.csv:1: the first cell is 'in'"):
@@ -101,19 +101,19 @@ def test_only_wanted_words_are_kept(tmp_path: Path) -> None:
     "text, message",
     [
         ("", "glove.txt: is empty"),
-        ("\n", "line 1: holds something else than a word and its numbers"),
-        ("hello\n", "line 1: holds something else than a word and its numbers"),
-        ("once upon a time\n", "line 1: holds something else than a word and its numbers"),
+        ("\n", "line 1: is not a word followed by its numbers"),
+        ("hello\n", "line 1: is not a word followed by its numbers"),
+        ("once upon a time\n", "line 1: is not a word followed by its numbers"),
         ("wing 1 2\nred 1\n", "line 2: has 1 numbers, expected 2; the file is damaged or cut short"),
         ("wing 1 2\n\n", "line 2: has 0 numbers, expected 2"),
         ("wing 1 2\nblue 1 2", "line 2: has no end; the file is damaged or cut short, fetch it again"),
-        ("wing 1 2\nred 1 x\n", "line 2: holds something else than a word and its numbers"),
-        ("wing 1 2\nred 1 caf\u00e9\n", "line 2: holds something else than a word and its numbers"),
+        ("wing 1 2\nred 1 x\n", "line 2: is not a word followed by its numbers"),
+        ("wing 1 2\nred 1 caf\u00e9\n", "line 2: is not a word followed by its numbers"),
         ("wing 1 2\nred 1 nan\n", "line 2: holds a number that is not finite"),
         ("wing 1 2\nred 1 1e39\n", "line 2: holds a number that is not finite"),
         ("2 2\nred 1 2\n", "glove.txt: announces 2 words but holds 1"),
         ("1 2\nred 1 2\nwing 1 2\n", "glove.txt: announces 1 words but holds 2"),
-        ("1 0\nred\n", "line 1: holds something else than a word and its numbers"),
+        ("1 0\nred\n", "line 1: is not a word followed by its numbers"),
         ("2 3\nred 1 2\n", "line 2: has 2 numbers, expected 3"),
         ("1 2\nred \0\1\2\3\n", "glove.txt: is binary, expected text"),
         ("red 1 2\n".encode("utf-16"), "glove.txt: is binary, expected text"),
@@ -133,7 +133,7 @@ def test_a_file_cut_short_anywhere_is_noticed(tmp_path: Path) -> None:
     """But between two lines, where only a header's count can tell."""
     whole = ("7 3\n" + GLOVE).encode()
     for length in range(len(whole)):
-        with pytest.raises(DatasetError, match=r"damaged or cut short|is empty|something else than a word"):
+        with pytest.raises(DatasetError, match=r"damaged or cut short|is empty|is not a word followed"):
             read_word_vectors(text_file(tmp_path, whole[:length]), {"red"})
 
 

@@ -19,7 +19,7 @@ from msdn.terminal import fit_fact, json_option, result_console, tell
 def backbones(name: str | None, home: Home, as_json: bool) -> None:
     """List the networks that 'msdn extract --backbone' takes, or show one with its layers.
 
-    A pattern such as 'vit*' lists some; 'timm:*dinov2*' lists networks of timm, where that is installed.
+    A pattern such as 'vit*' lists some; 'timm:*dinov2*' lists networks of timm, if timm is installed.
     """
     from msdn.extract.backbones.registry import list_backbones
 
@@ -31,7 +31,7 @@ def backbones(name: str | None, home: Home, as_json: bool) -> None:
         rows = [_describe_briefly(each, home) for each in names]
         click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))
         if not as_json:
-            tell("and timm:NAME where timm is installed ('msdn backbones timm:*'), and a FILE.py of your own")
+            tell("and timm:NAME if timm is installed ('msdn backbones timm:*'), and your own FILE.py")
         return
     facts = _describe(name, home)
     click.echo(json.dumps(facts, indent=2) if as_json else _page(facts))
@@ -71,7 +71,7 @@ def _describe(name: str, home: Home) -> dict[str, Any]:
         "prefix_tokens": entry.prefix_tokens,
         "pretrained_on": entry.pretrained_on,
         "weights": str(
-            kept or entry.weights_url or ("timm's hub" if entry.library == "timm" else "a file of yours")
+            kept or entry.weights_url or ("timm's hub" if entry.library == "timm" else "your own file")
         ),
         "weights_here": kept is not None,
         "layer": entry.layer,

@@ -50,7 +50,7 @@ class Preparation:
         """Refuse what no image can be prepared by."""
         if self.interpolation not in INTERPOLATIONS:
             raise WrongUsageError(
-                f"interpolation '{self.interpolation}' is not known: {', '.join(INTERPOLATIONS)}"
+                f"interpolation '{self.interpolation}' is not known; choose one of {', '.join(INTERPOLATIONS)}"
             )
 
     def scale_to(self, size: int) -> "Preparation":
@@ -204,7 +204,7 @@ def make_plan(backbone: Backbone, image_size: int | None, layer: str, also: tupl
     names = [choice.name for choice in maps]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise WrongUsageError(f"--also: '{twice}' is the name of two maps; every map needs a name of its own")
+        raise WrongUsageError(f"--also: '{twice}' is the name of two maps; every map needs its own name")
     return Plan(backbone, preparation, maps)
 
 
@@ -213,7 +213,7 @@ def parse_map(text: str) -> MapChoice:
     head, comma, rest = text.partition(",")
     name, _, layer = head.partition("=")
     if not MAP_NAME.fullmatch(name):
-        raise WrongUsageError(f"--also {text}: a map's name is written in small letters, digits and _")
+        raise WrongUsageError(f"--also {text}: a map's name may have only small letters, digits and _")
     choice = _parse_choice(name, layer + comma + rest, f"--also {text}")
     return replace(choice, pool="1x1") if name == GLOBAL.name and not choice.pool else choice
 
@@ -231,7 +231,7 @@ def _parse_choice(name: str, text: str, said: str) -> MapChoice:
             choice = replace(choice, pool=value)
         else:
             raise WrongUsageError(
-                f"{said}: '{word}' is not understood; after the layer: norm, raw, {POOLINGS}"
+                f"{said}: '{word}' is not known; after the layer, write norm, raw, {POOLINGS}"
             )
     return choice
 

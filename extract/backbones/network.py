@@ -118,7 +118,7 @@ def read_by_hooks(
         for handle in handles:
             handle.remove()
     for layer in wanted - given.keys():
-        raise ExtractError(f"{backbone.name}: nothing passes through '{layer}' when images are looked at")
+        raise ExtractError(f"{backbone.name}: '{layer}' is not used when the network computes an image")
     return [_arrange(given[choice.layer], choice, backbone) for choice in choices]
 
 
@@ -139,11 +139,13 @@ def _arrange(output: Tensor, choice: MapChoice, backbone: Backbone) -> Tensor:
             return output.permute(0, 2, 3, 1)
         if output.shape[1] == output.shape[2]:
             return output
-        raise ExtractError(f"{where} gives {tuple(output.shape)}: neither rows nor columns of a square map")
+        raise ExtractError(
+            f"{where} gives {tuple(output.shape)}: not a square map [B, C, h, h] or [B, h, h, C]"
+        )
     prefix = backbone.prefix_tokens
     if prefix is None:
         raise ExtractError(
-            f"{where} gives tokens {tuple(output.shape)}: say with prefix_tokens=N how many come before the image's"
+            f"{where} gives tokens {tuple(output.shape)}: set prefix_tokens=N, the number of tokens before the image's"
         )
     if choice.pool == "class":
         if prefix == 0:
@@ -152,7 +154,7 @@ def _arrange(output: Tensor, choice: MapChoice, backbone: Backbone) -> Tensor:
     side = math.isqrt(output.shape[1] - prefix)
     if side * side != output.shape[1] - prefix:
         raise ExtractError(
-            f"{where} gives {output.shape[1]} tokens, {prefix} before the image's: no square is left"
+            f"{where} gives {output.shape[1]} tokens, {prefix} before the image's: the others do not form a square"
         )
     return output[:, prefix:].unflatten(1, (side, side))  # row by row
 
@@ -194,7 +196,7 @@ def measure_maps(network: nn.Module, plan: Plan) -> dict[str, MapShape]:
     except Exception as error:  # a library's or a user's own code
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExtractError(
-            f"{plan.backbone.name} does not take images of {size} pixels ({reason}); its own size is "
+            f"{plan.backbone.name} does not take images of {size} pixels ({reason}); its default size is "
             f"{plan.backbone.preparation.size}, give another with --image-size"
         ) from error
     shapes = {}
@@ -219,7 +221,7 @@ def check_layers(network: nn.Module, plan: Plan) -> None:
             raise UnknownNameError(f"layer of {plan.backbone.name}", layer, known)
         if by_hooks and choice.norm is not None:
             raise ExtractError(
-                f"{plan.backbone.name}: 'norm' and 'raw' are for timm's networks; here a norm is a layer of its own, "
+                f"{plan.backbone.name}: 'norm' and 'raw' are for timm's networks; here a norm is a separate layer, "
                 f"see 'msdn backbones {plan.backbone.name}'"
             )
 
@@ -321,7 +323,7 @@ def restore_statistics(network: nn.Module, statistics: dict[str, np.ndarray]) ->
         for kind in ("running_mean", "running_var"):
             stored = statistics.get(f"{name}.{kind}")
             if stored is None or stored.shape != tuple(getattr(norm, kind).shape):
-                raise WeightsError(f"the cache holds no fitting batch-norm statistics for '{name}'")
+                raise WeightsError(f"the cache holds no matching batch-norm statistics for '{name}'")
             getattr(norm, kind).copy_(torch.from_numpy(stored))
 
 

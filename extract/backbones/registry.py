@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TIMM = "timm:"
-ADVICE = "'msdn backbones' lists all; with timm installed, timm:NAME names one of its networks; a FILE.py is your own"
+ADVICE = "'msdn backbones' lists all; timm:NAME is a network of timm, if it is installed; FILE.py is your own network"
 
 
 def find_backbone(name: str) -> Backbone:
@@ -60,8 +60,8 @@ def build_network(backbone: Backbone, image_size: int) -> "nn.Module":
         raise
     except Exception as error:  # a library's or a user's own code
         raise ExtractError(
-            f"{backbone.name} cannot be built for images of {image_size} pixels ({_first_line(error)}); its own size "
-            f"is {backbone.preparation.size}"
+            f"{backbone.name} cannot be built for images of {image_size} pixels ({_first_line(error)}); its default "
+            f"size is {backbone.preparation.size}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ExtractError(
@@ -112,7 +112,7 @@ def _settle_layer(path: Path, entry: Backbone) -> str:
     if not layer:
         parts = ", ".join(name for name, _ in network.named_children())
         raise ExtractError(
-            f"{path}: it is not known which block gives the region map; say it with BACKBONE = Backbone(build=build, "
+            f"{path}: it is unknown which block gives the region map; name it: BACKBONE = Backbone(build=build, "
             f"layer='NAME'); the network's parts: {parts}"
         )
     return layer

@@ -80,7 +80,7 @@ def import_timm() -> Any:
         import timm
         import timm.data
     except ImportError as error:
-        raise ExtractError("timm is not installed; 'pip install msdn[timm]' brings it") from error
+        raise ExtractError("timm is not installed; 'pip install msdn[timm]' installs it") from error
     return timm
 
 
@@ -142,8 +142,8 @@ def _load(model: str, image_size: int, state: dict[str, Tensor] | None) -> nn.Mo
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if state is None:
             raise WeightsError(
-                f"{name}: its own weights could not be had ({reason}); go online, or choose '--weights FILE' or "
-                "'--weights random' (no knowledge of the world: for trying things out only)"
+                f"{name}: its own weights could not be fetched ({reason}); go online, or choose '--weights FILE' or "
+                "'--weights random' (never trained: only for trying things out)"
             ) from error
         raise WeightsError(f"the weights are not those of {name}: {reason}") from error
     finally:

@@ -69,7 +69,7 @@ def find_kept(backbone: Backbone, home: Home) -> Path | None:
 def _choices(backbone: Backbone) -> str:
     return (
         f"choose '--weights imagenet' (its own, fetched once), '--weights FILE' (a state dict of {backbone.name}), or "
-        "'--weights random' (no knowledge of the world: for trying things out only)"
+        "'--weights random' (never trained: only for trying things out)"
     )
 
 
@@ -91,7 +91,7 @@ def _load_own(backbone: Backbone, image_size: int, home: Home) -> nn.Module:
         return backbone.load(image_size, None)
     if not backbone.weights_url:
         raise WeightsError(
-            f"{backbone.name} names no weights of its own (weights_url); choose '--weights FILE' or '--weights random'"
+            f"{backbone.name} has no weights of its own (weights_url); choose '--weights FILE' or '--weights random'"
         )
     path = _fetch_own(backbone, home)
     return _load_state(backbone, image_size, read_state(path, backbone), path)
@@ -155,7 +155,7 @@ def _read(path: Path) -> Any:
         from safetensors.torch import load_file
     except ImportError as error:
         raise WeightsError(
-            f"{path}: reading safetensors needs the package safetensors; 'pip install msdn[timm]' brings it"
+            f"{path}: reading safetensors needs the package safetensors; 'pip install msdn[timm]' installs it"
         ) from error
     return load_file(path)
 

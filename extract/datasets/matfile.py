@@ -56,7 +56,7 @@ def _read_byte_order(header: bytes) -> str:
         raise _Damaged("it is of version 7.3; save it with MATLAB's option '-v7'")
     orders = {b"IM": "<", b"MI": ">"}
     if len(header) < HEADER_BYTES or header[126:128] not in orders:
-        raise _Damaged("its header is another")
+        raise _Damaged("it has a different header")
     return orders[header[126:128]]
 
 
@@ -113,7 +113,7 @@ class _Matrix:
         if self._kind == CHAR:
             return self._read_text()
         if self._kind not in CLASSES or self._complex:
-            raise _Damaged(f"'{self.name}' is neither numbers nor texts")
+            raise _Damaged(f"'{self.name}' holds neither numbers nor text")
         kind, data = self._next()
         if kind not in NUMBERS:
             raise _Damaged(f"'{self.name}' holds no numbers")
@@ -123,13 +123,13 @@ class _Matrix:
 
     def _read_cells(self) -> np.ndarray:
         if self._depth >= DEEPEST:
-            raise _Damaged("cells lie too deep within cells")
+            raise _Damaged("its cells are nested too deeply")
         self._check_count(min(self._count, len(self._data) // 8))  # a cell takes eight bytes at least
         cells = np.empty(self._count, object)
         for number in range(self._count):
             kind, data = self._next()
             if kind != MATRIX:
-                raise _Damaged(f"'{self.name}' holds something else than cells")
+                raise _Damaged(f"'{self.name}' holds values that are not cells")
             cells[number] = _Matrix(data, self._order, self._depth + 1).read() if len(data) else ""
         return cells.reshape(self._shape, order="F")
 
@@ -142,7 +142,7 @@ class _Matrix:
             codes = np.frombuffer(data, self._order + NUMBERS[kind])
             letters = [chr(code) if 0 <= code < 0xD800 else "\N{REPLACEMENT CHARACTER}" for code in codes]
         else:
-            raise _Damaged(f"'{self.name}' holds no letters")
+            raise _Damaged(f"'{self.name}' holds no text")
         self._check_count(len(letters))
         if not letters:
             return ""

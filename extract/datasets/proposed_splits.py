@@ -132,7 +132,7 @@ def _check_version(path: Path, splits: dict[str, np.ndarray], n: int) -> None:
     if len(shared):
         raise DatasetError(
             f"{path}: {len(shared)} training images are test images too; this is version 1 of the splits (file of "
-            f"{_date(path)}), whose figures are worth nothing; get version 2 (xlsa17.zip)"
+            f"{_date(path)}), whose figures mean nothing; get version 2 (xlsa17.zip)"
         )
     left_out = n - len(np.union1d(tests, splits["trainval"]))
     if left_out:
@@ -203,7 +203,7 @@ def _count_from_0(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     values = np.asarray(array).reshape(-1)
     numeric = values.dtype.kind in "iuf"
     if not numeric or not ((values >= 0) & (values < 2**31) & (values == np.floor(values))).all():
-        raise DatasetError(f"{path}: '{name}' holds something else than whole numbers; {FETCH_AGAIN}")
+        raise DatasetError(f"{path}: '{name}' holds values that are not whole numbers; {FETCH_AGAIN}")
     return values.astype(np.int64) - 1  # some copies hold uint8: widened before 1 is subtracted
 
 
@@ -214,6 +214,6 @@ def _unwrap_texts(path: Path, cells: np.ndarray) -> list[str]:
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.reshape(-1)[0]  # noqa: PLW2901 -- unwraps cells within cells
         if not isinstance(cell, str) or not cell.strip():
-            raise DatasetError(f"{path}: a list of names holds something else than a name; {FETCH_AGAIN}")
+            raise DatasetError(f"{path}: a list of names holds an entry that is not a name; {FETCH_AGAIN}")
         texts.append(cell.strip())
     return texts

@@ -24,7 +24,7 @@ DATASETS: dict[str, DatasetSpec] = {
 def find_spec(name: str) -> DatasetSpec:
     """Return the dataset of that name, or raise an error that lists the known ones."""
     if name not in DATASETS:
-        raise UnknownNameError("dataset", name, DATASETS, ", or the path of a folder of your own")
+        raise UnknownNameError("dataset", name, DATASETS, ", or the path of your own folder")
     return DATASETS[name]
 
 

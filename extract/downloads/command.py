@@ -23,7 +23,7 @@ WORDS = {"present": "present, not verified (--force fetches it again)", "partial
 
 def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
     if url is not None and not url.lower().startswith(("http://", "https://")):
-        raise WrongUsageError(f"--mirror {url}: expected an address that begins with http:// or https://")
+        raise WrongUsageError(f"--mirror {url}: expected an address that starts with http:// or https://")
     return url
 
 
@@ -35,19 +35,19 @@ def _check_mirror(_context: click.Context, _parameter: click.Parameter, url: str
     callback=_check_mirror,
     help="A folder on a web server that holds the files under their own names; tried before the publishers.",
 )
-@click.option("--keep-archives", is_flag=True, help="Leave the archives in HOME/data/downloads.")
+@click.option("--keep-archives", is_flag=True, help="Keep the archives in HOME/data/downloads.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Fetch what is there already, and accept a file that differs from the one fetched before.",
+    help="Fetch again what is already there, and accept a file that differs from the one fetched before.",
 )
 @json_option
 @home_option
 def download(home: Home, names: tuple[str, ...], as_json: bool, **choices: Any) -> None:
-    """Fetch datasets, such as cub, sun, awa2, flo; or what several share: xlsa17, glove, weights.
+    """Fetch datasets (cub, sun, awa2, flo), or files that several of them share (xlsa17, glove, weights).
 
-    A dataset comes with its splits, GloVe, and the backbone's weights. An interrupted download goes on where
-    it stopped when the same command is repeated. Nothing looks complete before it was checked and unpacked.
+    A dataset comes with its splits, GloVe, and the backbone's weights. After an interruption, repeat the same
+    command to continue. A file counts as complete only after it is checked and unpacked.
     """
     from msdn.extract.datasets.registry import DATASETS
     from msdn.extract.downloads.download import DownloadSettings, require_room, source_state
@@ -136,7 +136,7 @@ class DownloadView(logging.Handler):
         self._logger.removeHandler(self)
         self._logger.setLevel(self._level)
         if kind is KeyboardInterrupt:
-            self.say("interrupted; the same command goes on from here")
+            self.say("interrupted; repeat the command to continue")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print what a download logs; warnings are shown as those of every command."""

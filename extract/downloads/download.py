@@ -206,7 +206,7 @@ class _Download:
             sha256 = self._check(self._archive)
             noted = read_note(self._archive).sha256
             if noted not in (None, sha256):
-                raise ChecksumError(f"has SHA-256 {sha256}, but came with {noted}")
+                raise ChecksumError(f"has SHA-256 {sha256}, but had {noted} when it was fetched")
         except ChecksumError as error:
             raise DownloadError(f"{self._archive} {error}; remove it and repeat the command") from error
         return sha256
@@ -218,11 +218,11 @@ class _Download:
         sha256, before = digests["sha256"], self._receipt
         if not digests[algorithm].startswith(expected):
             kind = ALGORITHMS[algorithm]
-            raise ChecksumError(f"has {kind} {digests[algorithm]}, but {expected} is known")
+            raise ChecksumError(f"has {kind} {digests[algorithm]}, expected {expected}")
         if before is not None and before.sha256 != sha256 and not self._settings.force:
             raise ChecksumError(
                 f"has SHA-256 {sha256}, but the file fetched on {before.date[:10]} had {before.sha256}; "
-                "where the publisher is known to have replaced it, --force accepts it"
+                "if you know that the publisher replaced it, use --force"
             )
         return sha256
 

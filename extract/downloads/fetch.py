@@ -110,7 +110,7 @@ class Fetch:
                 logger.warning("%s %s", url, error)
                 failures.append(f"{url} {error}")
         raise DownloadError(
-            f"{self._source.file} cannot be had: {'; '.join(failures)}; repeat the command later"
+            f"{self._source.file} cannot be fetched: {'; '.join(failures)}; repeat the command later"
         )
 
     @property
@@ -172,7 +172,7 @@ class Fetch:
         if not reply.start:
             magic = MAGIC.get(self._final.suffix, b"")
             if first[: len(magic)] != magic[: len(first)]:
-                raise MirrorError(f"sends something else than a {self._final.suffix} file")
+                raise MirrorError(f"does not send a {self._final.suffix} file")
             self._partial.write_bytes(b"")  # no old bytes may ever lie beside the new note
             self._take_note(Note(url, reply.validator, reply.total))
         done = reply.start
@@ -184,7 +184,7 @@ class Fetch:
                 file.write(chunk)
                 self._report("fetching", done, reply.total)
         if reply.total is not None and done < reply.total:
-            raise PassingError(f"broke off after {done} of {reply.total} bytes")
+            raise PassingError(f"stopped after {done} of {reply.total} bytes")
         if self._source.size not in (None, done):
             raise MirrorError(f"sent {done} bytes, expected {self._source.size}")
 
@@ -255,7 +255,7 @@ def read_chunks(response: HTTPResponse, settings: FetchSettings) -> Iterator[byt
         try:
             chunk = response.read1(CHUNK)
         except TimeoutError as error:
-            raise PassingError("sends nothing any more") from error
+            raise PassingError("stopped sending data") from error
         except (OSError, HTTPException) as error:
             raise PassingError(f"the connection broke ({type(error).__name__})") from error
         if not chunk:
@@ -265,7 +265,7 @@ def read_chunks(response: HTTPResponse, settings: FetchSettings) -> Iterator[byt
         elapsed = time.monotonic() - began
         if elapsed >= settings.window:
             if count < settings.least_rate * elapsed:
-                raise MirrorError(f"crawls ({count / elapsed:.0f} bytes a second)")
+                raise MirrorError(f"is too slow ({count / elapsed:.0f} bytes a second)")
             began, count = time.monotonic(), 0
 
 
@@ -309,7 +309,7 @@ def _build_opener() -> urllib.request.OpenerDirector:
 
 def _explain_code(code: int, reason: str, is_rest: bool) -> MirrorError:
     if code == 416 and is_rest:
-        return RangeError("has no more bytes than came already")
+        return RangeError("has no bytes after those already received")
     what = f"answers {code} ({' '.join(reason.split())[:100]})"
     return PassingError(what) if code in PASSING_CODES else MirrorError(what)
 
@@ -324,7 +324,7 @@ def _explain_failure(error: Exception) -> MirrorError:
         return PassingError("does not answer")
     if isinstance(reason, OSError | HTTPException):
         return PassingError(f"cannot be reached ({getattr(reason, 'strerror', '') or type(reason).__name__})")
-    return MirrorError(f"cannot be asked for ({reason})")  # a scheme that is not served, a malformed address
+    return MirrorError(f"cannot be requested ({reason})")  # a scheme that is not served, a malformed address
 
 
 def _judge(response: HTTPResponse, start: int, total: int | None) -> Reply:
@@ -336,9 +336,9 @@ def _judge(response: HTTPResponse, start: int, total: int | None) -> Reply:
         length = response.headers.get("Content-Length", "")
         return Reply(response, 0, int(length) if length.isdecimal() else None, validator)
     if response.status != 206 or not start:
-        raise MirrorError(f"answers {response.status} to a plain question")
+        raise MirrorError(f"answers {response.status} to a plain request")
     text = response.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", text)
     if match is None or int(match[1]) != start or int(match[2]) != total:
-        raise RangeError(f"sends another part than the one asked for (Content-Range '{text[:60]}')")
+        raise RangeError(f"sends a different part of the file than requested (Content-Range '{text[:60]}')")
     return Reply(response, start, total, validator)

@@ -70,7 +70,7 @@ class Ledger:
         if self._members > MOST_MEMBERS:
             raise ArchiveError(f"more than {MOST_MEMBERS} members")
         if not member.isprintable():
-            raise ArchiveError(f"a member's name is no plain text: {member!r}")
+            raise ArchiveError(f"a member's name is not plain text: {member!r}")
         if member.startswith("/") or re.match(r"[A-Za-z]:", member):
             raise ArchiveError(f"a member has an absolute path: {member!r}")
         if "\\" in member:

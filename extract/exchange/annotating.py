@@ -57,7 +57,7 @@ def _with_class_table(a: Annotations, path: Path) -> Annotations:
         raise DatasetError(f"{path}: describes {count} classes, but the cache has {len(a.class_names)}")
     names = classes.names or a.class_names
     if a.class_names not in (names, number_classes(count)):
-        raise DatasetError(f"{path}: its classes are not those of the cache, or in another order")
+        raise DatasetError(f"{path}: its classes are not those of the cache, or are in another order")
     attribute_names = a.attribute_names if size == a.attributes.shape[1] else ()
     return replace(a, attributes=classes.attributes, class_names=names, attribute_names=attribute_names)
 

@@ -14,7 +14,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("import")
 @click.argument("file", type=FILE)
-@click.option("--dataset", required=True, metavar="NAME|FOLDER", help="What the features are of.")
+@click.option(
+    "--dataset", required=True, metavar="NAME|FOLDER", help="The dataset that the features belong to."
+)
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -28,9 +30,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--allow-other-counts",
     is_flag=True,
-    help="Take a file whose splits are not as large as the dataset's; results are then not those of the dataset.",
+    help="Accept a file whose splits have other sizes than the dataset's; its results do not count for the dataset.",
 )
-@click.option("--restart", is_flag=True, help="Start again, and replace a cache that is there.")
+@click.option("--restart", is_flag=True, help="Start again, and replace an existing cache.")
 @json_option
 @home_option
 def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any) -> None:
@@ -38,8 +40,8 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
 
     Maps of any size are taken: feature_map is (N, F, h, w).
 
-    Names of images, classes and attributes come from the dataset's lists where these are in the home, and are checked
-    against the file. Interrupted, the same command goes on.
+    Names of images, classes and attributes come from the dataset's lists, if these are in the home, and are checked
+    against the file. After an interruption, repeat the same command to continue.
     """
     from rich.progress import MofNCompleteColumn
 
@@ -52,10 +54,14 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
     for row, reason in done.masked.items():
         warn(f"row {row} is masked, never trained or tested on: {reason}")
     if done.has_other_counts:
-        warn(f"its splits are not as large as those of '{dataset}': no published figure compares")
+        warn(
+            f"its splits have other sizes than those of '{dataset}': do not compare it with published figures"
+        )
     if not done.named:
         again = command_line("cache", "annotate", done.path, "--dataset", typed_dataset(dataset), home=home)
-        warn(f"classes and images are numbered: with the dataset's lists in the home, '{again}' names them")
+        warn(
+            f"classes and images have numbers only: put the dataset's lists into the home, then '{again}' names them"
+        )
     if as_json:
         masked = {str(row): reason for row, reason in done.masked.items()}
         facts = {"named": done.named, "other_counts": done.has_other_counts}
@@ -67,7 +73,7 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
 @click.command()
 @click.argument("cache", type=FILE)
 @click.option("--vectors", type=FILE, help="Word vectors of the attributes: .npz, or a published .pkl.")
-@click.option("--splits", type=FILE, help="Splits: .csv (as in docs/own-data.md), or an att_splits.mat.")
+@click.option("--splits", type=FILE, help="Splits: .csv (see docs/own-data.md), or an att_splits.mat.")
 @click.option("--attributes", type=FILE, help="Class attributes: .csv, or an att_splits.mat.")
 @click.option(
     "--dataset", metavar="NAME|FOLDER", help="Take everything from the dataset's files as they are now."
@@ -77,8 +83,8 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
 def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **files: Path | None) -> None:
     """Replace a cache's annotations; its features stay as they are, byte for byte.
 
-    The fingerprint changes with them, so runs trained before refuse the cache. For the time of the copy it takes the
-    cache's size on disk once more, where the file system cannot share blocks.
+    The fingerprint changes, so runs trained before do not accept the cache. During the copy the cache needs its
+    size on disk a second time, unless the file system can share blocks.
     """
     from msdn.cache.annotate import replace_annotations
     from msdn.cache.reader import FeatureCache
@@ -86,7 +92,7 @@ def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **file
     from msdn.extract.exchange.annotating import apply_files
 
     if dataset is None and not any(files.values()):
-        raise click.UsageError("what to replace? Give --vectors, --splits, --attributes, or --dataset.")
+        raise click.UsageError("nothing to replace: give --vectors, --splits, --attributes, or --dataset.")
     if dataset is not None and any(files.values()):
         raise click.UsageError("--dataset takes everything from the dataset: give it alone.")
     with FeatureCache(cache) as opened:
@@ -106,11 +112,11 @@ def annotate(home: Home, cache: Path, dataset: str | None, as_json: bool, **file
     elif changed:
         tell(f"{cache}: replaced {', '.join(changed)}; fingerprint {old[:12]} is now {new[:12]}")
     else:
-        tell(f"{cache}: has these annotations already; nothing changed")
+        tell(f"{cache}: already has these annotations; nothing changed")
     if not changed:
         return
     if before.attribute_vectors is not None and not has_vectors:
-        warn("its word vectors belonged to other attributes and are gone: give --vectors")
+        warn("its word vectors belonged to other attributes and were removed: add new ones with --vectors")
     if other_counts:
-        warn(f"it {other_counts}: no published figure compares")
-    warn("runs trained before refuse this cache: train again")
+        warn(f"it {other_counts}: do not compare it with published figures")
+    warn("runs trained before this do not accept the cache: train again")

@@ -58,8 +58,8 @@ def import_features(
         other_counts = "" if is_own_folder(text) else find_spec(text).find_other_counts(lists.annotations)
         if other_counts and not allow_other_counts:
             raise DatasetError(
-                f"{source}: {other_counts}; is it of another dataset? --allow-other-counts takes it all the same, "
-                "and its results are then not those of the dataset"
+                f"{source}: {other_counts}; is it from another dataset? --allow-other-counts accepts it, "
+                "but its results are then not results on the dataset"
             )
         dataset = _find_lists(text, home) if _is_unnamed(lists) else None
         annotations = _settle_annotations(source, lists, dataset_name(text), dataset)
@@ -127,7 +127,7 @@ def _take_names(source: Path, lists: Annotations, a: Annotations) -> Annotations
     if not same or lists.attributes.shape != a.attributes.shape:
         raise DatasetError(
             f"{source}: its labels, splits or number of attributes are not those of '{a.dataset}' in this home; "
-            "is it of another dataset, or of other splits?"
+            "is it from another dataset, or does it have other splits?"
         )
     return a if lists.attribute_vectors is None else replace(a, attribute_vectors=lists.attribute_vectors)
 
@@ -162,8 +162,8 @@ def _check_provenance(source: Path, provenance: dict[str, Any], dataset: str) ->
         if not is_fit:
             said = "lacks" if value is None else f"says {value!r:.60} for"
             raise DatasetError(
-                f"{source}: its provenance {said} '{name}', expected {expected}; is it what 'msdn cache export' wrote, "
-                "and of the dataset that --dataset names?"
+                f"{source}: its provenance {said} '{name}', expected {expected}; check that 'msdn cache export' "
+                "wrote the file, and that --dataset names its dataset"
             )
 
 
@@ -198,14 +198,14 @@ def _begin(
         refuse_foreign_file(path)
     otherwise = "--restart replaces it, --out names another place"
     if final.exists() and not restart:
-        raise CacheError(f"{final}: exists already; {otherwise}")
+        raise CacheError(f"{final}: already exists; {otherwise}")
     if restart or not partial.exists():
         create_structure(partial, annotations, [spec], provenance, {})
         return
     begun = read_header(partial)
     same = begun.provenance == provenance and begun.annotations.image_paths == annotations.image_paths
     if not same or name_differences(begun.annotations, annotations):
-        raise CacheError(f"{partial}: was begun otherwise; {otherwise}")
+        raise CacheError(f"{partial}: was started with other options or files; {otherwise}")
 
 
 def _fill(

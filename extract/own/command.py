@@ -24,14 +24,14 @@ NAMED = 20  # classes of a kind that are shown
 @click.option(
     "--write-splits",
     is_flag=True,
-    help="Write the division into FOLDER/splits.csv, so that it stays as it is.",
+    help="Write the splits to FOLDER/splits.csv, so that they do not change later.",
 )
 @json_option
 @home_option
 def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
     """Check a folder of images with its attributes.csv, or a known dataset; name every mistake.
 
-    Image files are opened, not decoded: a file that is damaged further down is found by 'msdn extract'.
+    Image files are opened but not decoded; 'msdn extract' finds damage further down in a file.
     """
     from msdn.cache.csv_table import escape
     from msdn.cache.errors import WrongUsageError
@@ -43,7 +43,7 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
 
     own, folder = is_own_folder(dataset), Path(dataset).expanduser()
     if write_splits and not own:
-        raise WrongUsageError(f"--write-splits is for a folder of your own; '{dataset}' has published splits")
+        raise WrongUsageError(f"--write-splits is only for your own folder; '{dataset}' has published splits")
     with note_console().status("looking at every image"):
         mistakes = find_mistakes(folder) if own else []
     if as_json and mistakes:
@@ -87,13 +87,13 @@ def _describe(dataset: "Dataset", make_vectors: str) -> Iterator[tuple[str, str]
     yield "attributes", f"{a.attributes.shape[1]}{_describe_groups(a.attribute_names)}"
     splits = dataset.sources.get("splits", {})
     if "rule" in splits:
-        yield "splits", f"none: {splits['rule']}; --write-splits writes it down"
+        yield "splits", f"none: {splits['rule']}; --write-splits saves them"
     elif "file" in splits:
         yield "splits", splits["file"]
     yield "vectors", _describe_vectors(a, make_vectors)
     for name, values in zip(a.attribute_names, a.attributes.T, strict=False):
         if values.min() == values.max():
-            yield "note", f"attribute '{name}' is the same for all classes and tells nothing"
+            yield "note", f"attribute '{name}' is the same for all classes, so it gives no information"
 
 
 def _count_classes(a: "Annotations", kind: str, labels: "np.ndarray") -> str:

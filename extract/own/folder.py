@@ -91,7 +91,7 @@ def _describe_file(path: Path) -> dict[str, str]:
 
 
 def find_mistakes(folder: Path) -> list[Mistake]:
-    """Find everything to mend, in images that cannot be opened too; does not stop at the first."""
+    """Find everything to fix, in images that cannot be opened too; does not stop at the first."""
     found: list[Mistake] = []
     contents = _read(folder, found)
     if contents is not None:
@@ -118,7 +118,9 @@ def _read(folder: Path, found: list[Mistake]) -> _Contents | None:
 def _find_bad_names(folder: Path) -> Iterator[Mistake]:
     name = folder.resolve().name
     if not name or is_odd(name):
-        message = "the folder's name becomes the dataset's, and has odd characters or none; rename it"
+        message = (
+            "the folder's name becomes the dataset's name, but it has odd characters or is empty; rename it"
+        )
         yield Mistake(folder, message)
     if name.lower() in DATASETS:
         yield Mistake(folder, f"msdn knows another dataset named {quote(name)}; rename the folder")
@@ -130,7 +132,7 @@ def _find_bad_names(folder: Path) -> Iterator[Mistake]:
 
 def _read_images(folder: Path, found: list[Mistake]) -> ImageList:
     root = folder / IMAGES
-    advice = "put the images into images/CLASS/, one folder a class"
+    advice = "put the images into images/CLASS/, one folder for each class"
     if not root.is_dir():
         found.append(Mistake(root, f"there is no such folder; {advice}"))
         return ImageList()
@@ -261,13 +263,13 @@ def _complain(cell: str) -> str:
     if NUMBER.fullmatch(cell):
         return "" if abs(float(cell)) <= LARGEST else f"{quote(cell)} is too large, the limit is {LARGEST:g}"
     if not cell:
-        return "the cell is empty, expected a number; write 0 where a class lacks the attribute"
+        return "the cell is empty, expected a number; write 0 if the class does not have the attribute"
     if DECIMAL_COMMA.fullmatch(cell):
         return f"{quote(cell)} has a decimal comma; write '{cell.replace(',', '.')}'"
     if NUMBER.fullmatch(cell.removesuffix("%").rstrip()):
         return f"{quote(cell)} has a percent sign; write the number alone"
     if cell.lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        return f"{quote(cell)} is not a finite number; write what is known of the class, or 0"
+        return f"{quote(cell)} is not a finite number; write the class's value, or 0"
     return f"{quote(cell)} is neither a number nor yes or no"
 
 
@@ -292,11 +294,11 @@ def _find_alike(report: Report, table: ClassTable) -> None:
             continue
         done.add(name)
         if length < SMALLEST:
-            report.add(f"class {quote(name)} has nothing but zeros; say what it looks like", line)
+            report.add(f"class {quote(name)} has only zeros; give values for what it looks like", line)
             continue
         direction = (table.values[row] / length).round(9) + 0.0  # turns -0 into 0
         other = first.setdefault(direction.tobytes(), row)
         if other != row:
             twin = f"{quote(table.class_names[other])} (line {table.lines[other]})"
-            advice = "the same attributes, or a multiple of them; add an attribute that differs"
-            report.add(f"class {quote(name)} cannot be told from {twin}: {advice}", line)
+            advice = "they have the same attributes, or multiples of them; add an attribute that differs"
+            report.add(f"class {quote(name)} cannot be told apart from {twin}: {advice}", line)

@@ -42,7 +42,9 @@ def list_images(root: Path, found: list[Mistake]) -> ImageList:
     for folder in sorted(entry for entry in root.iterdir() if not _is_junk(entry.name)):
         name = folder.name
         if is_odd(name) or name != name.strip():
-            found.append(Mistake(folder, "the name has odd characters or outer spaces; rename the folder"))
+            found.append(
+                Mistake(folder, "the name has odd characters, or spaces at an end; rename the folder")
+            )
         elif folder.is_dir():
             folders.append(name)
             paths += [f"{name}/{path}" for path in _list_class(folder, found)]
@@ -50,7 +52,7 @@ def list_images(root: Path, found: list[Mistake]) -> ImageList:
             found.append(Mistake(folder, "is a link to a folder that is not there"))
         else:
             advice = "move it into the folder of its class"
-            found.append(Mistake(folder, f"lies beside the class folders; {advice}"))
+            found.append(Mistake(folder, f"is outside the class folders; {advice}"))
     found += _find_twins(root, folders)
     return ImageList(tuple(sorted(paths)), tuple(folders))
 
@@ -86,7 +88,7 @@ def _complain_of_name(path: str) -> str:
     if is_odd(path):
         return "the file's name has odd characters; rename it"
     if Path(path).suffix.lower().removeprefix(".") not in ENDINGS:
-        return f"is no image by its name, which ends in none of {', '.join(ENDINGS)}; convert or move it"
+        return f"does not have the ending of an image ({', '.join(ENDINGS)}); convert or move it"
     return ""
 
 
@@ -104,8 +106,8 @@ def _find_twins(root: Path, names: Iterable[str]) -> Iterator[Mistake]:
     for name in names:
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if other != name:
-            difference = "only upper and lower case, or the spelling of accents"
-            yield Mistake(root / name, f"{difference}, tell it from {quote(other)}; rename one")
+            difference = "upper and lower case, or the spelling of accents"
+            yield Mistake(root / name, f"only {difference} differ from {quote(other)}; rename one")
 
 
 def find_unreadable(root: Path, paths: Iterable[str]) -> list[Mistake]:
@@ -126,7 +128,7 @@ def _complain_of_content(file: Path) -> str:
         with open_image(file):
             return ""
     except UnidentifiedImageError:
-        return "is no image inside, whatever its name says; save it anew as JPEG or PNG"
+        return "is named as an image but is not one; save it again as JPEG or PNG"
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return f"the image cannot be opened ({reason})"

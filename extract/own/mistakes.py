@@ -12,7 +12,7 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing to mend.
+    """One thing to fix.
 
     Attributes:
         file: the file or folder it is in.

@@ -75,7 +75,7 @@ def _complete(split_of: np.ndarray, labels: np.ndarray) -> Splits:
 def write_splits_csv(path: Path, annotations: Annotations) -> None:
     """Write a division down, so that it stays when images or classes are added."""
     if path.exists():
-        raise DatasetError(f"{path}: is there already and decides; remove it to write another")
+        raise DatasetError(f"{path}: already exists and is used; remove it to write a new one")
     parts = [name for name in SPLIT_NAMES if name not in TRAINING]
     parts += ["train", "val"] if len(annotations.splits["val"]) else ["trainval"]
     split_of = {int(row): name for name in parts for row in annotations.splits[name]}
@@ -106,7 +106,7 @@ def read_splits(path: Path, images: Images, found: list[Mistake]) -> Splits:
     if len(found) == before:
         seen = len(np.unique(images.labels[splits["trainval"]]))
         if not len(splits["test_unseen"]):
-            report.add("no class is unseen; at least one must be kept from training")
+            report.add("no class is unseen; at least one class must stay out of training")
         if seen < FEWEST_SEEN:
             report.add(f"{seen} classes have training images, at least {FEWEST_SEEN} are needed")
     return splits
@@ -145,13 +145,13 @@ def _read_pairs(
         number = find(name)
         if number is not None and number in listed:
             line = listed[number][1]
-            report.add(f"{what} {quote(name)} is in line {line} already; keep one", row.line)
+            report.add(f"{what} {quote(name)} is already in line {line}; keep one", row.line)
         elif number is not None:
             listed[number] = (split, row.line)
         elif row.whole:
-            report.add(f"there is no {what} {quote(name)}; mend the name or remove the row", row.line)
+            report.add(f"there is no {what} {quote(name)}; fix the name or remove the row", row.line)
         if row.whole and split not in known:
-            report.add(f"{quote(split)} is no split of {what} rows; expected {', '.join(known)}", row.line)
+            report.add(f"{quote(split)} is not a split of {what} rows; expected {', '.join(known)}", row.line)
     return listed
 
 
@@ -172,14 +172,16 @@ def _find_contradictions(report: Report, listed: dict[int, tuple[str, int]], ima
         training = next((split for split in TRAINING if split in at), None)
         if training and "test_unseen" in at:
             both = f"'test_unseen' here and in '{training}' in line {at[training]}"
-            advice = "no image of an unseen class may be trained on"
+            advice = "images of an unseen class cannot be used for training"
             report.add(f"class {name} is in {both}; {advice}", at["test_unseen"])
         if "train" in at and "val" in at:
             both = f"'val' here and in 'train' in line {at['train']}"
-            advice = "these divide classes, not images; to have them derived write 'trainval' everywhere"
+            advice = "train and val divide classes, not images; to let msdn divide them, write 'trainval' everywhere"
             report.add(f"class {name} is in {both}; {advice}", at["val"])
         if not training and "test_seen" in at:
-            report.add(f"class {name} is in 'test_seen', none of its images is for training", at["test_seen"])
+            report.add(
+                f"class {name} is in 'test_seen', but none of its images is for training", at["test_seen"]
+            )
     _find_mixture(report, listed.values())
 
 
@@ -193,5 +195,5 @@ def _find_mixture(report: Report, listed: Iterable[tuple[str, int]]) -> None:
         other = f"'{parts[0]}' in line {at[parts[0]]}"
         report.add(f"'trainval' here but {other}; use train and val, or trainval alone", at["trainval"])
     elif len(parts) == 1:
-        advice = "write 'trainval' to have both derived"
-        report.add(f"there is '{parts[0]}' without the other of train and val; {advice}", at[parts[0]])
+        advice = "write 'trainval' to let msdn make both"
+        report.add(f"there is '{parts[0]}' but not the other of train and val; {advice}", at[parts[0]])

@@ -28,13 +28,13 @@ DEFAULT = ExtractSettings(dataset="")
     "--dataset",
     required=True,
     metavar="NAME|FOLDER",
-    help="cub, sun, awa2, flo, plumage (drawn, ships with msdn), or a folder of your own.",
+    help="cub, sun, awa2, flo, plumage (drawn, ships with msdn), or your own folder.",
 )
 @click.option(
     "--backbone",
     default=DEFAULT.backbone,
     metavar="NAME|timm:NAME|FILE.py",
-    help="The frozen network; 'msdn backbones' lists what there is. Code in FILE.py is run.",
+    help="The frozen network; 'msdn backbones' lists all. Code in FILE.py is run.",
 )
 @click.option(
     "--image-size",
@@ -80,16 +80,16 @@ DEFAULT = ExtractSettings(dataset="")
     "--batch-size",
     type=click.IntRange(1, 4096),
     show_default=f"the unfinished cache's, else {DEFAULT_BLOCK_ROWS}",
-    help="Images computed at once; belongs to the cache.",
+    help="Images computed at once; the same for the whole cache.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), show_default="one a core, at most 8", help="Decoding threads."
+    "--workers", type=click.IntRange(1, 256), show_default="one per core, at most 8", help="Decoding threads."
 )
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    show_default="the unfinished cache's, else one a core",
-    help="CPU threads that compute; belongs to the cache.",
+    show_default="the unfinished cache's, else one per core",
+    help="CPU threads that compute; the same for the whole cache.",
 )
 @click.option(
     "--bad-images",
@@ -100,8 +100,8 @@ DEFAULT = ExtractSettings(dataset="")
 @click.option(
     "--exif",
     type=click.Choice(EXIF),
-    show_default="upright for a folder of your own, keep for known datasets",
-    help="Turn images upright as their EXIF data says, or keep them as they are stored; belongs to the cache.",
+    show_default="upright for your own folder, keep for known datasets",
+    help="Turn images upright as their EXIF data says, or keep them as they are stored; the same for the whole cache.",
 )
 @click.option(
     "--out",
@@ -109,15 +109,15 @@ DEFAULT = ExtractSettings(dataset="")
     show_default="HOME/features/DATASET-SIZE-[BACKBONE_]WEIGHTS.h5",
     help="The cache to write.",
 )
-@click.option("--restart", is_flag=True, help="Start again, whatever an earlier run left.")
+@click.option("--restart", is_flag=True, help="Start again, and drop what an earlier run left.")
 @json_option
 @home_option
 def extract(home: Home, as_json: bool, **choices: Any) -> None:
     """Run a frozen network over all images once and cache its region features.
 
-    An interrupted extraction goes on where it stopped when the same command is repeated. Images are
-    prepared as the network's own evaluation does, for resnet101 as the published feature files were.
-    Images that were added to a folder of your own since are extracted alone and put behind the others.
+    After an interruption, repeat the same command to continue. Images are prepared as in the network's
+    own evaluation; for resnet101, as for the published feature files. If you added images to your own
+    folder, only the new images are extracted; their rows come after the others.
     """
     from msdn.extract.pipeline.extraction import extract as run_extraction
     from msdn.extract.pipeline.progress import ProgressView
@@ -128,21 +128,18 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
             done = run_extraction(ExtractSettings(**choices), home, view.watcher)
     except KeyboardInterrupt:
         again = "the same command without --restart" if choices["restart"] else "the same command"
-        warn(f"interrupted; {again} goes on from here")
+        warn(f"interrupted; repeat {again} to continue")
         raise
     except OSError:
         if choices["restart"]:
-            warn("what was written is kept: leave out --restart to go on from there")
+            warn("what was written is kept: leave out --restart to continue from there")
         raise
     if done.was_complete:
-        say("complete already; --restart starts again")
+        say("already complete; --restart starts again")
     elif done.progress.computed:
         say(_times(done.progress))
     if done.added:
-        say(
-            f"{done.added} images added; models use them once they are trained again, and runs trained before predict "
-            "as they did"
-        )
+        say(f"{done.added} images added; train again to use them; runs trained before this predict as before")
     if done.masked:
         warn(f"{len(done.masked)} images masked: never trained or tested on")
         for path, reason in done.masked.items():

@@ -154,8 +154,8 @@ class _Job:
         if changed:
             data = typed_dataset(self.settings.dataset)
             self.watcher.on_stage(
-                f"the dataset's {', '.join(changed)} changed since this cache was begun; once it is complete, "
-                f"'{command_line('cache', 'annotate', self.final, '--dataset', data)}' takes them over"
+                f"the dataset's {', '.join(changed)} changed since this cache was started; when it is complete, "
+                f"'{command_line('cache', 'annotate', self.final, '--dataset', data)}' puts the new ones into it"
             )
 
     def _require_images(self, rows: Sequence[int]) -> None:
@@ -220,7 +220,7 @@ class _Job:
         return Extraction(self.final, progress, masked, self.weights.kind, added=added)
 
     def _advise_on_memory(self) -> str:
-        """What needs less: the number of images at once belongs to a cache, so another number begins it anew."""
+        """What needs less: the number of images at once belongs to a cache, so another number starts it again."""
         where = "out of memory" if self.device.type == "cpu" else "the GPU is out of memory"
         partial = partial_path(self.final)
         at_once = read_header(partial).provenance["block_rows"] if partial.exists() else 1
@@ -238,8 +238,8 @@ def _list_bad(masked: dict[str, str], partial: Path, restart: bool) -> str:
     again = "repeat the command without --restart" if restart else "repeat the command"
     lines = "".join(f"\n  {path}: {reason}" for path, reason in masked.items())
     return (
-        f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; mend these and "
-        f"{again}, or do so with '--bad-images mask' to leave them out."
+        f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; fix these and "
+        f"{again}, or add '--bad-images mask' to leave them out."
     )
 
 

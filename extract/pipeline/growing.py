@@ -27,7 +27,7 @@ def in_cache_order(dataset: Dataset, header: Header) -> Dataset:
     if annotations.image_paths[: len(had)] != had:
         gone = [path for path in had if path not in set(annotations.image_paths)]
         raise ExtractError(
-            f"{header.path}: the dataset's list of images changed since it was begun: {len(gone)} are gone, first "
+            f"{header.path}: the dataset's images changed since the cache was started: {len(gone)} are gone, first "
             f"'{gone[0]}'; put them back, or start again with --restart"
         )
     return replace(dataset, annotations=annotations)

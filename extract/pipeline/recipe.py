@@ -85,7 +85,7 @@ def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -
     differences = list(_compare(stored, now))
     if differences:
         raise ExtractError(
-            f"{file} was begun otherwise ({'; '.join(differences)}); repeat the first command, "
+            f"{file} was started with other options ({'; '.join(differences)}); repeat the first command, "
             "or start again with --restart"
         )
 

@@ -98,7 +98,7 @@ def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     stored, choice = recipe.get("backbone"), recipe.get("maps", {}).get(map)
     if not isinstance(stored, Mapping) or choice is None:
         raise ExtractError(
-            "the features were imported, so nobody knows how to make them of other images; extract them with "
+            "the features were imported, so msdn cannot make them for other images; extract features with "
             "'msdn extract', or predict for rows of the cache with --cache"
         )
     backbone = _backbone_of(stored, given)
@@ -108,7 +108,7 @@ def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     preparation = replace(preparation, upright=TURNED in recipe["transform"])
     if preparation.text != recipe["transform"]:
         raise ExtractError(
-            f"{backbone.name} prepares images otherwise now ({preparation.text}) than for these features "
+            f"{backbone.name} now prepares images differently ({preparation.text}) than for these features "
             f"({recipe['transform']}); use the version of msdn that made them"
         )
     layer, norm, pool = choice["layer"], choice.get("norm"), choice.get("pool", "")
@@ -125,7 +125,7 @@ def _backbone_of(stored: Mapping[str, Any], given: str | None) -> Backbone:
         return find_backbone(name)
     if given is None:
         raise ExtractError(
-            f"the features come from a backbone of your own, {name} (sha256 {digest[:_SHOWN]}); give its file with "
+            f"the features come from your own backbone, {name} (sha256 {digest[:_SHOWN]}); give its file with "
             "--backbone FILE.py"
         )
     backbone = find_backbone(given)
@@ -164,4 +164,4 @@ def same_features(first: Mapping[str, Any], second: Mapping[str, Any], map: str)
     try:
         return deciding(first) == deciding(second)
     except (KeyError, AttributeError) as error:
-        raise MsdnError("features that were imported cannot be compared with others") from error
+        raise MsdnError("imported features cannot be compared with others") from error

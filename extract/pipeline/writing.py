@@ -128,7 +128,7 @@ def _judge(maps: np.ndarray, plan: Plan, watcher: Watcher) -> None:
     """Say so where random weights make the same of every image."""
     if not carries_signal(maps):
         watcher.on_stage(
-            f"random weights are of no use with {plan.backbone.name}: its maps hardly differ from image to image"
+            f"random weights do not work with {plan.backbone.name}: its maps are almost the same for all images"
         )
 
 
@@ -154,6 +154,6 @@ def store_as(features: np.ndarray, dtype: np.dtype, paths: list[Path], name: str
         path, of = paths[int(np.argmin(fits))], "" if name == MAIN else f" in map '{name}'"
         remedy = "repeat with '--dtype float32 --restart'" if dtype == np.float16 else "check the weights"
         raise ExtractError(
-            f"{path}: its features{of} hold a value beyond {limit:.0f} or none at all; {remedy}"
+            f"{path}: its features{of} hold a value beyond {limit:.0f} or one that is not a number; {remedy}"
         )
     return features.astype(dtype)

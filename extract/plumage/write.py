@@ -132,7 +132,7 @@ def _write_pictures(draft: Path, on_progress: Progress) -> None:
             on_progress(done, len(pictures))
     if pixels.hexdigest() != PIXELS_SHA256:
         logger.warning(
-            "Plumage: these pixels hash to %s, expected %s: figures are not comparable with published ones",
+            "Plumage: the pixels have the hash %s, expected %s: figures cannot be compared with published ones",
             pixels.hexdigest(),
             PIXELS_SHA256,
         )

@@ -73,18 +73,18 @@ def find_target(text: str, home: Home) -> Target:
 def _find_own(folder: Path) -> Target:
     table = folder / ATTRIBUTES
     if not table.is_file():
-        raise DatasetError(f"{table}: no such file; a dataset of your own is a folder with this file in it")
+        raise DatasetError(f"{table}: no such file; your own dataset is a folder that contains this file")
     names = read_attributes_csv(table).attribute_names
     return Target(folder.resolve().name, names, len(names), folder / VECTORS)
 
 
 def _find_known(spec: DatasetSpec, data: Path) -> Target:
     if spec.make is not None:
-        raise DatasetError(f"the attribute vectors of '{spec.name}' are made with it; there is nothing to do")
+        raise DatasetError(f"the attribute vectors of '{spec.name}' are made with it; nothing to do")
     if spec.attribute_vectors is None:
         raise DatasetError(
             f"the attributes of '{spec.name}' have no names, so there are no words to take vectors from; models learn "
-            "the vectors from scratch, and there is nothing to do"
+            "the vectors from scratch; nothing to do"
         )
     classes = data / spec.annotations / CLASSES_FILE
     count = read_class_table(classes).attributes.shape[1] if classes.is_file() else None
@@ -120,7 +120,7 @@ def build_vectors(
     nameless = [f"'{name}'" for name, vectors in zip(names, found, strict=True) if not vectors]
     if nameless:
         raise DatasetError(
-            f"{text_file}: knows no word of {len(nameless)} of {len(names)} attributes: {', '.join(nameless)}; "
+            f"{text_file}: has no word for {len(nameless)} of {len(names)} attributes: {', '.join(nameless)}; "
             "give other words for them with --spelling FILE.csv, a table 'word,replacement'"
         )
     values = np.array([POOLINGS[pooling](vectors, axis=0, dtype=np.float64) for vectors in found])

@@ -69,7 +69,7 @@ def vectors(
     if unknown and isinstance(unknown, dict):
         counts = Counter(str(word) for words in unknown.values() for word in words).most_common()
         listed = ", ".join(f"{word} ({times}×)" if times > 1 else word for word, times in counts)
-        advice = "name others for them with --spelling"
+        advice = "give other words for them with --spelling"
         tell(f"unknown words, left out of {len(unknown)} attributes: {listed}; {advice}")
     for line in following:
         tell(f"next: {line}")

@@ -19,7 +19,7 @@ from msdn.extract.vectors.safe_pickle import load_array
 LARGEST = 2**28  # bytes, packed and unpacked; CUB's vectors take 0.4 MB
 PICKLES = (".pkl", ".pickle")
 FINISHED = (".npz", *PICKLES)  # files of attribute vectors, to be told from files of word vectors
-MAKE_ANEW = "make it anew with 'msdn data vectors'"
+MAKE_AGAIN = "make it again with 'msdn data vectors'"
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def read_vectors(path: Path, names: Sequence[str], count: int | None = None) -> 
         raise DatasetError(f"{path}: no such file; 'msdn data vectors' makes one")
     arrays = {"vectors": load_array(path)} if path.suffix.lower() in PICKLES else _read_npz(path)
     if "vectors" not in arrays:
-        raise DatasetError(f"{path}: holds no array 'vectors'; {MAKE_ANEW}")
+        raise DatasetError(f"{path}: holds no array 'vectors'; {MAKE_AGAIN}")
     values = _check_values(path, arrays["vectors"], len(names) or count)
     if "names" in arrays:
         _compare_names(path, arrays["names"], names)
@@ -70,7 +70,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
         reason = ascii(str(error) or type(error).__name__)[:200]
-        raise DatasetError(f"{path}: attribute vectors cannot be read ({reason}); {MAKE_ANEW}") from error
+        raise DatasetError(f"{path}: attribute vectors cannot be read ({reason}); {MAKE_AGAIN}") from error
 
 
 def _unpacked_size(path: Path) -> int:
@@ -92,24 +92,26 @@ def _check_values(path: Path, values: np.ndarray, count: int | None) -> np.ndarr
         values = np.ascontiguousarray(values, np.float32)
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(wrong):
-        raise DatasetError(f"{path}: the vector of attribute {wrong[0] + 1} is not finite; {MAKE_ANEW}")
+        raise DatasetError(f"{path}: the vector of attribute {wrong[0] + 1} is not finite; {MAKE_AGAIN}")
     return values
 
 
 def _compare_names(path: Path, array: np.ndarray, names: Sequence[str]) -> None:
     theirs = [str(name) for name in array.reshape(-1)]
     if names and len(theirs) != len(names):
-        raise DatasetError(f"{path}: names {len(theirs)} attributes, the dataset {len(names)}; {MAKE_ANEW}")
+        raise DatasetError(f"{path}: names {len(theirs)} attributes, the dataset {len(names)}; {MAKE_AGAIN}")
     for number, (there, here) in enumerate(zip(theirs, names, strict=False), start=1):
         if there != here:
             difference = f"{there[:80]!a} there, but {here[:80]!a} in the dataset"
-            raise DatasetError(f"{path}: attribute {number} is {difference}; {MAKE_ANEW}")
+            raise DatasetError(f"{path}: attribute {number} is {difference}; {MAKE_AGAIN}")
 
 
 def _warn_of_zeros(path: Path, values: np.ndarray, names: Sequence[str]) -> None:
     for row in map(int, np.flatnonzero(~values.any(axis=1))):
         name = f" ({names[row]})" if names else ""
-        log.warning("%s: attribute %d%s has a vector of zeros, which says nothing of it", path, row + 1, name)
+        log.warning(
+            "%s: attribute %d%s has a vector of zeros, which says nothing about it", path, row + 1, name
+        )
 
 
 def _read_source(path: Path, stored: np.ndarray | None) -> dict[str, Any]:

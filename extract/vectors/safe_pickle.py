@@ -48,7 +48,7 @@ def load_array(path: Path) -> np.ndarray:
         _check_opcodes(data)
         result = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
         if not isinstance(result, _Array):
-            raise _Refused("it holds something else")
+            raise _Refused("it holds no array")
         return result.values
     except Exception as error:  # damaged pickles raise nearly anything
         reason = error if isinstance(error, _Refused) else f"it is damaged: {type(error).__name__}"
@@ -109,13 +109,13 @@ class _Type:
     def __init__(self, text: Any, *_rest: Any) -> None:
         found = NUMBER.fullmatch(text) if isinstance(text, str) else None
         if found is None:
-            raise _Refused("its elements are no plain numbers")
+            raise _Refused("its elements are not plain numbers")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: Any) -> None:
         order = state[1]
         if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
-            raise _Refused("its elements are no plain numbers")
+            raise _Refused("its elements are not plain numbers")
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -134,9 +134,9 @@ class _Array:
         if isinstance(data, str):  # Python 2's bytes
             data = data.encode("latin1")
         if not isinstance(data, bytes | bytearray) or not isinstance(kind, _Type):
-            raise _Refused("its elements are no plain numbers")
+            raise _Refused("its elements are not plain numbers")
         if not isinstance(shape, tuple) or any(type(size) is not int or size < 0 for size in shape):
-            raise _Refused("its shape is none")
+            raise _Refused("its shape is not valid")
         if prod(shape) * kind.dtype.itemsize != len(data) or order not in ("C", "F"):
             raise _Refused("its shape and its bytes contradict each other")
         self.values = np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order)
@@ -150,7 +150,7 @@ def _encode(text: Any, encoding: Any) -> bytes:
 
 
 def _refuse_call(*_arguments: Any) -> None:
-    raise _Refused("it makes an array of its own kind")
+    raise _Refused("it makes a special kind of array")
 
 
 NAMES: dict[tuple[str, str], Callable[..., Any]] = {

@@ -102,7 +102,7 @@ class WordVectors:
         else:
             count, self.size = None, len(fields) - 1
         if self.size < 1:
-            self._refuse(1, "holds something else than a word and its numbers")
+            self._refuse(1, "is not a word followed by its numbers")
         if count is not None:
             return count
         self._read_line(1, line)
@@ -126,7 +126,7 @@ class WordVectors:
             with np.errstate(over="ignore"):
                 values = np.array([float(text) for text in fields]).astype(np.float32)
         except ValueError:
-            self._refuse(number, "holds something else than a word and its numbers")
+            self._refuse(number, "is not a word followed by its numbers")
         if not np.isfinite(values).all():
             self._refuse(number, "holds a number that is not finite")
         return values
