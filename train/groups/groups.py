@@ -102,7 +102,7 @@ def read_groups(path: Path, names: Sequence[str], attributes: int) -> AttributeG
     for row in table.rows:
         cell, group = row.cells
         if is_odd(cell + group):
-            refuse(f"{quote(cell)},{quote(group)} has unusual characters; write it again", row.line)
+            refuse(f"{quote(cell)},{quote(group)} has odd characters; write it again", row.line)
         number = _find_attribute(cell, names, attributes)
         if number is None:
             refuse(f"there is no attribute {quote(cell)}; {_hint(cell, names, attributes)}", row.line)
