@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from msdn.app.predict.classes import FILLS, KINDS, Wanted, choose_candidates
-from msdn.app.predict.command import find_images
+from msdn.app.predict.options import find_images
 from msdn.app.predict.predictor import Prediction, Predictor
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError

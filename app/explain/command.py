@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from msdn.app.explain.drawing import branch_title
-from msdn.app.predict.command import find_images, parse_rows
+from msdn.app.predict.options import check_images, find_images, image_options, parse_rows, run_options
 from msdn.cache import FeatureCache, Home
 from msdn.cache.csv_table import escape
 from msdn.cache.errors import MsdnError
@@ -17,7 +17,6 @@ from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
 from msdn.machine import keep_threads
 from msdn.terminal import json_option, warn
-from msdn.train.loop.options import threads_option
 from msdn.train.measure.show import Result, Table, show
 
 if TYPE_CHECKING:
@@ -28,19 +27,7 @@ PNG = ".png"
 
 
 @click.command()
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path),
-    help="The run: its folder, or its name.  [the latest one]",
-)
-@click.option("--dataset", metavar="NAME|FOLDER", help="The latest finished run of this dataset.")
-@click.option(
-    "--model",
-    metavar="NAME|FILE",
-    help="The latest finished run of this model; give your own model by its file.",
-)
+@run_options
 @click.option("--class", "class_name", metavar="NAME", help="The class to explain.  [the model's answer]")
 @click.option(
     "--attributes",
@@ -63,21 +50,7 @@ PNG = ".png"
     type=click.Path(path_type=Path),
     help="Explain images of this cache by its features. No weights are needed; the images are read from its dataset.",
 )
-@click.option(
-    "--rows",
-    help="With --cache: a split (trainval, test_seen, test_unseen …), or rows such as 0-9,15.  [all]",
-)
-@click.option(
-    "--backbone",
-    metavar="FILE.py",
-    help="The backbone's file, if the run's features come from your own backbone.",
-)
-@click.option(
-    "--weights", metavar="FILE", help="The backbone's weights, if the features come from a file of weights."
-)
-@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one per core, at most 8]")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
-@threads_option
+@image_options
 @json_option
 @home_option
 @click.pass_context
@@ -107,10 +80,7 @@ def explain(
     the branch's score, for the attributes that speak most for the class. Red is where the branch looks most; a cross
     marks the peak. MSDN, MSDN++, DAZLE and DEDN have attention; the baseline does not.
     """
-    if bool(images) == (cache is not None):
-        raise click.UsageError("Give images or folders of images, or a cache with --cache.")
-    if rows is not None and cache is None:
-        raise click.UsageError("--rows goes with --cache.")
+    check_images(images, cache, rows)
     check_matplotlib()
     from msdn.app.explain.explainer import Explainer
     from msdn.app.explain.figure import draw_explanation

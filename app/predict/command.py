@@ -1,45 +1,29 @@
 """`msdn predict`: what images show that nobody has labelled. Loads torch only when it runs."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from msdn.app.predict.options import check_images, find_images, image_options, parse_rows, run_options
 from msdn.cache import Home
 from msdn.cache.csv_table import escape
 from msdn.cache.home import dataset_name, home_option
 from msdn.machine import keep_threads
 from msdn.terminal import json_option, make_bar, note_console
 from msdn.train.errors import RunError
-from msdn.train.loop.options import threads_option
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from msdn.app.predict.predictor import Prediction, Predictor
-    from msdn.cache import FeatureCache
 
 KINDS = ("all", "seen", "unseen")
 FILLS = ("mean",)
 
 
 @click.command()
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path),
-    help="The run: its folder, or its name.  [the latest one]",
-)
-@click.option("--dataset", metavar="NAME|FOLDER", help="The latest finished run of this dataset.")
-@click.option(
-    "--model",
-    metavar="NAME|FILE",
-    help="The latest finished run of this model; give your own model by its file.",
-)
+@run_options
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to name for an image."
 )
@@ -88,22 +72,8 @@ FILLS = ("mean",)
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="Predict for images of this cache instead of files."
 )
-@click.option(
-    "--rows",
-    help="With --cache: a split (trainval, test_seen, test_unseen …), or rows such as 0-9,15.  [all]",
-)
-@click.option(
-    "--backbone",
-    metavar="FILE.py",
-    help="The backbone's file, if the run's features come from your own backbone.",
-)
-@click.option(
-    "--weights", metavar="FILE", help="The backbone's weights, if the features come from a file of weights."
-)
+@image_options
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one per core, at most 8]")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
-@threads_option
 @click.option(
     "--csv",
     "csv_path",
@@ -159,10 +129,7 @@ def predict(
 def _check_usage(
     images: Sequence[Path], cache: Path | None, rows: str | None, choices: dict[str, Any]
 ) -> None:
-    if bool(images) == (cache is not None):
-        raise click.UsageError("Give images or folders of images, or a cache with --cache.")
-    if rows is not None and cache is None:
-        raise click.UsageError("--rows goes with --cache.")
+    check_images(images, cache, rows)
     if choices["margin"] is not None and not math.isfinite(choices["margin"]):
         raise click.UsageError(f"--margin {choices['margin']} is not a finite number.")
     if choices["only"] and choices["file"] is None and choices["like"] is None:
@@ -197,52 +164,12 @@ def _open(run: Any, home: Home, choices: dict[str, Any]) -> "Predictor":
     )
 
 
-def find_images(given: Sequence[Path]) -> Iterator[Path]:
-    """The files as given, and of a folder every file that is an image by its name, in order."""
-    from msdn.extract.own.images import ENDINGS
-
-    for path in given:
-        if not path.is_dir():
-            yield path
-            continue
-        found = sorted(
-            Path(top) / name
-            for top, _, names in os.walk(path)
-            for name in names
-            if Path(name).suffix.lower().removeprefix(".") in ENDINGS and not name.startswith(".")
-        )
-        if not found:
-            raise RunError(f"{path}: holds no image (a file that ends in {', '.join(ENDINGS)})")
-        yield from found
-
-
 def _predict_rows(predictor: "Predictor", path: Path, rows: str | None) -> "tuple[Iterator[Prediction], int]":
     from msdn.cache import FeatureCache
 
     cache = FeatureCache(path, predictor.basis.map)
     chosen = parse_rows(rows, cache)
     return predictor.predict_rows(cache, chosen), len(chosen)
-
-
-def parse_rows(text: str | None, cache: "FeatureCache") -> "np.ndarray":
-    """The rows that `--rows` means."""
-    import numpy as np
-
-    count = cache.shape[0]
-    if text is None:
-        return np.arange(count)
-    if text in cache.annotations.splits:
-        return cache.annotations.splits[text]
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
-            known = ", ".join(cache.annotations.splits)
-            raise click.UsageError(f"--rows {text}: expected a split ({known}) or rows such as 0-9,15.")
-        numbers += range(int(first), int(last or first) + 1)
-        if numbers and numbers[-1] >= count:
-            raise click.UsageError(f"--rows {text}: the cache has rows 0 to {count - 1}.")
-    return np.unique(np.array(numbers, np.int64))
 
 
 def _watch(found: "Iterator[Prediction]", count: int, strict: bool) -> "Iterator[Prediction]":
