@@ -176,7 +176,7 @@ def train(
         preset = os.fspath(preset)
         amounts = amounts_of(cache.annotations, cache.masked_rows)
         chosen = choose_settings(cache.annotations.dataset, preset, overrides, amounts=amounts)
-        by_rule = preset == PRESET_NAMES[0] and not has_preset(cache.annotations.dataset)
+        by_rule = preset == PRESET_NAMES[0] and not has_preset(cache.annotations.dataset, found)
         registry.find_model(found).check_effect(chosen, overrides)
         check_groups(found, None if groups is None else Path(groups))
         registry.remember(place, found)

@@ -147,7 +147,7 @@ def test_a_file_that_holds_no_model_is_named(desk: Path) -> None:
 
 def test_a_preset_that_is_none_is_named(desk: Path) -> None:
     bad = {
-        "number": ("[released.plumage]\nregion_drop = 0.1\n", "region_drop"),
+        "number": ("[released.plumage]\nregion_drop = 0.1\n", "region_drop is 0.1"),
         "unknown": ("[released.plumage]\nregion_dorp = { value = 0.1, source = 'x' }\n", "'region_drop'"),
         "table": ("released = 3\n", "'released' is 3"),
         "like": ("like = 'msdn'\n", "like is 'msdn'"),

@@ -97,7 +97,7 @@ def test_an_own_folders_vectors_are_built(
     assert read_vectors(path, ("wing: red", "man-made")).values.tolist() == [[1, 1, 2], [0, 0, 1]]
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_target("~/pets", home).path == path
-    with pytest.raises(DatasetError, match=r"none/attributes.csv: no such file; a dataset of your own is"):
+    with pytest.raises(DatasetError, match=r"none/attributes.csv: no such file; your own dataset is"):
         build_for_dataset(str(tmp_path / "none"), home)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, fields_of
-from msdn.train.models.registry import find_model, model_names, presets_file
+from msdn.train.models.registry import builtin_names, find_model, model_names, presets_file
 from msdn.train.models.rule import RULE, Amounts, rule_values
 
 Sourced = dict[str, tuple[Any, str]]  # a setting's value, and where it comes from
@@ -63,7 +63,7 @@ def preset_values(
     if preset == "paper" and not has_paper_preset(model):
         raise SettingsError(f"the model '{model}' has no preset 'paper'; leave --preset out")
     values = _values_of(model, "released", dataset)
-    if amounts is not None and not has_preset(dataset):
+    if amounts is not None and not has_preset(dataset, model):
         chosen = rule_values(amounts).items()
         values |= _rule_of(model) | {name: (value, f"{RULE}: {why}") for name, (value, why) in chosen}
     if preset == "paper":
@@ -84,9 +84,13 @@ def has_paper_preset(model: str) -> bool:
     return "paper" in content or ("like" in content and has_paper_preset(content["like"]["model"]))
 
 
-def has_preset(dataset: str) -> bool:
-    """Whether some model has a preset for a dataset; for others there is the rule."""
-    return dataset in known_datasets()
+def has_preset(dataset: str, model: str | None = None) -> bool:
+    """Whether a model that ships with the package, or this one, has a preset for a dataset; else there is the rule.
+
+    No other model of the user's own is looked at: what is wrong in its presets is no matter here.
+    """
+    names = {*builtin_names(), *([model] if model else [])}
+    return any(dataset in _read(name).get("released", {}) for name in names)
 
 
 def known_datasets() -> list[str]:

@@ -47,6 +47,11 @@ _own: dict[str, tuple[Model, ModelFile]] = {}  # loaded in this process
 _remembered: dict[str, ModelFile] = {}  # named by the user in an earlier training of the home
 
 
+def builtin_names() -> list[str]:
+    """The names of the models that ship with the package."""
+    return list(_builtin())
+
+
 def model_names() -> list[str]:
     """The names that `--model` knows, the default one first."""
     names = {*_builtin(), *_installed(), *_own, *_remembered}

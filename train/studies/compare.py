@@ -205,7 +205,7 @@ def _told_settings(run: Run, own: dict[str, Any], alike: Sequence[dict[str, Any]
 def _changed_settings(run: Run, own: dict[str, Any]) -> set[str]:
     """The settings that are not the preset's; or where a rule for such data stood in for it, those typed."""
     label = run.manifest.get("preset") or ""
-    if label.startswith(PRESET_NAMES[0]) and not has_preset(run.dataset):
+    if label.startswith(PRESET_NAMES[0]) and not has_preset(run.dataset, run.settings.model):
         return set(run.manifest.get("overrides") or {}) - {"model"}
     usual = preset_settings(run.settings.model, run.dataset, task=run.settings.task).as_json()
     return {name for name, value in own.items() if usual.get(name, value) != value}
