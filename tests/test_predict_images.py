@@ -96,6 +96,10 @@ def test_bad_files_do_not_stop_the_rest(made: Home, run_msdn: Msdn, tmp_path: Pa
     strict = run_msdn(*words, "--strict", "--csv", tmp_path / "out.csv", other=made.root)
     assert strict.exit_code == 1 and str(broken) in strict.stderr
     assert not list(tmp_path.glob("out*")), "a CSV that is not whole is not there"
+    stopped = run_msdn(*words, "--strict", "--json", other=made.root)
+    assert stopped.exit_code == 1 and isinstance(json.loads(stopped.stdout), list)
+    nowhere = run_msdn("predict", good[0], "--csv", tmp_path / "none" / "out.csv", other=made.root)
+    assert nowhere.exit_code == 1 and str(tmp_path / "none") in nowhere.stderr
 
 
 def test_one_image_is_shown_with_its_reasons(made: Home, run_msdn: Msdn) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,11 +27,10 @@ def tell(predictor: Predictor, found: Iterable[Prediction], as_json: bool, path:
     shown: list[Prediction] = []
     answers: Counter[str] = Counter()
     bad = 0
-    with _open_csv(path, predictor.top) as write_line:
-        for number, one in enumerate(found):
+    with _open_csv(path, predictor.top) as write_line, _json_list(as_json) as print_item:
+        for one in found:
             write_line(one)
-            if as_json:
-                click.echo((",\n" if number else "[\n") + json.dumps(one.as_json()), nl=False)
+            print_item(one)
             if one.error:
                 bad += 1
                 warn(escape(f"{one.image}: {one.error}"))
@@ -38,8 +38,6 @@ def tell(predictor: Predictor, found: Iterable[Prediction], as_json: bool, path:
             answers[one.answer] += 1
             if len(shown) < SHOWN:
                 shown.append(one)
-        if as_json:
-            click.echo("\n]" if bad or answers else "[]")
     if not as_json:
         show(_result(predictor, shown, answers))
     if bad:
@@ -94,6 +92,24 @@ def _many_images(shown: Sequence[Prediction]) -> Table:
 
 
 @contextmanager
+def _json_list(wanted: bool) -> Iterator[Callable[[Prediction], None]]:
+    """A list on standard output that takes predictions one by one; it is closed also where an error ends them."""
+    count = 0
+
+    def print_item(one: Prediction) -> None:
+        nonlocal count
+        if wanted:
+            click.echo((",\n" if count else "[\n") + json.dumps(one.as_json()), nl=False)
+            count += 1
+
+    try:
+        yield print_item
+    finally:
+        if wanted:
+            click.echo("\n]" if count else "[]")
+
+
+@contextmanager
 def _open_csv(path: Path | None, top: int) -> Iterator[Callable[[Prediction], None]]:
     """A new CSV file that takes predictions one by one and has its name once all are in; without a path, nothing."""
     if path is None:
@@ -101,7 +117,9 @@ def _open_csv(path: Path | None, top: int) -> Iterator[Callable[[Prediction], No
         return
     if path.exists():
         raise RunError(f"{path}: exists already, and nothing is overwritten; choose another --csv")
-    beside = path.with_name(path.name + ".partial")
+    if not path.parent.is_dir():
+        raise RunError(f"{path}: there is no folder {path.parent}; create it, or choose another --csv")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")  # no other file is ever replaced
     try:
         with beside.open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file, lineterminator="\n")
