@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from msdn.app.predict.classes import FILLS, KINDS, Wanted, choose_candidates
-from msdn.app.predict.options import find_images
+from msdn.app.predict.classes import KINDS, Wanted, choose_candidates
+from msdn.app.predict.options import FILLS, find_images
 from msdn.app.predict.predictor import Prediction, Predictor
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError

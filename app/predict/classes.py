@@ -16,7 +16,6 @@ from msdn.train.runs.basis import Basis
 
 SEEN, UNSEEN, NEW = "seen", "unseen", "new"
 KINDS = (SEEN, UNSEEN)  # that a run knows
-FILLS = ("mean",)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msdn.app.predict.options import check_images, find_images, image_options, parse_rows, run_options
+from msdn.app.predict.options import FILLS, check_images, find_images, image_options, parse_rows, run_options
 from msdn.cache import Home
 from msdn.cache.csv_table import escape
 from msdn.cache.home import dataset_name, home_option
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from msdn.app.predict.predictor import Prediction, Predictor
 
 KINDS = ("all", "seen", "unseen")
-FILLS = ("mean",)
 
 
 @click.command()

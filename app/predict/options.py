@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from msdn.cache import FeatureCache
 
 Command = Callable[..., Any]
+FILLS = ("mean",)  # what may stand for an attribute without a column
 
 
 def _add(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:

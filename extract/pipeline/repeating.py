@@ -18,6 +18,7 @@ from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.reading import BlockReader, default_workers
 from msdn.extract.pipeline.writing import store_as
 
+_NEEDED = ("weights", "transform", "image_size", "precision", "block_rows")
 _SHOWN = 12  # letters of a hash in a message
 
 
@@ -57,6 +58,12 @@ class Repeater:
             backbone: the file of a backbone of the user's own, where the recipe names one.
             weights: the file of weights, where the recipe names one.
         """
+        missing = [name for name in _NEEDED if name not in recipe]
+        if missing:
+            raise ExtractError(
+                f"the features were imported, or their recipe is damaged: it has no '{missing[0]}', so they cannot "
+                "be made of other images; predict for rows of the cache with --cache"
+            )
         self.plan = plan_of(recipe, map, backbone)
         network, loaded = load_network(
             self.plan.backbone, _weights_of(recipe["weights"], weights), self.plan.preparation.size, home
