@@ -1,6 +1,9 @@
 """One photo or one class more is not another dataset: rows are added, and the others keep their bytes."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,9 +40,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(tmp_path / "home")
 
 
+OWN = replace(SETTINGS, backbone="resnet18", batch_size=1)
+
+
 @pytest.fixture
 def settings(home: Home) -> ExtractSettings:
-    return replace(SETTINGS, dataset=str(home.root.parent / "birds"), backbone="resnet18")
+    return replace(OWN, dataset=str(home.root.parent / "birds"), batch_size=4)
 
 
 def add_images(home: Home) -> set[str]:
@@ -153,6 +159,59 @@ def test_killed_at_any_instant_the_old_cache_stays_and_the_same_command_goes_on(
 
 def stop(*_: object) -> None:
     raise StoppedError
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_extraction_grows import OWN
+from dataclasses import replace
+from msdn.cache.home import Home
+from msdn.extract.pipeline.extraction import extract
+folder, home, kill_at = sys.argv[1:]
+calls = 0
+def count(function):
+    def counted(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == int(kill_at):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return counted
+for name in ("pwrite", "fsync", "replace", "rename", "unlink", "copy_file_range"):
+    setattr(os, name, count(getattr(os, name)))
+Path.replace = count(Path.replace)
+extract(replace(OWN, dataset=folder), Home(Path(home)))
+print(calls)
+"""
+
+
+def grow_until(call: int, folder: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Extract in a process that is killed before its so-manieth call that writes, flushes or renames."""
+    program = f"import sys; sys.path[:0] = {sys.path!r}\n{KILLED}"
+    command = [sys.executable, "-c", program, folder, str(home), str(call)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_sigkill_while_it_grows_costs_nothing(home: Home) -> None:
+    folder = str(home.root.parent / "birds")
+    settings = replace(OWN, dataset=folder)
+    path = extract(settings, home).path
+    old = path.read_bytes()
+    whole = Home(home.root.with_name("whole"))
+    shutil.copytree(home.root, whole.root)
+    add_images(home)
+    counted = grow_until(0, folder, whole.root)
+    assert counted.returncode == 0, counted.stderr
+    calls = int(counted.stdout)
+    assert calls > 20, "the copy, and data, marks and flushes of three rows"
+    for call in (1, calls // 4, calls // 2, calls // 3, 10):  # each goes on where the last one was killed
+        assert grow_until(call, folder, home.root).returncode == -signal.SIGKILL, call
+        assert path.read_bytes() == old
+    done = extract(settings, home)
+    assert done.added == 3 and done.progress.computed < 3
+    assert path.read_bytes() == (whole.features / path.name).read_bytes()
+    assert [file.name for file in home.features.iterdir()] == [path.name]
 
 
 def test_an_unfinished_cache_grows_too(home: Home, settings: ExtractSettings) -> None:
