@@ -101,6 +101,15 @@ def test_nothing_is_overwritten(msdn: Callable[..., Result], tmp_path: Path, opt
     assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
+@pytest.mark.parametrize("option", ["--predictions", "--out"])
+def test_a_missing_folder_is_named_before_anything_is_measured(
+    msdn: Callable[..., Result], tmp_path: Path, option: str
+) -> None:
+    done = msdn(option, tmp_path / "none" / "mine.csv")
+    assert done.exit_code == 1
+    assert f"there is no folder {tmp_path / 'none'}" in done.stderr and f"another {option}" in done.stderr
+
+
 def test_reliability_follows_a_loop() -> None:
     rng = np.random.RandomState(0)
     confidence = np.append(rng.uniform(0, 1, 400), [0.0, 0.1, 1.0])

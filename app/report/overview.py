@@ -131,7 +131,9 @@ def _facts(one: Subject) -> dict[str, str]:
         "dataset": run.dataset,
         "classes and images": _counts(one),
         "model": settings.model,
-        "preset": str(manifest.get("preset") or "none"),
+        "preset": "none for this data: a rule chose"
+        if manifest.get("rule")
+        else str(manifest.get("preset") or "none"),
         "changed": show_settings(changed) or "nothing",
         "seed": str(settings.seed),
         "selection": describe_selection(settings, run.chosen),

@@ -131,8 +131,8 @@ def evaluate(
     if margin is not None and not math.isfinite(margin):
         raise click.BadParameter(f"{margin} is not a finite number", param_hint="--margin")
     for option, path in (("--out", out), ("--predictions", predictions)):
-        if path is not None and path.exists():
-            raise _exists(path, option)
+        if path is not None:
+            _check_new(path, option)
     registry.use_home(home)
     model = model and registry.choose_model(model).name
     dataset = dataset and dataset_name(dataset)
@@ -172,6 +172,13 @@ def _write_new(path: Path, text: str, option: str) -> None:
             file.write(text)
     except FileExistsError as error:
         raise _exists(path, option) from error
+
+
+def _check_new(path: Path, option: str) -> None:
+    if path.exists():
+        raise _exists(path, option)
+    if not path.parent.is_dir():
+        raise RunError(f"{path}: there is no folder {path.parent}; create it, or choose another {option}")
 
 
 def _exists(path: Path, option: str) -> RunError:
