@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 KINDS = ("cpu", "cuda", "mps")
+_AMPERE = (8, 0)  # the first generation of NVIDIA's GPUs with products in bfloat16
 
 
 class DeviceError(MsdnError):
@@ -37,6 +38,16 @@ def choose_device(name: str) -> "torch.device":
             "--device auto to use what is available"
         ) from error
     return device
+
+
+def has_fast_bfloat16(device: "torch.device") -> bool:
+    """Whether matrix products in bfloat16 are much faster than in float32: tensor cores, or AMX of a CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _AMPERE
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # of newer versions of torch
+    return device.type == "cpu" and capabilities is not None and bool(capabilities().get("amx_bf16"))
 
 
 def usable_cores() -> int:

@@ -142,6 +142,7 @@ def train(
     map: str = MAIN,
     groups: Place | None = None,
     device: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     home: Place | None = None,
@@ -156,6 +157,7 @@ def train(
         map: the map to train on, where the cache holds several.
         groups: for DEDN: a CSV of attribute and group.
         device: "auto" (a GPU where there is one), "cpu", "cuda:0" …
+        precision: of the large products: "float32", "bfloat16", or "auto": bfloat16 where it is much faster.
         threads: CPU threads that compute.
         on_epoch: called with each epoch's record.
         home: the folder of everything made; the run's folder is in its `runs`.
@@ -190,6 +192,7 @@ def train(
                 rule=rule_used(chosen, amounts) if by_rule else None,
                 groups=None if groups is None else choose_groups(cache.annotations, Path(groups)),
                 device=device,
+                precision=precision,
                 on_epoch=on_epoch,
             )
 

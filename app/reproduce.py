@@ -16,7 +16,7 @@ from msdn.cache.home import home_option
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.pipeline.settings import IMAGE_SIZES, ExtractSettings
 from msdn.terminal import json_option, note_console
-from msdn.train.loop.options import cache_option, devices_option, jobs_option, seeds_option
+from msdn.train.loop.options import cache_option, devices_option, jobs_option, precision_option, seeds_option
 from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.selection import COMPARED
 from msdn.train.measure.show import Cell, Table
@@ -77,6 +77,7 @@ NOT_COMPARABLE = (
 )
 @jobs_option
 @devices_option
+@precision_option
 @json_option
 @home_option
 def reproduce(
@@ -91,6 +92,7 @@ def reproduce(
     paper_style: bool,
     jobs: int | None,
     device: str,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Extract features where they are missing, train with several seeds, and show the figures beside the papers'.
@@ -111,7 +113,8 @@ def reproduce(
     from msdn.train.runs.run import open_dataset_cache
 
     with open_dataset_cache(home, dataset, cache or extract_features(extraction, home)) as opened:
-        facts, done = measure_study(opened, Study(name, rows, seeds), home, workers=jobs, device=device)
+        study = Study(name, rows, seeds, precision=precision)
+        facts, done = measure_study(opened, study, home, workers=jobs, device=device)
     table, notes = reproduction_table(facts, done), reproduction_notes(facts, done)
     keep_and_show(home, study_result(facts, done, table, notes), as_json)
 

@@ -23,7 +23,7 @@ from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.metrics import ScoredImages, czsl_accuracy
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.summary import parse_seeds
-from msdn.train.models.parts.base import ZslModel, build_model
+from msdn.train.models.parts.base import ZslModel, build_model, preparation
 from msdn.train.models.presets import preset_settings
 from msdn.train.studies.series import Job, do_job
 
@@ -52,7 +52,9 @@ def report(label: str, settings: RunSettings, cache: FeatureCache, home: Home) -
     run = do_job(cache, Job(settings, validate_only=True), home.studies / "runs", device="cpu")
     model.load_state_dict(load_checkpoint(run.checkpoint)["trainer"]["model"])
     means = class_means(model, cache, stage)
-    images = Scorer(cache, stage, torch.device("cpu")).score(model).unseen_images
+    images = (
+        Scorer(cache, stage, preparation(model, "float32"), torch.device("cpu")).score(model).unseen_images
+    )
     centred = ScoredImages(images.scores - means, images.labels)
     as_is, without = (100 * (czsl_accuracy(one, unseen)["acc"] or 0.0) for one in (images, centred))
     print(
@@ -65,7 +67,7 @@ def report(label: str, settings: RunSettings, cache: FeatureCache, home: Home) -
 def class_means(model: ZslModel, cache: FeatureCache, stage: Division) -> np.ndarray:
     """The mean score of each class over the training images, [C]."""
     training = replace(stage, unseen_rows=stage.rows, seen_rows=stage.rows[:0])
-    scored = Scorer(cache, training, torch.device("cpu")).score(model)
+    scored = Scorer(cache, training, preparation(model, "float32"), torch.device("cpu")).score(model)
     return np.asarray(scored.unseen_images.scores.mean(axis=0))
 
 

@@ -60,7 +60,7 @@ def main() -> None:
         def measure(
             name: str, rows: tuple[StudyRow, ...], seeds: tuple[int, ...] = options.seeds
         ) -> tuple[Facts, list[RowResult]]:
-            study = Study(f"{DATASET}-{name}", rows, seeds)
+            study = Study(f"{DATASET}-{name}", rows, seeds, precision="float32")
             facts, done = measure_study(cache, study, home, workers=options.jobs, device=options.device)
             keep_study(home, study_result(facts, done, study_table(name, facts, done)))
             if any(one.failed for one in done):

@@ -27,6 +27,7 @@ from msdn.extract.plumage.birds import PARTS
 from msdn.train.measure.evaluate import load_model
 from msdn.train.measure.show import show_cell
 from msdn.train.measure.summary import parse_seeds, spread
+from msdn.train.models.parts.base import preparation
 from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.registry import find_model, model_names
 from msdn.train.runs.run import Run
@@ -93,7 +94,7 @@ def main() -> None:
     extraction = extract(ExtractSettings(DATASET, weights="random"), home)
     with FeatureCache(extraction.path) as cache:
         rows = tuple(model_row(DATASET, name, name, common=overrides) for name in attending_models())
-        study = Study(f"{DATASET}-pointing", rows, options.seeds)
+        study = Study(f"{DATASET}-pointing", rows, options.seeds, precision="float32")
         facts, done = measure_study(cache, study, home, workers=options.jobs, device=options.device)
         if any(one.failed for one in done):
             raise SystemExit("\n".join(study_notes(facts, done)))
@@ -176,11 +177,10 @@ def inside_parts(boxes: Mapping[str, tuple[int, int, int, int]], places: Places,
 def answer(run: Run, cache: FeatureCache, game: Game) -> dict[str, np.ndarray]:
     """The region with the highest attention for every question, by branch."""
     model = load_model(run, problem_of(cache, run.groups(cache.annotations.attributes.shape[1]))).eval()
-    _, height, width, channels = cache.shape
+    prepare = preparation(model, run.precision)
     peaks: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(game.rows), AT_ONCE):
-        features = cache.read_rows(game.rows[start : start + AT_ONCE])
-        regions = torch.from_numpy(features).float().reshape(-1, height * width, channels)
+        regions = prepare(torch.from_numpy(cache.read_rows(game.rows[start : start + AT_ONCE])))
         for branch, attention in model.attention(regions).items():
             peaks.setdefault(branch, []).append(attention.argmax(dim=1).numpy())  # [B, R, K] -> [B, K]
     return {branch: np.concatenate(all_)[game.image, game.attribute] for branch, all_ in peaks.items()}

@@ -21,6 +21,14 @@ def listen_to_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def the_same_arithmetic_everywhere() -> Iterator[None]:
+    """Trainings in this process take float32 where nothing is said, whatever the machine is good at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("msdn.train.loop.training.has_fast_bfloat16", lambda device: False)
+        yield
+
+
 @pytest.fixture
 def make_cache(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a small cache of random features and gives its path; `more` maps by (h, w, C)."""

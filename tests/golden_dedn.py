@@ -20,7 +20,7 @@ def replay_dedn(golden: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Everything that a golden file of DEDN holds of outputs, computed by our class."""
     model = build_dedn(golden)
     regions = torch.tensor(golden["features_nchw"]).flatten(2).transpose(1, 2)  # [B, F, h, w] -> [B, R, F]
-    scores = model(regions)
+    scores = model(model.prepare(regions, torch.float64))
     losses = model.losses(scores, torch.tensor(golden["labels"]))
     losses["loss"].backward()
     outputs: dict[str, Tensor] = {"loss_total": losses["loss"]}

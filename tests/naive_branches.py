@@ -15,7 +15,8 @@ OVER_REGIONS, OVER_ATTRIBUTES = 1, 2
 
 
 def random_regions() -> Tensor:
-    return torch.rand(B, R, F, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    """Prepared: each of length 1."""
+    return unit_regions(torch.rand(B, R, F, dtype=torch.float64, generator=torch.Generator().manual_seed(5)))
 
 
 def small_classes() -> ClassSpace:

@@ -61,6 +61,7 @@ def replay_msdn(golden: Arrays) -> dict[str, np.ndarray]:
     """The outputs of a golden file of MSDN."""
     model = build_model(golden)
     regions = torch.tensor(golden["features_nchw"]).flatten(2).transpose(1, 2)  # [B, F, h, w] -> [B, R, F]
+    regions = model.prepare(regions, torch.float64)
     scores = model(regions)
     losses = model.losses(scores, torch.tensor(golden["labels"]))
     losses["loss"].backward()

@@ -21,7 +21,7 @@ def model() -> Baseline:
 
 def test_scores_follow_the_equation(model: Baseline) -> None:
     regions = torch.rand(2, 6, 5, dtype=torch.float64)
-    for b, scores in enumerate(model(regions)):
+    for b, scores in enumerate(model(model.prepare(regions, torch.float64))):
         pooled = sum(v / v.norm() for v in regions[b]) / 6
         psi = model.weight @ pooled
         expected = torch.stack([psi @ z for z in model.classes.attributes])
@@ -29,12 +29,12 @@ def test_scores_follow_the_equation(model: Baseline) -> None:
 
 
 def test_loss_and_its_gradient(model: Baseline) -> None:
-    regions, labels = torch.rand(2, 6, 5, dtype=torch.float64), torch.tensor([0, 2])
-    terms = model.losses(model(regions), labels)
+    pooled, labels = torch.rand(2, 5, dtype=torch.float64), torch.tensor([0, 2])
+    terms = model.losses(model(pooled), labels)
     torch.testing.assert_close(terms["loss"], terms["ce"] + 0.5 * terms["cal"])
 
     def loss(weight: torch.Tensor) -> torch.Tensor:
-        return model.losses(torch.func.functional_call(model, {"weight": weight}, (regions,)), labels)["loss"]
+        return model.losses(torch.func.functional_call(model, {"weight": weight}, (pooled,)), labels)["loss"]
 
     assert torch.autograd.gradcheck(loss, model.weight)
 
@@ -43,5 +43,5 @@ def test_it_starts_at_zero_and_learns() -> None:
     classes = ClassSpace(torch.rand(3, 4), np.array([0, 2]), np.array([1]), margin=1.0)
     model = Baseline(classes, 5, lambda_cal=0.1, cross_entropy="paper", calibration="paper")
     assert not model.weight.any()
-    model.losses(model(torch.rand(2, 6, 5)), torch.tensor([0, 2]))["loss"].backward()
+    model.losses(model(torch.rand(2, 5)), torch.tensor([0, 2]))["loss"].backward()
     assert model.weight.grad is not None and model.weight.grad.abs().min() > 0

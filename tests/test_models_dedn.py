@@ -52,7 +52,8 @@ def make_model() -> Callable[..., Dedn]:
 
 
 def random_regions(regions: int = R) -> Tensor:
-    return torch.rand(B, regions, F, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    drawn = torch.rand(B, regions, F, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    return drawn / drawn.norm(dim=2, keepdim=True)
 
 
 def naive_net(net: DualAttention, regions: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,7 +116,7 @@ def naive_counterfactual(model: MsdnPlus, branch: str, name: str, regions: Tenso
     over, number = (OVER_REGIONS, R) if branch == "av" else (OVER_ATTRIBUTES, K)
     attention = naive_attention(model, branch, regions)
     if name == "random":
-        return 2 * torch.rand(B, R, K, dtype=torch.float64) / number
+        return 2 * torch.rand(K, B, R, dtype=torch.float64).permute(1, 2, 0) / number
     if name == "uniform":
         return torch.full((B, R, K), 1 / number, dtype=torch.float64)
     if name == "reversed":
@@ -341,7 +341,9 @@ def test_a_restored_training_draws_what_the_whole_one_drew(name: str) -> None:
 
     def new_trainer(seed: int) -> Trainer:
         torch.manual_seed(seed)
-        source: Any = SimpleNamespace(read=lambda rows: features[torch.from_numpy(rows)])
+        source: Any = SimpleNamespace(
+            batches=lambda plan: (features[torch.from_numpy(rows)] for rows in plan)
+        )
         model = build_model(problem(), settings)
         return Trainer(model, settings, source, np.arange(12), labels, torch.device("cpu"))
 

@@ -27,7 +27,7 @@ from msdn.train.loop.settings import RunSettings
 from msdn.train.loop.training import Trainer, train_model
 from msdn.train.measure.evaluate import evaluate_run, load_model
 from msdn.train.measure.selection import choose_on_validation
-from msdn.train.models.parts.base import ZslModel, build_model
+from msdn.train.models.parts.base import ZslModel, build_model, preparation
 from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run
@@ -74,8 +74,8 @@ def models_of_each_epoch(cache: FeatureCache, settings: RunSettings, stage: Divi
     """The model as it was after each epoch of a stage, trained without runs or stages' machinery."""
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        features = FeatureSource(cache, stage.rows, CPU)
         model = build_model(stage.problem, settings)
+        features = FeatureSource(cache, stage.rows, preparation(model, "float32"), CPU)
         trainer = Trainer(model, settings, features, stage.rows, stage.labels, CPU)
         states = []
         for epoch in range(1, settings.epochs + 1):
@@ -93,7 +93,8 @@ def naive_case(cache: FeatureCache, stage: Division, model: ZslModel) -> Case:
     parts: list[Any] = []
     for rows in (stage.seen_rows, stage.unseen_rows):
         with torch.no_grad():
-            scores = model.class_scores(model(torch.from_numpy(cache.read_rows(rows)).float()))
+            regions = model.prepare(torch.from_numpy(cache.read_rows(rows)), torch.float32)
+            scores = model.class_scores(model(regions))
         parts += [scores.numpy(), stage.labels[rows].tolist()]
     return Case(stage.problem.seen.tolist(), stage.problem.unseen.tolist(), *parts)
 

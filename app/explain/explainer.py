@@ -186,7 +186,7 @@ class Explainer:
         predictor, problem = self.predictor, self.predictor.basis.problem
         flat = features.reshape(1, problem.regions, problem.channels)
         scores, said = predictor.scores(flat)
-        regions = torch.from_numpy(np.ascontiguousarray(flat)).to(predictor.device).float()
+        regions = predictor.prepare(flat)
         maps = {name: one[0].T.cpu().numpy() for name, one in predictor.model.attention(regions).items()}
         seen = {name: one[0].cpu().numpy() for name, one in predictor.model.attribute_scores(regions).items()}
         evidence = np.mean(list(seen.values()), axis=0) if said is None else said[0]  # [K]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from msdn.app.predict.classes import Candidates, known_candidates
 from msdn.cache import FeatureCache, Home
@@ -15,6 +16,7 @@ from msdn.machine import choose_device
 from msdn.train.errors import RunError
 from msdn.train.measure.evaluate import load_model
 from msdn.train.measure.metrics import confidences
+from msdn.train.models.parts.base import preparation
 from msdn.train.models.parts.classes import ClassSpace, class_margins, class_mask, normalize_attributes
 from msdn.train.runs.basis import load_basis
 from msdn.train.runs.results import own_margin
@@ -196,10 +198,15 @@ class Predictor:
                 "give a cache of the same backbone, weights and image size"
             )
 
+    def prepare(self, features: np.ndarray) -> Tensor:
+        """What the model takes, of features [B, R, F]."""
+        regions = torch.from_numpy(np.ascontiguousarray(features)).to(self.device)
+        return preparation(self.model, self.run.precision)(regions)
+
     @torch.inference_mode()
     def scores(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Class scores [B, C] with the margin, and what is said of each attribute [B, K], of features [B, R, F]."""
-        regions = torch.from_numpy(np.ascontiguousarray(features)).to(self.device).float()
+        regions = self.prepare(features)
         scores = self.model.class_scores(self.model(regions)).cpu().numpy().astype(np.float64)
         classes = len(self.candidates.names)
         said = scores[:, classes:] if self._tells_attributes else None

@@ -22,6 +22,7 @@ from msdn.cache.layout import ANNOTATIONS
 from msdn.extract.datasets.registry import find_image_folder
 from msdn.train.errors import RunError
 from msdn.train.measure.evaluate import load_model
+from msdn.train.models.parts.base import preparation
 from msdn.train.models.parts.classes import ClassSpace
 from msdn.train.models.parts.problem import problem_of
 from msdn.train.models.registry import find_model
@@ -95,6 +96,7 @@ def described_images(
     """
     problem = problem_of(cache, one.run.groups(cache.annotations.attributes.shape[1]))
     model = load_model(one.run, problem).eval()
+    prepare = preparation(model, one.run.precision)
     space = getattr(model, "classes", None)
     first = 0
     if isinstance(space, ClassSpace):
@@ -103,7 +105,7 @@ def described_images(
     branches: dict[str, list[np.ndarray]] = {}
     with torch.inference_mode():
         for start in range(0, len(rows), _AT_ONCE):
-            regions = torch.from_numpy(cache.read_rows(rows[start : start + _AT_ONCE])).float()
+            regions = prepare(torch.from_numpy(cache.read_rows(rows[start : start + _AT_ONCE])))
             told = model.attribute_scores(regions) if find_model(one.run.settings.model).attends else {}
             told = {**told, "": model.class_scores(model(regions))[:, first:]}
             for name, said in told.items():

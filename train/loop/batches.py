@@ -3,6 +3,10 @@
 import json
 import os
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +21,8 @@ from msdn.train.models.parts.problem import AttributeGroup, Problem, problem_of
 # Of a train class's images, for S on validation: as large a share as test-seen images have.
 _HOLD_OUT_EVERY = 5
 _TORCH_TYPES = {np.dtype(np.float16): torch.float16, np.dtype(np.float32): torch.float32}
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 64
+_AHEAD = 3  # batches read from the file before they are needed
 ON_GPU, IN_RAM, IN_FILE = "GPU memory", "RAM", "read from the file"
 
 
@@ -90,49 +95,94 @@ def _hold_out(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 class FeatureSource:
-    """Gives rows as float32 tensors [B, R, F] on the device; the bits are the same wherever they are kept.
+    """Gives batches of prepared features on the device; the bits are the same wherever they are kept.
 
     Attributes:
-        place: where they are kept, in the cache's precision: `ON_GPU`, `IN_RAM` or `IN_FILE`.
+        place: where they are kept: `ON_GPU` or `IN_RAM`, prepared, or `IN_FILE`.
     """
 
     def __init__(
-        self, cache: FeatureCache, rows: np.ndarray, device: torch.device, place: str = "auto"
+        self,
+        cache: FeatureCache,
+        rows: np.ndarray,
+        prepare: Callable[[Tensor], Tensor],
+        device: torch.device,
+        place: str = "auto",
     ) -> None:
-        """Serve `rows` of the cache's chosen map; `place` is "auto", "memory" or "map" (read at each step)."""
-        self._cache = cache
-        self._device = device
+        """Serve `rows` of the cache's chosen map.
+
+        Args:
+            cache: the features.
+            rows: those that will be asked for.
+            prepare: turns regions [B, R, F], as they are stored, into what the model takes, [B, ...].
+            device: where batches go.
+            place: "auto", "memory" or "map" (read from the file, a few batches ahead).
+        """
+        self._cache, self._prepare, self._device = cache, prepare, device
         self._rows = np.sort(rows)
-        self._type = _TORCH_TYPES[np.dtype(cache.dtype)]
-        self._size = (cache.shape[1] * cache.shape[2], cache.shape[3])  # R, F
-        needed = len(rows) * self._size[0] * self._size[1] * self._type.itemsize
-        self.place = _choose_place(needed, device, place)
-        self._kept = None if self.place == IN_FILE else self._load()
+        _, height, width, channels = cache.shape
+        self._stored = (height * width, channels), _TORCH_TYPES[np.dtype(cache.dtype)]
+        one = prepare(torch.zeros(1, *self._stored[0], dtype=self._stored[1]))
+        self.place = _choose_place(len(rows) * one.numel() * one.element_size(), device, place)
+        self._kept = None if self.place == IN_FILE else self._load(one)
 
-    def read(self, rows: np.ndarray) -> Tensor:
-        """Features of these rows, float32, on the device."""
-        if self._kept is None:
-            return torch.from_numpy(self._cache.read_rows(rows)).to(self._device).float()
-        positions = np.searchsorted(self._rows, rows)
-        if self._device.type != "cpu":
-            kept = self._kept.index_select(0, torch.from_numpy(positions).to(self._kept.device))
-            return kept.to(self._device).float()
-        batch = torch.empty(len(rows), *self._size)
-        for image, position in zip(batch, positions, strict=True):  # converted without a copy between
-            image.copy_(self._kept[position])
-        return batch
+    def batches(self, plan: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """The features of each group of rows, in order; what has to be fetched is fetched while others are in use."""
+        if not len(plan):
+            return
+        if self._kept is not None and self._kept.device.type == self._device.type:
+            for rows in self._positions(plan, self._kept.device):
+                yield self._kept.index_select(0, rows)
+            return
+        with closing(read_ahead(self._fetch, plan, _AHEAD)) as fetched:
+            for batch in fetched:
+                moved = batch.to(self._device, non_blocking=True)
+                yield self._prepare(moved) if self._kept is None else moved
 
-    def _load(self) -> Tensor:
-        """All rows, straight into the memory that keeps them."""
+    def _positions(self, plan: Sequence[np.ndarray], device: torch.device) -> Iterable[Tensor]:
+        """Where the rows are kept: one transfer for all of them."""
+        positions = torch.from_numpy(np.searchsorted(self._rows, np.concatenate(plan)))
+        return positions.to(device).split([len(rows) for rows in plan])
+
+    def _fetch(self, rows: np.ndarray) -> Tensor:
+        """The features of rows from the file or from RAM, in memory that a GPU can copy from."""
+        pinned = self._device.type == "cuda"
+        if self._kept is not None:
+            out = torch.empty((len(rows), *self._kept.shape[1:]), dtype=self._kept.dtype, pin_memory=pinned)
+            return torch.index_select(
+                self._kept, 0, torch.from_numpy(np.searchsorted(self._rows, rows)), out=out
+            )
+        size, dtype = self._stored
+        out = torch.empty((len(rows), *size), dtype=dtype, pin_memory=pinned)
+        self._cache.read_rows(rows, out=out.numpy())
+        return out
+
+    def _load(self, one: Tensor) -> Tensor:
+        """All rows, prepared where they are kept."""
         home = self._device if self.place == ON_GPU else torch.device("cpu")
-        kept = torch.empty((len(self._rows), *self._size), dtype=self._type, device=home)
+        kept = torch.empty((len(self._rows), *one.shape[1:]), dtype=one.dtype, device=home)
         for start in range(0, len(self._rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
-            if self.place == ON_GPU:
-                kept[part] = torch.from_numpy(self._cache.read_rows(self._rows[part]))
-            else:
-                self._cache.read_rows(self._rows[part], out=kept[part].numpy())
+            kept[part] = self._prepare(torch.from_numpy(self._cache.read_rows(self._rows[part])).to(home))
         return kept
+
+
+def read_ahead(
+    fetch: Callable[[np.ndarray], Tensor], plan: Sequence[np.ndarray], ahead: int
+) -> Generator[Tensor, None, None]:
+    """What `fetch` gives for each part of the plan, in order; a thread is at most `ahead` parts in front."""
+    with ThreadPoolExecutor(1, "features") as pool:
+        waiting: deque[Future[Tensor]] = deque()
+        try:
+            for rows in plan:
+                waiting.append(pool.submit(fetch, rows))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _choose_place(needed: int, device: torch.device, place: str) -> str:

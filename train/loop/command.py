@@ -27,6 +27,7 @@ from msdn.train.loop.options import (
     jobs_option,
     map_option,
     option,
+    precision_option,
     preset_label,
     preset_option,
     seeds_option,
@@ -71,6 +72,7 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
     "--device",
     help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU if there is one]",
 )
+@precision_option
 @threads_option
 @option(
     RUNNING,
@@ -102,6 +104,7 @@ def train(
     jobs: int | None,
     groups: Path | None,
     device: str | None,
+    precision: str,
     threads: int | None,
     features: str | None,
     watch_test: bool,
@@ -123,6 +126,7 @@ def train(
     if resume is not None:
         _refuse_with("--resume", seeds=seeds, groups=groups, name=name)
         given = {"dataset": dataset, "watch_test": watch_test or None, "map": map}
+        given["precision"] = None if precision == "auto" else precision
         given["preset"] = preset_label(preset, overrides) if preset else None
         how = {"device": None if device == "auto" else device, "features": features, "threads": threads}
         _resume(home, resume, given, overrides, cache, as_json, **how)
@@ -153,7 +157,8 @@ def train(
             )
             from msdn.train.studies.series import Job, run_jobs, series_result
 
-            of_seeds = [Job(dataclasses.replace(chosen, seed=one), as_typed=True, **facts) for one in seeds]
+            facts |= {"as_typed": True, "precision": precision}
+            of_seeds = [Job(dataclasses.replace(chosen, seed=one), **facts) for one in seeds]
             results = run_jobs(
                 opened, of_seeds, home.runs, workers=jobs, device=device or "auto", threads=threads or 1
             )
@@ -166,6 +171,7 @@ def train(
                 home.runs,
                 **facts,
                 device=device or "auto",
+                precision=precision,
                 features=features or "auto",
                 watch_test=watch_test,
                 on_start=on_start,

@@ -17,7 +17,7 @@ from msdn.cache.errors import MsdnError
 from msdn.cache.home import DEFAULT_HOME, Home, dataset_name
 from msdn.terminal import json_option
 from msdn.train.errors import SettingsError
-from msdn.train.loop.settings import TASKS, RunSettings, TrainingSettings, fields_of, option_name
+from msdn.train.loop.settings import PRECISIONS, TASKS, RunSettings, TrainingSettings, fields_of, option_name
 from msdn.train.measure.show import show_value
 from msdn.train.measure.summary import parse_seeds
 from msdn.train.models import registry
@@ -223,6 +223,15 @@ devices_option = option(
     show_default=True,
     help="cpu, cuda, cuda:1, several with commas; auto takes every GPU there is.",
 )
+precision_option = option(
+    RUNNING,
+    "--precision",
+    type=click.Choice(("auto", *PRECISIONS)),
+    default="auto",
+    show_default=True,
+    help="Of the large products; weights, softmaxes and losses are float32. auto: bfloat16 where this machine is much "
+    "faster at it (AMX, tensor cores).",
+)
 threads_option = option(
     RUNNING,
     "--threads",
@@ -254,6 +263,7 @@ def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., An
         seeds_option(default=seeds, show_default=True, help="The seeds that every row is trained with."),
         jobs_option,
         devices_option,
+        precision_option,
         threads_option,
         option(
             OUTPUT,

@@ -10,6 +10,7 @@ from msdn.train.errors import SettingsError
 
 TASKS = ("gzsl", "czsl")
 SELECTIONS = ("last", "val", "test")
+PRECISIONS = ("float32", "bfloat16")  # of matrix products
 _SEARCHED = (0.3, 1.0, 3.0)  # times the learning rate
 _LARGEST = 2**53  # of whole numbers: beyond it JSON readers round them
 

@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ import msdn
 from msdn.cache import FeatureCache, layout
 from msdn.cache.files import replace_file
 from msdn.cache.home import command_line
-from msdn.machine import choose_device, keep_threads
+from msdn.machine import choose_device, has_fast_bfloat16, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
 from msdn.train.groups.groups import AttributeGroups
@@ -41,7 +41,7 @@ from msdn.train.measure.selection import (
     figure_of,
     kept_tasks,
 )
-from msdn.train.models.parts.base import SolvedModel, ZslModel, build_model, check_buildable
+from msdn.train.models.parts.base import SolvedModel, ZslModel, build_model, check_buildable, preparation
 from msdn.train.models.parts.problem import AttributeGroup
 from msdn.train.models.registry import find_model
 from msdn.train.runs.basis import FILE as BASIS
@@ -76,7 +76,7 @@ class Trainer:
         self.model = model.to(device)
         self._features = features
         self._rows = rows
-        self._labels = torch.from_numpy(labels).to(device)
+        self._labels = labels
         self._device = device
         if not isinstance(model, SolvedModel):
             self._sampler = SAMPLERS[settings.sampler](rows, labels[rows], settings.batch_size, settings.seed)
@@ -101,27 +101,35 @@ class Trainer:
         return means
 
     def _take_steps(self, epoch: int) -> dict[str, float]:
-        steps = self._sampler.steps_in(epoch)
+        """The steps of an epoch; no number comes back from a GPU before the last one."""
+        plan = [self._sampler.draw() for _ in range(self._sampler.steps_in(epoch))]
+        labels = self._labels_of(plan)
         sums: dict[str, Tensor] = {}
-        for _ in range(steps):
-            for name, value in self._step(self._sampler.draw()).items():
+        for batch, own in zip(self._features.batches(plan), labels, strict=True):
+            for name, value in self._step(batch, own).items():
                 sums[name] = sums[name] + value if name in sums else value
-        return {name: float(value) / steps for name, value in sums.items()}
+        means = torch.stack([value.double() for value in sums.values()]).div(len(plan)).tolist()
+        return dict(zip(sums, means, strict=True))
 
-    def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
-        labels = self._labels[torch.from_numpy(rows).to(self._device)]
-        losses = self.model.losses(self.model(self._features.read(rows)), labels)
+    def _step(self, batch: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        losses = self.model.losses(self.model(batch), labels)
         self._optimizer.zero_grad()
         losses["loss"].backward()
         self._optimizer.step()
         return {name: value.detach() for name, value in losses.items()}
 
+    def _labels_of(self, plan: Sequence[np.ndarray]) -> Sequence[Tensor]:
+        """The labels of each batch, on the device: one transfer for all of them."""
+        labels = torch.from_numpy(self._labels[np.concatenate(plan)]).to(self._device)
+        return labels.split([len(rows) for rows in plan])
+
     @torch.no_grad()
     def _solve(self, model: SolvedModel) -> dict[str, float]:
+        starts = range(0, len(self._rows), _SOLVED_AT_ONCE)
+        plan = [self._rows[start : start + _SOLVED_AT_ONCE] for start in starts]
+
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            for start in range(0, len(self._rows), _SOLVED_AT_ONCE):
-                rows = self._rows[start : start + _SOLVED_AT_ONCE]
-                yield self._features.read(rows), self._labels[torch.from_numpy(rows).to(self._device)]
+            yield from zip(self._features.batches(plan), self._labels_of(plan), strict=True)
 
         return {name: float(value) for name, value in model.solve(batches).items()}
 
@@ -161,6 +169,7 @@ def train_model(
     overrides: dict[str, Any] | None = None,
     rule: dict[str, str] | None = None,
     device: str = "auto",
+    precision: str = "auto",
     features: str = "auto",
     watch_test: bool = False,
     validate_only: bool = False,
@@ -179,6 +188,8 @@ def train_model(
         overrides: what was changed of the preset, for the manifest.
         rule: settings that were chosen for data without a preset, each with the reason, for the manifest.
         device: "auto", "cpu", "cuda", …
+        precision: of the large products: "float32", "bfloat16", or "auto", which is bfloat16 where the device is fast
+            at it. Weights, softmaxes and losses are in float32 either way.
         features: "auto", "memory" or "map": where they are kept. The weights do not depend on it.
         watch_test: also measure test figures after every epoch; nothing is chosen by them.
         validate_only: with `select="val"`, stop when the choice is made; `continue_run` trains the rest.
@@ -202,6 +213,7 @@ def train_model(
         "counts_differ": layout.COUNTS in cache.provenance,
         "reconstruction": find_model(settings.model).reconstruction or None,
         "device": str(target),
+        "precision": choose_precision(precision, settings.model, target),
         "features": features,
         "features_in": {},
         "watch_test": watch_test,
@@ -343,11 +355,12 @@ class _Training:
         settings, division = self._run.settings, self._divisions[phase]
         if rate is not None:
             settings = replace(settings, learning_rate=rate)  # type: ignore[call-arg]
-        features = FeatureSource(self._cache, division.rows, self._device, self._features)
-        scorer = Scorer(self._cache, division, self._device, self._features) if measures else None
-        self._tell_places(phase, features, scorer)
         torch.manual_seed(settings.seed)
         model = build_model(division.problem, settings)
+        served = preparation(model, self._run.precision), self._device, self._features
+        features = FeatureSource(self._cache, division.rows, *served)
+        scorer = Scorer(self._cache, division, *served) if measures else None
+        self._tell_places(phase, features, scorer)
         trainer = Trainer(model, settings, features, division.rows, division.labels, self._device)
         if done and self._state:
             trainer.restore(self._state)
@@ -375,11 +388,13 @@ class _Training:
                 self._on_epoch(record)
 
     def _tell_places(self, phase: str, features: FeatureSource, scorer: Scorer | None) -> None:
+        """Where the features of a phase are kept, and what the products are computed in."""
         places = {"training": features.place} | ({"measuring": scorer.features.place} if scorer else {})
         self._run.update(features_in={**self._run.manifest.get("features_in", {}), phase: places})
         if self._on_note:
             of = "validation " if phase == VALIDATION else ""
-            self._on_note(f"{of}features: " + ", ".join(f"{use} {place}" for use, place in places.items()))
+            where = ", ".join(f"{place} for {use}" for use, place in places.items())
+            self._on_note(f"{of}features: {where}; products in {self._run.precision}")
 
     def _keep_best(self, record: Record, trainer: Trainer) -> None:
         for task in kept_tasks(self._run.settings):
@@ -399,6 +414,16 @@ class _Training:
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         }
         save_checkpoint(self._run.checkpoint, content)
+
+
+def choose_precision(asked: str, model: str, device: torch.device) -> str:
+    """The precision of a model's products on a device, where `asked` may be "auto"."""
+    narrows = find_model(model).narrows
+    if asked == "bfloat16" and not narrows:
+        raise TrainError(f"--precision bfloat16: the model '{model}' computes in float32 only; leave it out")
+    if asked == "auto":
+        return "bfloat16" if narrows and has_fast_bfloat16(device) else "float32"
+    return asked
 
 
 def _is_of(record: Record, phase: str, rate: float | None) -> bool:

@@ -30,7 +30,7 @@ from msdn.train.measure.metrics import (
 from msdn.train.measure.published_weights import load_published
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import describe_selection, expected_epochs, kept_tasks
-from msdn.train.models.parts.base import ZslModel, build_model
+from msdn.train.models.parts.base import ZslModel, build_model, preparation
 from msdn.train.models.parts.problem import Problem, problem_of
 from msdn.train.models.presets import preset_settings
 from msdn.train.models.registry import DEFAULT, find_model
@@ -90,10 +90,9 @@ def evaluate_run(
     own = chosen["margin"] if chosen else settings.margin
     content, target = load_run_checkpoint(run), choose_device(device)
     division = test_division(cache)
-    scorer = Scorer(cache, division, target, "map")
-    model = build_model(problem_of(cache, run.groups(cache.annotations.attributes.shape[1])), settings).to(
-        target
-    )
+    problem = problem_of(cache, run.groups(cache.annotations.attributes.shape[1]))
+    model = build_model(problem, settings).to(target)
+    scorer = Scorer(cache, division, preparation(model, run.precision), target, "map")
     scored = []
     for task in kept_tasks(settings) or (settings.task,):
         _fill(model, run, content, task)
@@ -118,6 +117,7 @@ def evaluate_run(
         "settings": settings.as_json(),
         "reconstruction": find_model(settings.model).reconstruction or None,
         "preset": run.manifest.get("preset"),
+        "precision": run.precision,
         "training_seconds": round(sum(record["seconds"] for record in content["metrics"]), 1),
         "parameters": content["parameters"],
     }
@@ -219,7 +219,8 @@ def other_margins(scored: Scored, validated: float | None) -> dict[str, Any]:
 def score_model(model: ZslModel, cache: FeatureCache, device: str) -> Scored:
     """Scores of all test images of a cache."""
     target = choose_device(device)
-    return Scorer(cache, test_division(cache), target, "map").score(model.to(target))
+    prepare = preparation(model, "float32")
+    return Scorer(cache, test_division(cache), prepare, target, "map").score(model.to(target))
 
 
 def facts_of(cache: FeatureCache) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Class scores of a model on a division's images."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from msdn.cache import FeatureCache
 from msdn.train.errors import RunError
@@ -16,12 +19,17 @@ class Scorer:
     """Scores the images that a division measures; reads no other row."""
 
     def __init__(
-        self, cache: FeatureCache, division: Division, device: torch.device, place: str = "auto"
+        self,
+        cache: FeatureCache,
+        division: Division,
+        prepare: Callable[[Tensor], Tensor],
+        device: torch.device,
+        place: str = "auto",
     ) -> None:
-        """Serve the features from `place`: "auto", "memory" or "map"."""
+        """Serve the features, prepared for the model, from `place`: "auto", "memory" or "map"."""
         self._division = division
         rows = np.concatenate([division.seen_rows, division.unseen_rows])
-        self.features = FeatureSource(cache, rows, device, place)
+        self.features = FeatureSource(cache, rows, prepare, device, place)
 
     def score(self, model: ZslModel) -> Scored:
         """The model's class scores, without margin."""
@@ -35,10 +43,10 @@ class Scorer:
     def score_images(self, model: ZslModel, rows: np.ndarray) -> ScoredImages:
         """The model's class scores of some of the images, without margin."""
         model.eval()
-        scores = np.empty((len(rows), len(self._division.problem.attributes)), np.float32)
-        for start in range(0, len(rows), _BATCH):
-            part = slice(start, start + _BATCH)
-            scores[part] = model.class_scores(model(self.features.read(rows[part]))).cpu().numpy()
+        plan = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+        parts = [model.class_scores(model(batch)) for batch in self.features.batches(plan)]
+        classes = len(self._division.problem.attributes)
+        scores = torch.cat(parts).cpu().numpy() if parts else np.empty((0, classes), np.float32)
         if not np.isfinite(scores).all():
             raise RunError("the model's scores are not finite; train it again with a lower --lr")
         return ScoredImages(scores, self._division.labels[rows])

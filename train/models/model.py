@@ -25,6 +25,8 @@ class Model:
         build: called with the `Problem` and the settings, returns a `ZslModel`; or where that function is, as
             `module:function`, so that naming the model loads no torch.
         takes_groups: whether it takes the attributes in groups.
+        narrows: whether its network takes regions in bfloat16, and does its large products in the type of its regions;
+            then a training may be computed with `--precision bfloat16`.
         attends: whether its network has `attention` and `attribute_scores`: `msdn explain` shows where it looks.
         reconstruction: what to say wherever its figures are shown, if its method's text is not available.
         published_weights: reads weights that its authors published (see `measure/published_weights.py`): called with
@@ -36,6 +38,7 @@ class Model:
     settings: type[RunSettings]
     build: "str | Callable[[Problem, Any], ZslModel]"
     takes_groups: bool = False
+    narrows: bool = False
     attends: bool = False
     reconstruction: str = ""
     published_weights: "str | Callable[[PublishedFile, Any], Published]" = ""

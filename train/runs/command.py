@@ -64,6 +64,7 @@ def show_(home: Home, run: Path, as_json: bool) -> None:
         "weights": manifest["weights"],
         "masked_images": manifest["masked_images"],
         "device": manifest["device"],
+        "precision": found.precision,
         "config": manifest.get("config"),
         "megabytes": round(_size(found.path) / 1e6, 1),
         "settings": found.settings.as_json(),

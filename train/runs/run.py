@@ -29,7 +29,7 @@ from msdn.cache.records import (
 )
 from msdn.train.errors import ForeignModelError, RunError
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.loop.settings import RunSettings
+from msdn.train.loop.settings import PRECISIONS, RunSettings
 from msdn.train.measure.selection import COMPARED, KEPT, RATE, kept_tasks
 from msdn.train.models import registry
 from msdn.train.models.parts.problem import AttributeGroup
@@ -53,6 +53,7 @@ _MANIFEST: dict[str, Kind] = {
     "weights": is_text,
     "masked_images": whole(0),
     "device": is_text,
+    "precision": one_of(PRECISIONS),
     "features": one_of(("auto", "memory", "map")),
     "environment": {"*": lambda value: isinstance(value, (str, int))},
     "started": is_time,
@@ -120,6 +121,11 @@ class Run:
     def dataset(self) -> str:
         """The dataset's name."""
         return str(self.manifest["dataset"])
+
+    @property
+    def precision(self) -> str:
+        """Of the large products, in training and wherever the run is used."""
+        return str(self.manifest["precision"])
 
     @property
     def name(self) -> str | None:

@@ -197,6 +197,7 @@ def ablate(
     jobs: int | None,
     threads: int | None,
     device: str,
+    precision: str,
     name: str | None,
     as_json: bool,
     preset: str | None,
@@ -219,7 +220,12 @@ def ablate(
 
     with open_dataset_cache(home, dataset, cache) as opened:
         facts, done = measure_study(
-            opened, Study(name, rows, seeds), home, workers=jobs, device=device, threads=threads
+            opened,
+            Study(name, rows, seeds, precision=precision),
+            home,
+            workers=jobs,
+            device=device,
+            threads=threads,
         )
     verdicts = check_claims(done)
     table = study_table(f"ablation of MSDN on {dataset}, test classes, mean ± std", facts, done)

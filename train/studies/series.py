@@ -43,6 +43,7 @@ from msdn.train.runs.run import VALIDATED, Run, find_runs
 SHOWN = ("acc", "U", "S", "H", "H_no_margin", "AUSUC")  # of a series that differs in the seed alone
 _MOST_WORKERS = 8  # on a CPU, unless --jobs says otherwise
 _OF_ALL = ("dataset", "model", "weights", "fingerprint", "select", "settings", "reconstruction")
+_TOLD = ("groups", "preset", "overrides", "rule", "precision")  # of a job, to a training that begins
 Numbered = tuple[int, "Job"]  # a job and its position
 Done = tuple[int, dict[str, Any]]  # a job's position, and its result
 
@@ -53,6 +54,7 @@ class Job:
 
     Attributes:
         validate_only: with `select="val"`, only choose; test images are not looked at.
+        precision: as in `train_model`; "auto" takes a run of any that was made before.
         as_typed: whether only a run of these very settings will do, even if others would end with the same weights.
         label: what tells it from others, apart from the seed; for messages.
     """
@@ -65,6 +67,7 @@ class Job:
     as_typed: bool = False
     label: str = ""
     rule: dict[str, str] | None = None
+    precision: str = "auto"
 
     @property
     def name(self) -> str:
@@ -80,6 +83,7 @@ def find_run(runs: Sequence[Run], job: Job, cache: FeatureCache) -> Run | None:
         run
         for run in runs
         if run.is_of(cache)
+        and job.precision in ("auto", run.precision)
         and (
             run.settings == job.settings
             or (not job.as_typed and what_trains(run.settings) == what_trains(job.settings))
@@ -156,7 +160,7 @@ def do_job(
     how |= {"on_start": on_start, "on_epoch": on_epoch}
     if run:
         return continue_run(run, cache, **how)
-    given: dict[str, Any] = {name: getattr(job, name) for name in ("groups", "preset", "overrides", "rule")}
+    given: dict[str, Any] = {name: getattr(job, name) for name in _TOLD}
     return train_model(cache, job.settings, runs, **given, **how)
 
 

@@ -135,6 +135,7 @@ class Study:
         seeds: the same for all rows, so that rows can be compared seed by seed.
         validate_only: with `select="val"`, measure on validation classes and look at no test image.
         groups: of attributes, for the rows whose model takes them; None means as `choose_groups` finds them.
+        precision: of the large products, as `train_model` takes it.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Study:
     seeds: tuple[int, ...]
     validate_only: bool = False
     groups: "AttributeGroups | None" = None
+    precision: str = "auto"
 
     def jobs(self) -> "list[Job]":
         """One job for each seed of each row, row by row."""
@@ -152,7 +154,8 @@ class Study:
 
         settings = dataclasses.replace(row.settings, seed=seed)
         overrides = {**row.overrides, "seed": seed}
-        return Job(settings, self.groups, row.preset, overrides, self.validate_only, label=row.label)
+        what = {"precision": self.precision, "label": row.label}
+        return Job(settings, self.groups, row.preset, overrides, self.validate_only, **what)
 
 
 def model_row(

@@ -85,6 +85,7 @@ def sweep(
     jobs: int | None,
     threads: int | None,
     device: str,
+    precision: str,
     name: str | None,
     as_json: bool,
     preset: str | None,
@@ -113,7 +114,7 @@ def sweep(
 
     with open_dataset_cache(home, dataset, cache) as opened:
         chosen = choose_groups(opened.annotations, groups) if groups else None
-        study = Study(name, rows, seeds, base.select == "val", chosen)
+        study = Study(name, rows, seeds, base.select == "val", chosen, precision)
         facts, done = measure_study(opened, study, home, workers=jobs, device=device, threads=threads)
     places = [word for one in (("--cache", cache), ("--groups", groups)) if one[1] for word in one if word]
     notes, best = _advice(facts, done, swept, places, home)

@@ -3,11 +3,12 @@
 B images, R regions, F channels, K attributes, C classes
 """
 
+import torch
 from torch import Tensor, nn
 
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
 from msdn.train.models.parts.problem import Problem
-from msdn.train.models.parts.regions import inverse_norms
+from msdn.train.models.parts.regions import unit_regions
 from msdn.train.models.parts.settings import LossSettings
 from msdn.train.models.parts.single import SingleScoreModel
 
@@ -23,10 +24,12 @@ class Baseline(SingleScoreModel):
         attributes = classes.attributes.shape[1]
         self.weight = nn.Parameter(classes.attributes.new_zeros(attributes, channels))  # [K, F]
 
-    def forward(self, regions: Tensor) -> Tensor:
-        """Class scores [B, C] from raw region features [B, R, F]."""
-        scales = inverse_norms(regions).transpose(1, 2) / regions.shape[1]  # [B, 1, R]
-        pooled = (scales @ regions).squeeze(1)  # [B, F]
+    def prepare(self, regions: Tensor, dtype: torch.dtype) -> Tensor:
+        """x̄ [B, F]: no weight comes before the mean, so it is taken once."""
+        return unit_regions(regions, dtype).mean(dim=1)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Class scores [B, C] from x̄ [B, F]."""
         return self.classes(pooled @ self.weight.T)  # [B, K] -> [B, C]
 
 

@@ -17,4 +17,5 @@ MODEL = Model(
     settings=DazleSettings,
     build="msdn.train.models.dazle.network:build_dazle",
     attends=True,
+    narrows=True,
 )

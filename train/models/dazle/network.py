@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from msdn.train.models.dazle import DazleSettings
-from msdn.train.models.parts.attention import AV, attribute_maps, start_matrices
+from msdn.train.models.parts.attention import AV, attribute_maps, by_region, start_matrices, sum_regions
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
 from msdn.train.models.parts.problem import Problem
 from msdn.train.models.parts.single import SingleScoreModel
@@ -46,24 +46,24 @@ class Dazle(SingleScoreModel):
             self.register_parameter(name, matrix)  # [D, F]
 
     def forward(self, regions: Tensor) -> Tensor:
-        """Class scores [B, C] from raw region features [B, R, F]."""
+        """Class scores [B, C] from prepared regions [B, R, F]."""
         return self.classes(self.attribute_scores(regions)[AV.name])  # [B, K] -> [B, C]
 
     def attention(self, regions: Tensor) -> dict[str, Tensor]:
         """The attention β [B, R, K] under "av": it sums to one over regions."""
-        return {AV.name: AV.attention(self._maps(regions))}
+        return {AV.name: by_region(AV.attention(self._maps(regions)))}
 
     def attribute_scores(self, regions: Tensor) -> dict[str, Tensor]:
         """`sigmoid(a_k' W_3 f_k) · psi_k` [B, K] under "av"."""
         maps = self._maps(regions)
-        attention = AV.attention(maps)  # β, [B, R, K]
+        attention = AV.attention(maps)  # β, [K, B, R]
         psi = AV.attribute_scores(attention, maps)  # [B, K]
         # a_k' W_3 f_k = Σ_r β a_k' W_3 v_r: attended maps stand in for attended features, which are K times as many
-        gates = (attention * maps[_GATE]).sum(dim=1).sigmoid()  # [B, K]
+        gates = sum_regions(attention * maps[_GATE]).sigmoid()  # [B, K]
         return {AV.name: gates * psi}
 
     def _maps(self, regions: Tensor) -> dict[str, Tensor]:
-        """`a_k' W v_r` of every matrix, [B, R, K] each."""
+        """`a_k' W v_r` of every matrix, [K, B, R] each."""
         matrices = {name: getattr(self, name) for name in _STARTS}
         return attribute_maps(regions, self.word_vectors, matrices, normalize_vectors=self.normalize_vectors)
 

@@ -63,4 +63,5 @@ MODEL = Model(
     published_weights="msdn.train.models.dedn.published_weights:read_published",
     takes_groups=True,
     attends=True,
+    narrows=True,
 )

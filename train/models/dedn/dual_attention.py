@@ -4,13 +4,14 @@ B images, R regions, F channels, K attributes, D word-vector size, h rank of the
 x_r is a region [F] of length 1; x_f is one channel of all regions so scaled, [R].
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from msdn.train.models.parts.regions import inverse_norms
+from msdn.train.models.parts.attention import OVER_REGIONS, sum_regions
+from msdn.train.models.parts.regions import widen
 
 
 class Queries(NamedTuple):
@@ -60,41 +61,65 @@ class DualAttention(nn.Module):
 
 
 def attend(queries: Queries, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """p_region and p_channel, [B, K] each, from raw region features [B, R, F]."""
-    scales = inverse_norms(regions)  # [B, R, 1]
-    return _attend_regions(queries, regions, scales), _attend_channels(queries, regions, scales)
+    """p_region and p_channel, [B, K] each, from regions [B, R, F] of length 1."""
+    attention, scores = region_maps(queries, regions)
+    return sum_regions(attention * scores), _attend_channels(queries, regions)
 
 
-def _attend_regions(queries: Queries, regions: Tensor, scales: Tensor) -> Tensor:
-    """`Σ_r w1 s1`, [B, K]."""
-    attention, scores = region_maps(queries, regions, scales)
-    return (attention * scores).sum(dim=1)  # [B, R, K] -> [B, K]
+def region_maps(queries: Queries, regions: Tensor) -> tuple[Tensor, Tensor]:
+    """`w1 = softmax_r a_k' H_2 x_r` and `s1 = a_k' H_1 x_r`, [K, B, R] each: both from one product."""
+    weights = torch.cat([queries.region_score, queries.region_attention]).to(regions.dtype)  # [2K, F]
+    maps = functional.linear(weights, regions.flatten(0, 1)).unflatten(1, regions.shape[:2])  # [2K, B, R]
+    scores, logits = (widen(one) for one in maps.chunk(2))  # [K, B, R] each
+    return logits.softmax(dim=OVER_REGIONS), scores
 
 
-def region_maps(queries: Queries, regions: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-    """`w1 = softmax_r a_k' H_2 x_r` and `s1 = a_k' H_1 x_r`, [B, R, K] each: both from one product."""
-    weights = torch.cat([queries.region_score, queries.region_attention])  # [2K, F]
-    scores, logits = (functional.linear(regions, weights) * scales).chunk(2, dim=2)  # [B, R, K] each
-    return logits.softmax(dim=1), scores
+def _attend_channels(queries: Queries, regions: Tensor) -> Tensor:
+    """`Σ_f w2 s2` with `s2 = a_k' H_3 x_f` and `w2 = softmax_f a_k' H_4 x_f`, [B, K].
 
-
-def _attend_channels(queries: Queries, regions: Tensor, scales: Tensor) -> Tensor:
-    """`Σ_f w2 s2` with `s2 = a_k' H_3 x_f` and `w2 = softmax_f a_k' H_4 x_f`.
-
-    Computed as `a_k' H_3 Σ_f w2 x_f`, so that w2 is the only map [B, K, F]. A CPU does one image at a time,
-    whose map stays in its caches; a GPU the whole batch.
+    Computed as `a_k' H_3 Σ_f w2 x_f`, so that w2 is the only map [B, K, F].
     """
-    scales = scales.transpose(1, 2)  # [B, 1, R]
-    at_once = 1 if regions.device.type == "cpu" else len(regions)
-    attended = torch.cat(
-        [
-            (asked @ image).softmax(dim=2) @ image.transpose(1, 2)  # [b, K, F] @ [b, F, R]: Σ_f w2 x_f
-            for asked, image in zip(
-                (queries.channel_attention * scales).split(at_once), regions.split(at_once), strict=True
-            )
+    attended: Tensor = _AttendedChannels.apply(queries.channel_attention, regions)  # [B, K, R]
+    return (attended * queries.channel_score).sum(dim=2)
+
+
+class _AttendedChannels(torch.autograd.Function):
+    """`Σ_f w2 x_f` [B, K, R]. The map w2 is made again for the gradient: kept, it would be a hundred times the result.
+
+    A CPU does one image at a time, whose map stays in its caches; a GPU the whole batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, asked: Tensor, regions: Tensor) -> Tensor:
+        parts = [
+            _channel_weights(asked, image) @ image.transpose(1, 2)
+            for image in regions.split(_at_once(regions))
         ]
-    )  # [B, K, R]
-    return (attended * scales * queries.channel_score).sum(dim=2)  # [B, K]
+        attended = widen(torch.cat(parts))
+        ctx.save_for_backward(asked, regions, attended)
+        return attended
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        asked, regions, attended = ctx.saved_tensors
+        mean = (
+            (gradient * attended).sum(dim=2, keepdim=True).to(regions.dtype)
+        )  # Σ_f w2 · gradient of w2, [B, K, 1]
+        parts = [one.split(_at_once(regions)) for one in (regions, gradient.to(regions.dtype), mean)]
+        total = torch.zeros_like(asked)
+        for image, own, own_mean in zip(*parts, strict=True):
+            of_logits = (own @ image).sub_(own_mean).mul_(_channel_weights(asked, image))  # [b, K, F]
+            total += (of_logits @ image.transpose(1, 2)).sum(dim=0)
+        return total, None
+
+
+def _channel_weights(asked: Tensor, image: Tensor) -> Tensor:
+    """w2, [b, K, F]."""
+    return (asked.to(image.dtype) @ image).softmax(dim=2)
+
+
+def _at_once(regions: Tensor) -> int:
+    return 1 if regions.device.type == "cpu" else len(regions)
 
 
 def _normal(zeros: Tensor) -> nn.Parameter:

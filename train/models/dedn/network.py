@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from msdn.train.models.dedn import DednSettings
 from msdn.train.models.dedn.dual_attention import DualAttention, Queries, attend, region_maps
+from msdn.train.models.parts.attention import by_region
 from msdn.train.models.parts.base import ZslModel
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
 from msdn.train.models.parts.losses import (
@@ -22,7 +23,6 @@ from msdn.train.models.parts.losses import (
     weighted_distance,
 )
 from msdn.train.models.parts.problem import Problem
-from msdn.train.models.parts.regions import inverse_norms
 from msdn.train.models.parts.word_vectors import start_vectors
 
 
@@ -94,7 +94,7 @@ class Dedn(ZslModel):
         self.register_buffer("position", position, persistent=False)
 
     def forward(self, regions: Tensor) -> DednScores:
-        """Attribute scores of both experts from raw region features [B, R, F]: the features are read once."""
+        """Attribute scores of both experts from prepared regions [B, R, F]: they are read once."""
         region, channel = attend(self._queries(), regions)  # [B, 2K] each
         attributes = len(self.position)
         return DednScores(
@@ -107,8 +107,8 @@ class Dedn(ZslModel):
 
         The channel attention is no place in the image.
         """
-        attention, _ = region_maps(self._queries(), regions, inverse_norms(regions))  # [B, R, 2K]
-        return dict(zip(DednScores._fields, attention.chunk(2, dim=2), strict=True))
+        attention, _ = region_maps(self._queries(), regions)  # [2K, B, R]
+        return dict(zip(DednScores._fields, map(by_region, attention.chunk(2)), strict=True))
 
     def attribute_scores(self, regions: Tensor) -> dict[str, Tensor]:
         """p_region of both experts, [B, K] each: what is seen where the region attention looks."""

@@ -62,4 +62,5 @@ MODEL = Model(
     build="msdn.train.models.msdn.network:build_msdn",
     published_weights="msdn.train.models.msdn.published_weights:read_published",
     attends=True,
+    narrows=True,
 )

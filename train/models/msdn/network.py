@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from msdn.train.models.msdn import MsdnSettings
-from msdn.train.models.parts.attention import AV, VA, attribute_maps, start_matrices
+from msdn.train.models.parts.attention import AV, VA, attribute_maps, by_region, start_matrices
 from msdn.train.models.parts.base import ZslModel
 from msdn.train.models.parts.classes import ClassSpace, class_space_of
 from msdn.train.models.parts.losses import CALIBRATIONS, CROSS_ENTROPIES, DISTILLATIONS
@@ -77,13 +77,13 @@ class Msdn(ZslModel):
                     self.register_parameter(name, matrix)  # [D, F]
 
     def forward(self, regions: Tensor) -> dict[str, Tensor]:
-        """Class scores [B, C] of each branch, by its name and without margin, from raw region features [B, R, F]."""
+        """Class scores [B, C] of each branch, by its name and without margin, from prepared regions [B, R, F]."""
         return {name: self.classes(scores) for name, scores in self.attribute_scores(regions).items()}
 
     def attention(self, regions: Tensor) -> dict[str, Tensor]:
         """The attention of each branch by its name, [B, R, K]: β sums to one over regions, τ over attributes."""
         maps = self._maps(regions)
-        return {branch.name: branch.attention(maps) for branch in self.branches}
+        return {branch.name: by_region(branch.attention(maps)) for branch in self.branches}
 
     def attribute_scores(self, regions: Tensor) -> dict[str, Tensor]:
         """psi of A→V and Psi of V→A, [B, K] each by the branch's name."""
@@ -111,7 +111,7 @@ class Msdn(ZslModel):
         return self.alpha[0] * scores["av"] + self.alpha[1] * scores["va"]
 
     def _maps(self, regions: Tensor) -> dict[str, Tensor]:
-        """`a_k' W v_r` of every matrix, [B, R, K] each."""
+        """`a_k' W v_r` of every matrix, [K, B, R] each."""
         matrices = {name: getattr(self, name) for branch in self.branches for name in branch.starts}
         return attribute_maps(regions, self.word_vectors, matrices, normalize_vectors=self.normalize_vectors)
 

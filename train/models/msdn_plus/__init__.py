@@ -49,4 +49,5 @@ MODEL = Model(
     build="msdn.train.models.msdn_plus.network:build_msdn_plus",
     attends=True,
     reconstruction="msdn++ is a reconstruction: the method's text was not available (docs/training.md)",
+    narrows=True,
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from msdn.train.models.msdn.network import Msdn, msdn_arguments, sum_terms
 from msdn.train.models.msdn_plus import MsdnPlusSettings
-from msdn.train.models.parts.attention import Branch, Maps
+from msdn.train.models.parts.attention import OVER_IMAGES, Branch, Maps
 from msdn.train.models.parts.problem import Problem
 
 Counterfactual = Callable[[Tensor, Tensor, int], Tensor]
@@ -65,7 +65,7 @@ class MsdnPlus(Msdn):
         return {**terms, "loss": terms["loss"] + self.lambda_causal * sum_terms(terms, "causal")}
 
     def _replace(self, branch: Branch, attention: Tensor, maps: Maps) -> Tensor:
-        """The counterfactual attention of a branch: [B, R, K], or what broadcasts to it."""
+        """The counterfactual attention of a branch: [K, B, R], or what broadcasts to it."""
         replace = COUNTERFACTUALS[self.counterfactual]
         if not self.training:
             replace = _MEANS.get(self.counterfactual, replace)
@@ -89,12 +89,13 @@ def reversed_attention(logits: Tensor, attention: Tensor, over: int) -> Tensor:
 
 def shuffled_attention(logits: Tensor, attention: Tensor, over: int) -> Tensor:
     """Another image's attention: permuted over the batch. An image alone keeps its own."""
-    return attention[torch.randperm(len(attention), device=attention.device)]
+    others = torch.randperm(attention.shape[OVER_IMAGES], device=attention.device)
+    return attention.index_select(OVER_IMAGES, others)
 
 
 def mean_attention(logits: Tensor, attention: Tensor, over: int) -> Tensor:
     """The batch's mean attention, which is the mean of all permutations."""
-    return attention.mean(dim=0, keepdim=True)  # [1, R, K]
+    return attention.mean(dim=OVER_IMAGES, keepdim=True)  # [K, 1, R]
 
 
 COUNTERFACTUALS: dict[str, Counterfactual] = {

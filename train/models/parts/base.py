@@ -1,8 +1,10 @@
 """What the trainer asks of a model, and how one is built by name."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from msdn.cache import FeatureCache
@@ -10,8 +12,10 @@ from msdn.cache.home import command_line
 from msdn.train.errors import TrainError
 from msdn.train.loop.settings import RunSettings
 from msdn.train.models.parts.problem import Problem
+from msdn.train.models.parts.regions import unit_regions
 from msdn.train.models.registry import find_model
 
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Batches = Callable[
     [], Iterator[tuple[Tensor, Tensor]]
 ]  # a pass: features [B, R, F] in float32, and labels [B]
@@ -20,9 +24,21 @@ Batches = Callable[
 class ZslModel(nn.Module):
     """A module that owns its parameters, scores, loss terms and prediction, and is trained by steps.
 
-    What `forward` makes of raw region features [B, R, F] is the model's own affair: only `losses` and `class_scores`
+    What `forward` makes of prepared regions [B, R, F] is the model's own affair: only `losses` and `class_scores`
     read it.
     """
+
+    def prepare(self, regions: Tensor, dtype: torch.dtype) -> Tensor:
+        """What `forward` takes, of regions [B, R, F] that a cache holds: here, each region scaled to length 1.
+
+        It is done once for every image, before the training: no weight may decide anything here.
+
+        Args:
+            regions: as the cache has them.
+            dtype: of the products with the regions, and so of what is returned: narrower than float32 only for a model
+                whose record says `narrows`.
+        """
+        return unit_regions(regions, dtype)
 
     def losses(self, scores: Any, labels: Tensor) -> dict[str, Tensor]:
         """Loss terms, unweighted, and under "loss" the total to descend."""
@@ -47,8 +63,12 @@ class ZslModel(nn.Module):
 class SolvedModel(ZslModel):
     """A model that is solved in closed form: no steps, no loss. Its settings extend `RunSettings`.
 
-    What it finds has to be in its `state_dict`, as parameters or as buffers.
+    What it finds has to be in its `state_dict`, as parameters or as buffers. Its regions come as the cache has them.
     """
+
+    def prepare(self, regions: Tensor, dtype: torch.dtype) -> Tensor:
+        """The regions as they are, in float32."""
+        return regions.to(dtype)
 
     def solve(self, batches: Batches) -> dict[str, float]:
         """Find the weights; what is returned is shown and recorded as the one epoch's.
@@ -57,6 +77,11 @@ class SolvedModel(ZslModel):
             batches: called for each pass over the training images, which come once a pass, in the same order.
         """
         raise NotImplementedError
+
+
+def preparation(model: ZslModel, precision: str) -> Callable[[Tensor], Tensor]:
+    """What turns regions of a cache into what the model takes, in a training of this precision."""
+    return partial(model.prepare, dtype=_TYPES[precision])
 
 
 def check_buildable(cache: FeatureCache, settings: RunSettings) -> None:

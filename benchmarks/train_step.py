@@ -1,0 +1,210 @@
+"""How long a training step takes, beside a plain reference and beside its bare matrix products, in one run.
+
+At CUB's size (312 attributes, 49 regions of 2048 channels, 150 seen and 50 unseen classes, batches of 50) with random
+features: a step's time does not depend on their values. The reference is `reference_models.py`, with torch's RMSprop;
+ours is the `Trainer` that `msdn train` uses, features in RAM. The bare products are those that ours does, in the same
+order and layout, and nothing else. Every round takes some steps of each, one after the other; medians.
+
+    python benchmarks/train_step.py [--models msdn,dazle] [--rounds 3] [--steps 10] [--threads 2]
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from reference_models import LOSSES, Classes
+from torch import Tensor
+
+from msdn.machine import choose_device, keep_threads
+from msdn.train.loop.batches import FeatureSource
+from msdn.train.loop.training import Trainer
+from msdn.train.models.parts.base import build_model, preparation
+from msdn.train.models.parts.problem import AttributeGroup, Problem
+from msdn.train.models.registry import settings_of
+
+K, D, R, F, SEEN, UNSEEN, BATCH, IMAGES = 312, 300, 49, 2048, 150, 50, 50, 500
+GROUPS = (112, 87, 24, 40, 15, 34)  # the sizes of CUB's published groups
+WARM_UP = 10
+PRECISIONS = ("float32", "bfloat16")
+
+
+def main() -> None:
+    """Measure every model, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="msdn,msdn++,dazle,dedn")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    with keep_threads(options.threads):
+        print(
+            f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads; milliseconds a step, medians"
+        )
+        columns = ("reference", *(f"{what} {p}" for p in PRECISIONS for what in ("ours", "bare")))
+        print(f"{'':8}" + "".join(f"{name:>15}" for name in columns) + "   ratios")
+        for name in options.models.split(","):
+            times = measure(name, device, options.rounds, options.steps)
+            print(
+                f"{name:8}" + "".join(f"{times[one]:15.1f}" for one in columns) + "   " + ratios(times),
+                flush=True,
+            )
+
+
+def ratios(times: dict[str, float]) -> str:
+    """Ours as shares of the bare products, and how many times as fast as the reference."""
+    return "; ".join(
+        f"{p}: {times[f'ours {p}'] / times[f'bare {p}']:.2f} x bare, "
+        f"{times['reference'] / times[f'ours {p}']:.1f} x as fast as the reference"
+        for p in PRECISIONS
+    )
+
+
+def measure(name: str, device: torch.device, rounds: int, steps: int) -> dict[str, float]:
+    """Medians in milliseconds of everything that is compared."""
+    problem, features, labels = make_problem()
+    step: dict[str, Callable[[], None]] = {
+        "reference": reference_step(name, problem, features, labels, device)
+    }
+    for precision in PRECISIONS:
+        step[f"ours {precision}"] = our_step(name, problem, features, labels, device, precision)
+        step[f"bare {precision}"] = bare_products(name, device, getattr(torch, precision))
+    taken: dict[str, list[float]] = {which: [] for which in step}
+    for number in range(rounds):
+        for which, take in step.items():
+            for _ in range(0 if number else WARM_UP):
+                take()
+            for _ in range(steps):
+                taken[which].append(timed(take, device))
+    return {which: 1000 * statistics.median(all_) for which, all_ in taken.items()}
+
+
+def timed(take: Callable[[], None], device: torch.device) -> float:
+    """Seconds of one step, with all that a GPU still has to do."""
+    start = perf_counter()
+    take()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter() - start
+
+
+def make_problem() -> tuple[Problem, np.ndarray, np.ndarray]:
+    """Random classes, features [N, R, F] and labels."""
+    rng = np.random.default_rng(0)
+    numbers = np.split(np.arange(K), np.cumsum(GROUPS)[:-1])
+    problem = Problem(
+        attributes=rng.random((SEEN + UNSEEN, K)),
+        attribute_vectors=rng.standard_normal((K, D)).astype(np.float32),
+        seen=np.arange(SEEN),
+        unseen=np.arange(SEEN, SEEN + UNSEEN),
+        regions=R,
+        channels=F,
+        groups=tuple(AttributeGroup(f"group {n}", one) for n, one in enumerate(numbers)),
+    )
+    features = np.maximum(rng.standard_normal((IMAGES, R, F), np.float32), 0).astype(np.float16)
+    return problem, features, rng.integers(0, SEEN, IMAGES)
+
+
+def our_step(
+    name: str,
+    problem: Problem,
+    features: np.ndarray,
+    labels: np.ndarray,
+    device: torch.device,
+    precision: str,
+) -> Callable[[], None]:
+    """A step of the product's trainer."""
+    settings: Any = settings_of(name, batch_size=BATCH)
+    torch.manual_seed(0)
+    model = build_model(problem, settings)
+    cache: Any = SimpleNamespace(
+        shape=(IMAGES, 1, R, F), dtype=features.dtype, read_rows=lambda rows: features[rows]
+    )
+    rows = np.arange(IMAGES)
+    source = FeatureSource(cache, rows, preparation(model, precision), device)
+    trainer = Trainer(model, settings, source, rows, labels, device)
+    trainer._sampler.steps_in = lambda epoch: 1  # one step is one epoch: so much of its cost is counted, too
+    trainer.model.train()
+    return lambda: trainer._take_steps(1) and None
+
+
+def reference_step(
+    name: str, problem: Problem, features: np.ndarray, labels: np.ndarray, device: torch.device
+) -> Callable[[], None]:
+    """A step of the reference, in float32."""
+    settings: Any = settings_of(name, batch_size=BATCH)
+    torch.manual_seed(0)
+    model = build_model(problem, settings).to(device)
+    weights = {key: value.detach().clone().requires_grad_() for key, value in model.named_parameters()}
+    names = ("learning_rate", "weight_decay", "momentum")
+    rate, decay, momentum = (getattr(settings, one) for one in names)
+    optimizer = torch.optim.RMSprop(weights.values(), lr=rate, weight_decay=decay, momentum=momentum)
+    seen = torch.arange(SEEN + UNSEEN, device=device) < SEEN
+    attributes = torch.nn.functional.normalize(torch.tensor(problem.attributes).float(), dim=1).to(device)
+    distill = getattr(settings, "lambda_distill", getattr(settings, "lambda_experts", 0.0))
+    classes = Classes(attributes, seen, settings.lambda_cal, distill, getattr(settings, "lambda_align", 0.0))
+    more: list[Any] = []
+    if name == "dedn":
+        more = [[torch.from_numpy(group.attributes).to(device) for group in problem.groups]]
+    stored, known = torch.from_numpy(features).transpose(1, 2).contiguous(), torch.from_numpy(labels)
+    rng = np.random.default_rng(0)
+
+    def take() -> None:
+        rows = torch.from_numpy(rng.choice(IMAGES, BATCH, replace=False))
+        regions, own = stored[rows].to(device).float(), known[rows].to(device)
+        optimizer.zero_grad()
+        LOSSES[name](weights, regions, own, classes, *more).backward()
+        optimizer.step()
+
+    return take
+
+
+def bare_products(name: str, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
+    """All matrix products of one of our steps, forwards and backwards."""
+
+    def random(*size: int) -> Tensor:
+        return torch.randn(size, device=device).to(dtype)
+
+    maps = {"msdn": 4, "msdn++": 4, "dazle": 3, "dedn": 4}[name]
+    regions, queries, gradient = random(BATCH * R, F), random(maps * K, F), random(maps * K, BATCH * R)
+    vectors, matrix, of_queries = random(K, D), random(D, F), random(K, F)
+    attribute_scores, classes, of_scores = (
+        random(BATCH, K),
+        random(SEEN + UNSEEN, K),
+        random(BATCH, SEEN + UNSEEN),
+    )
+    scores = {"msdn": 2, "msdn++": 4, "dazle": 1, "dedn": 2}[name]
+    parts = [random(size, D) for size in GROUPS]
+    images, asked, of_map = random(BATCH, R, F), random(2 * K, R), random(2 * K, F)
+    of_attended = random(2 * K, R)
+
+    def take() -> None:
+        for one in range(maps):  # queries and their gradients: of DEDN, half of them in groups
+            for a in parts if name == "dedn" and one >= maps // 2 else [vectors]:
+                a @ matrix
+                part = of_queries[: len(a)]
+                a.T @ part
+                part @ matrix.T
+        queries @ regions.T
+        gradient @ regions
+        for _ in range(scores):
+            attribute_scores @ classes.T
+            of_scores @ classes
+        if name == "dedn":  # the channels' attention, image by image
+            for image in images:
+                asked @ image
+                of_map @ image.T
+                of_attended @ image
+                of_map @ image.T
+
+    return take
+
+
+if __name__ == "__main__":
+    main()
