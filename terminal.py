@@ -94,6 +94,11 @@ def is_quiet() -> bool:
     return _level() == QUIET
 
 
+def be_quiet() -> None:
+    """Show results, warnings and errors alone from here on, whatever the user asked for."""
+    click.get_current_context().meta[_LEVEL] = QUIET
+
+
 def is_verbose() -> bool:
     """Whether the user asked for more than is usual."""
     return _level() == VERBOSE

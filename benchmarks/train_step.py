@@ -22,7 +22,7 @@ from torch import Tensor
 
 from msdn.machine import choose_device, keep_threads
 from msdn.train.loop.batches import FeatureSource
-from msdn.train.loop.training import Trainer
+from msdn.train.loop.trainer import Trainer
 from msdn.train.models.parts.base import build_model, preparation
 from msdn.train.models.parts.problem import AttributeGroup, Problem
 from msdn.train.models.registry import settings_of

@@ -14,7 +14,8 @@ from toy_studies import SHORT, Epochs, read_csv
 from msdn.cache import FeatureCache, Home
 from msdn.terminal import result_console
 from msdn.train.errors import TrainError
-from msdn.train.loop.training import Trainer, train_model
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.measure.show import draw
 from msdn.train.models.presets import preset_settings

@@ -85,7 +85,7 @@ def test_reasons_follow_a_loop(model: str, make_cache: Callable[..., Path], home
     features = cache.read_rows(np.array([20]))[0]
     one = Explainer(predictor, top=4).explain("x.jpg", features, np.zeros((90, 90, 3), np.uint8))
     with torch.inference_mode():
-        regions = torch.from_numpy(features).float()[None]
+        regions = predictor.prepare(features[None])
         maps = predictor.model.attention(regions)
         scores = predictor.model.attribute_scores(regions)
         said = predictor.model.class_scores(predictor.model(regions))[0, 9:]

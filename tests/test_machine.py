@@ -16,7 +16,7 @@ from msdn import machine
 from msdn.cache.home import Home
 from msdn.cache.layout import MAIN
 from msdn.cli import main
-from msdn.train.loop.training import Trainer
+from msdn.train.loop.trainer import Trainer
 from msdn.train.runs.run import find_runs
 
 Msdn = Callable[..., Result]

@@ -37,7 +37,7 @@ from naive_branches import (
 from torch import Tensor
 
 from msdn.train.errors import SettingsError
-from msdn.train.loop.training import Trainer
+from msdn.train.loop.trainer import Trainer
 from msdn.train.models.msdn.network import Msdn
 from msdn.train.models.msdn_plus import COUNTERFACTUALS as NAMES
 from msdn.train.models.msdn_plus.network import COUNTERFACTUALS, MsdnPlus, random_attention

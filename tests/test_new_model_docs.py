@@ -25,7 +25,7 @@ from unittest import mock
 from click.testing import CliRunner
 import torch
 from msdn.cli import main
-from msdn.train.loop.training import Trainer
+from msdn.train.loop.trainer import Trainer
 
 torch.set_num_threads(1)
 train_epoch = Trainer.train_epoch

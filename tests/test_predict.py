@@ -74,7 +74,7 @@ def test_scores_and_reasons_follow_a_loop(model: str, cache: FeatureCache, home:
     predictor = Predictor(run, home, top=9, margin=0.25)
     found = list(predictor.predict_rows(cache, rows))
     annotations = cache.annotations
-    regions = torch.from_numpy(cache.read_rows(rows)).float()
+    regions = predictor.prepare(cache.read_rows(rows))
     with torch.inference_mode():
         every = predictor.model.class_scores(predictor.model(regions)).numpy()
     normal = annotations.attributes / np.linalg.norm(annotations.attributes, axis=1, keepdims=True)

@@ -42,7 +42,9 @@ def cache(make_cache: Callable[..., Path]) -> FeatureCache:
 def class_scores(model: Msdn, cache: FeatureCache) -> Tensor:
     rows = np.arange(len(cache.annotations.labels))
     with torch.no_grad():
-        return model.class_scores(model(torch.from_numpy(cache.read_rows(rows)).float()))
+        return model.class_scores(
+            model(model.prepare(torch.from_numpy(cache.read_rows(rows)), torch.float32))
+        )
 
 
 WAYS: dict[str, Callable[[State], Any]] = {
@@ -144,7 +146,8 @@ def test_scores_are_those_of_the_published_implementation(tmp_path: Path, path: 
     written = write_cache(tmp_path / "golden.h5", annotations, features.astype(np.float32))
     with FeatureCache(written) as cache, torch.no_grad():
         released = load_published(save(tmp_path / "a.pth", state), cache, settings)
-        scores = released.model(torch.from_numpy(cache.read_rows(np.arange(images))))
+        regions = torch.from_numpy(cache.read_rows(np.arange(images)))
+        scores = released.model(released.model.prepare(regions, regions.dtype))
     for theirs, ours in scores.items():
         expected = torch.tensor(golden[f"scores_{theirs}_with_margin"]).float()
         torch.testing.assert_close(

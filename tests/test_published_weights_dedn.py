@@ -96,7 +96,7 @@ def our_scores(path: Path, cache: FeatureCache, **changes: Any) -> tuple[Dedn, T
     model = load_published(path, cache, settings, groups).model
     assert isinstance(model, Dedn)
     with torch.no_grad():
-        return model, model.class_scores(model(regions_of(cache)))
+        return model, model.class_scores(model(model.prepare(regions_of(cache), torch.float32)))
 
 
 def regions_of(cache: FeatureCache) -> Tensor:
@@ -159,7 +159,7 @@ def test_scores_are_those_of_the_published_implementation(tmp_path: Path, datase
         ]
         model = published.model
         with torch.no_grad():
-            scores = model(regions_of(cache)[:images])
+            scores = model(model.prepare(regions_of(cache)[:images], torch.float32))
             ours = *model.test_scores(scores), model.class_scores(scores)
     e_mix = settings.coarse_mix  # the margin is in both experts' scores: mixed, it counts once
     expected = coarse, fine, e_mix * coarse + (1 - e_mix) * fine

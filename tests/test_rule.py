@@ -15,7 +15,8 @@ from toy_runs import assert_same_bits, final_state, read_records, split_annotati
 from msdn.cache import FeatureCache, Home
 from msdn.train.errors import SettingsError, TrainError
 from msdn.train.loop.batches import validation_division
-from msdn.train.loop.training import Trainer, continue_run, train_model
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import continue_run, train_model
 from msdn.train.measure.reporting import learning_notes
 from msdn.train.measure.selection import choose_on_validation
 from msdn.train.models.presets import known_datasets, preset_settings, preset_values

@@ -18,7 +18,8 @@ from msdn.machine import DeviceError
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings
-from msdn.train.loop.training import Trainer, train_model
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.parts.problem import AttributeGroup
 from msdn.train.models.registry import settings_of

@@ -9,7 +9,7 @@ from click.testing import Result
 
 from msdn.cache.home import Home
 from msdn.train.loop.settings import fields_of, option_name
-from msdn.train.loop.training import Trainer
+from msdn.train.loop.trainer import Trainer
 from msdn.train.measure.reporting import epoch_line, percent
 from msdn.train.models.registry import find_model, model_names, settings_of
 from msdn.train.runs.run import Run, find_runs

@@ -11,7 +11,8 @@ from toy_runs import assert_same_bits, assert_same_run, changed, final_state, re
 from msdn.cache import FeatureCache
 from msdn.train.loop import training
 from msdn.train.loop.settings import RunSettings
-from msdn.train.loop.training import Trainer, continue_run, train_model
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import continue_run, train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import VALIDATED, Run

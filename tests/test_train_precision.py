@@ -1,4 +1,4 @@
-"""Products in bfloat16: chosen where they are fast, kept in the manifest, near float32, refused where they cannot be."""
+"""Products in bfloat16: chosen where they are fast, kept in the manifest, near float32, refused where they cannot."""
 
 import json
 from collections.abc import Callable

@@ -16,6 +16,7 @@ FACTS: dict[str, Any] = {
     "weights": "random",
     "masked_images": 0,
     "device": "cpu",
+    "precision": "float32",
     "features": "auto",
     "environment": {"threads": 1},
 }

@@ -21,7 +21,7 @@ from toy_runs import assert_same_run, write_split_cache
 from msdn.cache.home import Home
 from msdn.train.errors import TrainError
 from msdn.train.loop import training
-from msdn.train.loop.training import Trainer
+from msdn.train.loop.trainer import Trainer
 from msdn.train.runs.run import Run, find_runs
 
 Msdn = Callable[..., Result]

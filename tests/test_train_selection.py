@@ -24,7 +24,8 @@ from msdn.cache import FeatureCache
 from msdn.cli import main
 from msdn.train.loop.batches import Division, FeatureSource, validation_division
 from msdn.train.loop.settings import RunSettings
-from msdn.train.loop.training import Trainer, train_model
+from msdn.train.loop.trainer import Trainer
+from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run, load_model
 from msdn.train.measure.selection import choose_on_validation
 from msdn.train.models.parts.base import ZslModel, build_model, preparation

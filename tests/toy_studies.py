@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from msdn.train.loop.training import Trainer
+from msdn.train.loop.trainer import Trainer
 
 SHORT = ("--epochs", "2", "--batch-size", "8", "--jobs", "1", "--device", "cpu")
 

@@ -12,7 +12,7 @@ import click
 from msdn.cache import Home
 from msdn.cache.home import command_line, home_option
 from msdn.machine import keep_threads
-from msdn.terminal import json_option, say, used_config, warn
+from msdn.terminal import be_quiet, json_option, say, used_config, warn
 from msdn.train.errors import RunError
 from msdn.train.loop.options import (
     OUTPUT,
@@ -119,6 +119,12 @@ def train(
     --select. Without --select test, nothing is chosen on test images.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
+    from msdn.train.loop.ranks import is_first_rank, started_by_torchrun
+
+    if started_by_torchrun():
+        _refuse_with("torchrun, which trains one run in several processes", seeds=seeds)
+        if not is_first_rank():
+            be_quiet()
     if seeds is None and jobs is not None:
         raise click.UsageError("--jobs goes with --seeds.")
     if name is not None:
@@ -178,7 +184,8 @@ def train(
                 on_epoch=view,
                 on_note=say,
             )
-            _report(run, opened, as_json)
+            if is_first_rank():
+                _report(run, opened, as_json)
 
 
 def _resume(
@@ -191,6 +198,7 @@ def _resume(
     **how: Any,
 ) -> None:
     """Continue the run that `--resume` means, which `given` and `overrides` must not contradict."""
+    from msdn.train.loop.ranks import is_first_rank
     from msdn.train.loop.training import continue_run
     from msdn.train.runs.run import latest_run, open_run, open_run_cache
 
@@ -208,7 +216,8 @@ def _resume(
         for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
             say(note)
         run = continue_run(run, opened, on_start=on_start, on_epoch=view, on_note=say, **how)
-        _report(run, opened, as_json)
+        if is_first_rank():
+            _report(run, opened, as_json)
 
 
 def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:

@@ -1,11 +1,10 @@
-"""Trains a run, from its start or from where it stopped: its phases, their epochs, the steps of each."""
+"""Trains a run, from its start or from where it stopped: its phases, and their epochs."""
 
 import logging
-import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from torch import Tensor
 
 import msdn
 from msdn.cache import FeatureCache, layout
@@ -26,9 +24,11 @@ from msdn.machine import choose_device, has_fast_bfloat16, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
 from msdn.train.groups.groups import AttributeGroups
-from msdn.train.loop.batches import SAMPLERS, Division, FeatureSource, test_division, validation_division
+from msdn.train.loop.batches import Division, FeatureSource, test_division, validation_division
 from msdn.train.loop.checkpoints import load_checkpoint, save_checkpoint
+from msdn.train.loop.ranks import Ranks, is_first_rank, joined_ranks, own_device
 from msdn.train.loop.settings import RunSettings
+from msdn.train.loop.trainer import Trainer
 from msdn.train.measure.metrics import accuracies, validation_figures
 from msdn.train.measure.scoring import Scorer
 from msdn.train.measure.selection import (
@@ -41,122 +41,18 @@ from msdn.train.measure.selection import (
     figure_of,
     kept_tasks,
 )
-from msdn.train.models.parts.base import SolvedModel, ZslModel, build_model, check_buildable, preparation
+from msdn.train.models.parts.base import build_model, check_buildable, preparation
 from msdn.train.models.parts.problem import AttributeGroup
 from msdn.train.models.registry import find_model
 from msdn.train.runs.basis import FILE as BASIS
 from msdn.train.runs.basis import basis_of, pack_basis
-from msdn.train.runs.run import VALIDATED, Run, create_run
+from msdn.train.runs.run import VALIDATED, FollowedRun, Run, create_run
 
 log = logging.getLogger(__name__)
 _OF_BEST = ("epoch", *KEPT)  # what is kept of the best epoch on the test classes, besides its weights
 _MOST_THREADS = 1024
-_SOLVED_AT_ONCE = 64  # images of a batch for a model that is solved
 _SAVING_SHARE = 0.1  # at most this share of the time goes into checkpoints; a short run has one per epoch
 _ALWAYS_SAVE_AFTER = 30.0  # seconds
-
-
-class Trainer:
-    """One model, its optimiser and its sampler: an epoch at a time, with a state that continues exactly.
-
-    Attributes:
-        model: the module in training.
-    """
-
-    def __init__(
-        self,
-        model: ZslModel,
-        settings: Any,
-        features: FeatureSource,
-        rows: np.ndarray,
-        labels: np.ndarray,
-        device: torch.device,
-    ) -> None:
-        """Take the training `rows` and the `labels` of all images of the cache."""
-        self.model = model.to(device)
-        self._features = features
-        self._rows = rows
-        self._labels = labels
-        self._device = device
-        if not isinstance(model, SolvedModel):
-            self._sampler = SAMPLERS[settings.sampler](rows, labels[rows], settings.batch_size, settings.seed)
-            self._optimizer = torch.optim.RMSprop(
-                self.model.parameters(),
-                lr=settings.learning_rate,
-                weight_decay=settings.weight_decay,
-                momentum=settings.momentum,
-            )
-
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Take the steps of an epoch, counted from 1, or solve; return the mean of each loss term over them."""
-        self.model.train()
-        if isinstance(self.model, SolvedModel):
-            means, advice = self._solve(self.model), "extract the features again if they are not finite"
-        else:
-            means, advice = self._take_steps(epoch), "train again with a lower --lr or --lambda-cal"
-        if not all(math.isfinite(value) for value in means.values()):
-            raise TrainError(f"the loss is no longer finite; {advice}")
-        if not all(torch.isfinite(value).all() for value in self.model.state_dict().values()):
-            raise TrainError(f"the weights are no longer finite; {advice}")
-        return means
-
-    def _take_steps(self, epoch: int) -> dict[str, float]:
-        """The steps of an epoch; no number comes back from a GPU before the last one."""
-        plan = [self._sampler.draw() for _ in range(self._sampler.steps_in(epoch))]
-        labels = self._labels_of(plan)
-        sums: dict[str, Tensor] = {}
-        for batch, own in zip(self._features.batches(plan), labels, strict=True):
-            for name, value in self._step(batch, own).items():
-                sums[name] = sums[name] + value if name in sums else value
-        means = torch.stack([value.double() for value in sums.values()]).div(len(plan)).tolist()
-        return dict(zip(sums, means, strict=True))
-
-    def _step(self, batch: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        losses = self.model.losses(self.model(batch), labels)
-        self._optimizer.zero_grad()
-        losses["loss"].backward()
-        self._optimizer.step()
-        return {name: value.detach() for name, value in losses.items()}
-
-    def _labels_of(self, plan: Sequence[np.ndarray]) -> Sequence[Tensor]:
-        """The labels of each batch, on the device: one transfer for all of them."""
-        labels = torch.from_numpy(self._labels[np.concatenate(plan)]).to(self._device)
-        return labels.split([len(rows) for rows in plan])
-
-    @torch.no_grad()
-    def _solve(self, model: SolvedModel) -> dict[str, float]:
-        starts = range(0, len(self._rows), _SOLVED_AT_ONCE)
-        plan = [self._rows[start : start + _SOLVED_AT_ONCE] for start in starts]
-
-        def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            yield from zip(self._features.batches(plan), self._labels_of(plan), strict=True)
-
-        return {name: float(value) for name, value in model.solve(batches).items()}
-
-    def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on."""
-        on_gpu = self._device.type == "cuda"
-        state = {
-            "model": self.model.state_dict(),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self._device) if on_gpu else None,
-        }
-        if not isinstance(self.model, SolvedModel):
-            state |= {"optimizer": self._optimizer.state_dict(), "sampler": self._sampler.state}
-        return state
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state` gave."""
-        try:
-            self.model.load_state_dict(state["model"])
-            if not isinstance(self.model, SolvedModel):
-                self._optimizer.load_state_dict(state["optimizer"])
-                self._sampler.state = state["sampler"]
-            torch.set_rng_state(state["torch_rng"])
-            if self._device.type == "cuda" and state["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(state["cuda_rng"], self._device)
-        except (LookupError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError) as error:
-            raise RunError("the checkpoint does not fit the run's model; train it again") from error
 
 
 def train_model(
@@ -198,8 +94,8 @@ def train_model(
         on_note: called with a line on where the features of each phase are.
     """
     groups = groups_of(cache, settings, groups)
+    target = own_device(choose_device(device))
     divisions = _divide(cache, settings, groups.groups if groups else ())
-    target = choose_device(device)
     basis = pack_basis(basis_of(cache, groups.groups if groups else ()))
     facts = {
         "preset": preset,
@@ -221,12 +117,18 @@ def train_model(
         "environment": _environment(),
         "basis": sha256(basis).hexdigest(),
     }
-    run = create_run(runs, cache.annotations.dataset, settings, facts)
-    replace_file(run.path / BASIS, basis)
-    with run.lock(), _undisturbed(run, target, None):
-        if on_start:
-            on_start(run)
-        _Training(run, cache, divisions, target, features, on_epoch, on_note).train(validate_only)
+    with joined_ranks(target) as ranks:
+        if ranks.is_first:
+            run = create_run(runs, cache.annotations.dataset, settings, {**facts, "processes": ranks.count})
+            replace_file(run.path / BASIS, basis)
+        path = ranks.tell(run.path if ranks.is_first else None)
+        if not ranks.is_first:
+            run = FollowedRun(path)
+        with run.lock(), _undisturbed(run, target, None):
+            if on_start:
+                on_start(run)
+            training = _Training(run, cache, divisions, target, features, on_epoch, on_note, ranks)
+            training.train(validate_only)
     return run
 
 
@@ -251,22 +153,24 @@ def continue_run(
         features: None means as before.
         threads: on a CPU; None means as many as it began with: their number changes the last digits of sums.
     """
-    with run.lock():
-        run = Run(run.path)  # what another process may have written before we had the lock
+    target = own_device(choose_device(device or run.manifest["device"]))
+    run = run if is_first_rank() else FollowedRun(run.path)
+    with run.lock(), joined_ranks(target) as ranks:
+        run = type(run)(run.path)  # what another process may have written before we had the lock
         if run.finished:
             raise RunError(
                 f"{run.path}: finished already; see it with '{command_line('evaluate', '--run', run.path)}'"
             )
         run.check_features(cache)
         run.check_model()
-        target = choose_device(device or run.manifest["device"])
         divisions = _divide(cache, run.settings, run.groups(cache.annotations.attributes.shape[1]))
         with _undisturbed(run, target, threads):
             _warn_of_changes(run, target)
             if on_start:
                 on_start(run)
             features = features or run.manifest["features"]
-            _Training(run, cache, divisions, target, features, on_epoch, on_note).train(validate_only)
+            training = _Training(run, cache, divisions, target, features, on_epoch, on_note, ranks)
+            training.train(validate_only)
     return run
 
 
@@ -287,8 +191,10 @@ class _Training:
         features: str,
         on_epoch: Callable[[Record], None] | None,
         on_note: Callable[[str], None] | None,
+        ranks: Ranks,
     ) -> None:
         """Read the run's checkpoint, if there is one, and drop the records of later epochs."""
+        self._ranks = ranks
         self._run, self._cache, self._divisions, self._device = run, cache, divisions, device
         self._features, self._on_epoch, self._on_note = features, on_epoch, on_note
         self._saving = _SavingTimes()
@@ -359,9 +265,11 @@ class _Training:
         model = build_model(division.problem, settings)
         served = preparation(model, self._run.precision), self._device, self._features
         features = FeatureSource(self._cache, division.rows, *served)
-        scorer = Scorer(self._cache, division, *served) if measures else None
+        scorer = Scorer(self._cache, division, *served, ranks=self._ranks) if measures else None
         self._tell_places(phase, features, scorer)
-        trainer = Trainer(model, settings, features, division.rows, division.labels, self._device)
+        trainer = Trainer(
+            model, settings, features, division.rows, division.labels, self._device, self._ranks
+        )
         if done and self._state:
             trainer.restore(self._state)
         for epoch in range(done + 1, epochs + 1):
@@ -404,6 +312,8 @@ class _Training:
                 self.kept[task] = {**{name: record[name] for name in _OF_BEST}, "weights": weights}
 
     def _save(self, trainer: Trainer) -> None:
+        if not self._ranks.is_first:
+            return
         content = {
             "epoch": len(self.records),
             "settings": self._run.settings.as_json(),

@@ -9,6 +9,7 @@ from torch import Tensor
 from msdn.cache import FeatureCache
 from msdn.train.errors import RunError
 from msdn.train.loop.batches import Division, FeatureSource
+from msdn.train.loop.ranks import ALONE, Ranks
 from msdn.train.measure.metrics import Scored, ScoredImages
 from msdn.train.models.parts.base import ZslModel
 
@@ -25,8 +26,10 @@ class Scorer:
         prepare: Callable[[Tensor], Tensor],
         device: torch.device,
         place: str = "auto",
+        ranks: Ranks = ALONE,
     ) -> None:
-        """Serve the features, prepared for the model, from `place`: "auto", "memory" or "map"."""
+        """Serve the features, prepared for the model, from `place`: "auto", "memory" or "map"; `ranks` share them."""
+        self._ranks = ranks
         self._division = division
         rows = np.concatenate([division.seen_rows, division.unseen_rows])
         self.features = FeatureSource(cache, rows, prepare, device, place)
@@ -44,9 +47,11 @@ class Scorer:
         """The model's class scores of some of the images, without margin."""
         model.eval()
         plan = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-        parts = [model.class_scores(model(batch)) for batch in self.features.batches(plan)]
+        own = self.features.batches(plan[self._ranks.number :: self._ranks.count])
+        found = [model.class_scores(model(batch)) for batch in own]  # a GPU is waited for once, at the end
+        parts = self._ranks.gather_every([one.cpu().numpy() for one in found])
         classes = len(self._division.problem.attributes)
-        scores = torch.cat(parts).cpu().numpy() if parts else np.empty((0, classes), np.float32)
+        scores = np.concatenate(parts) if parts else np.empty((0, classes), np.float32)
         if not np.isfinite(scores).all():
             raise RunError("the model's scores are not finite; train it again with a lower --lr")
         return ScoredImages(scores, self._division.labels[rows])

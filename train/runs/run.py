@@ -2,7 +2,7 @@
 
 import json
 import logging
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from reprlib import repr as shorten
@@ -202,7 +202,7 @@ class Run:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[Any]:
         """A lock for the length of training: two processes never continue one run."""
         return lock_of(self.path)
 
@@ -230,6 +230,24 @@ class Run:
             good = good and all(best["epoch"] <= self.settings.passes for best in chosen.values())
         if not good:
             raise _damaged(self.path / MANIFEST, "chosen", chosen)
+
+
+class FollowedRun(Run):
+    """A run that another process trains along with this one and writes: here, nothing reaches the disk."""
+
+    def update(self, **changes: Any) -> None:
+        """Change the manifest in memory."""
+        self.manifest.update(changes)
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Leave it to the other process."""
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Leave it to the other process."""
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """The other process holds it."""
+        return nullcontext()
 
 
 def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str, Any]) -> Run:
