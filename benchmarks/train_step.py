@@ -20,7 +20,7 @@ import torch
 from reference_models import LOSSES, Classes
 from torch import Tensor
 
-from msdn.machine import choose_device, keep_threads
+from msdn.machine import choose_device, keep_freed_memory, keep_threads
 from msdn.train.loop.batches import FeatureSource
 from msdn.train.loop.trainer import Trainer
 from msdn.train.models.parts.base import build_model, preparation
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
+    keep_freed_memory()
     device = choose_device(options.device)
     with keep_threads(options.threads):
         print(

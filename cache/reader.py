@@ -47,9 +47,8 @@ class FeatureCache:
         self.dtype = self.map.dtype
         self.signed = self.map.signed
         self._mapped: mmap.mmap | None = map_file(self.path)
-        self._rows = {
-            name: view_rows(self._mapped, header.places[spec.dataset]) for name, spec in self.maps.items()
-        }
+        self._places = {name: header.places[spec.dataset] for name, spec in self.maps.items()}
+        self._rows = {name: view_rows(self._mapped, place) for name, place in self._places.items()}
 
     def __enter__(self) -> "FeatureCache":
         return self
@@ -90,6 +89,16 @@ class FeatureCache:
         # rows are checked above; "clip" copies without a buffer
         np.take(self._rows[spec.name], rows, axis=0, out=out, mode="clip")
         return out
+
+    def expect_rows(self, rows: np.ndarray) -> None:
+        """Let the system begin to read rows of the chosen map from the disk, all at once and without waiting."""
+        if self._mapped is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        place = self._places[self.map.name]
+        for row in np.asarray(rows).tolist():
+            start = place.start_of(row)
+            begin = start - start % mmap.PAGESIZE
+            self._mapped.madvise(mmap.MADV_WILLNEED, begin, start + place.row_bytes - begin)
 
     def _find(self, name: str) -> MapSpec:
         if name not in self.maps:

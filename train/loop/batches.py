@@ -134,7 +134,8 @@ class FeatureSource:
             for rows in self._positions(plan, self._kept.device):
                 yield self._kept.index_select(0, rows)
             return
-        with closing(read_ahead(self._fetch, plan, _AHEAD)) as fetched:
+        expect = None if self._kept is not None else self._cache.expect_rows
+        with closing(read_ahead(self._fetch, plan, _AHEAD, expect)) as fetched:
             for batch in fetched:
                 moved = batch.to(self._device, non_blocking=True)
                 yield self._prepare(moved) if self._kept is None else moved
@@ -168,13 +169,21 @@ class FeatureSource:
 
 
 def read_ahead(
-    fetch: Callable[[np.ndarray], Tensor], plan: Sequence[np.ndarray], ahead: int
+    fetch: Callable[[np.ndarray], Tensor],
+    plan: Sequence[np.ndarray],
+    ahead: int,
+    expect: Callable[[np.ndarray], None] | None = None,
 ) -> Generator[Tensor, None, None]:
-    """What `fetch` gives for each part of the plan, in order; a thread is at most `ahead` parts in front."""
+    """What `fetch` gives for each part of the plan, in order; a thread is at most `ahead` parts in front.
+
+    `expect` is told of each part as soon as it is among those that come next.
+    """
     with ThreadPoolExecutor(1, "features") as pool:
         waiting: deque[Future[Tensor]] = deque()
         try:
             for rows in plan:
+                if expect is not None:
+                    expect(rows)
                 waiting.append(pool.submit(fetch, rows))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()

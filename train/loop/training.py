@@ -20,7 +20,7 @@ import msdn
 from msdn.cache import FeatureCache, layout
 from msdn.cache.files import replace_file
 from msdn.cache.home import command_line
-from msdn.machine import choose_device, has_fast_bfloat16, keep_threads
+from msdn.machine import choose_device, has_fast_bfloat16, keep_freed_memory, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
 from msdn.train.groups.groups import AttributeGroups
@@ -395,6 +395,7 @@ def _undisturbed(run: Run, device: torch.device, threads: int | None) -> Iterato
     gpus = []
     if device.type == "cuda":
         gpus = [torch.cuda.current_device() if device.index is None else device.index]
+    keep_freed_memory()
     try:
         with keep_threads(threads), torch.random.fork_rng(gpus):
             yield

@@ -9,9 +9,14 @@ _NARROW = (torch.bfloat16, torch.float16)
 
 def unit_regions(regions: Tensor, dtype: torch.dtype) -> Tensor:
     """Region features [B, R, F] with each region scaled to length 1; scaled in float32 or wider, given as `dtype`."""
-    regions = widen(regions)
-    norms = torch.linalg.vector_norm(regions, dim=2, keepdim=True)  # [B, R, 1]
-    return (regions * norms.clamp_min_(_SMALLEST_NORM).reciprocal_()).to(dtype)
+    units = torch.empty(regions.shape, dtype=dtype, device=regions.device)
+    at_once = 1 if regions.device.type == "cpu" else max(1, len(regions))  # one image stays in a CPU's caches
+    wide = torch.empty_like(regions[:at_once], dtype=torch.promote_types(regions.dtype, torch.float32))
+    for part, unit in zip(regions.split(at_once), units.split(at_once), strict=True):
+        wide.copy_(part)
+        norms = torch.linalg.vector_norm(wide, dim=2, keepdim=True)  # [b, R, 1]
+        unit.copy_(wide.mul_(norms.clamp_min_(_SMALLEST_NORM).reciprocal_()))
+    return units
 
 
 def widen(values: Tensor) -> Tensor:
