@@ -11,24 +11,21 @@ order and layout, and nothing else. Every round takes some steps of each, one af
 import argparse
 import statistics
 from collections.abc import Callable
-from time import perf_counter
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from made_problems import CUB_GROUPS, Made, Size, make, make_trainer, timed
 from reference_models import LOSSES, Classes
 from torch import Tensor
 
 from msdn.machine import choose_device, keep_freed_memory, keep_threads
-from msdn.train.loop.batches import FeatureSource
-from msdn.train.loop.trainer import Trainer
-from msdn.train.models.parts.base import build_model, preparation
-from msdn.train.models.parts.problem import AttributeGroup, Problem
+from msdn.train.models.parts.base import build_model
 from msdn.train.models.registry import settings_of
 
-K, D, R, F, SEEN, UNSEEN, BATCH, IMAGES = 312, 300, 49, 2048, 150, 50, 50, 500
-GROUPS = (112, 87, 24, 40, 15, 34)  # the sizes of CUB's published groups
+SIZE = Size()
+K, D, R, F, SEEN, UNSEEN = SIZE.attributes, SIZE.words, SIZE.regions, SIZE.channels, SIZE.seen, SIZE.unseen
+BATCH, IMAGES, GROUPS = SIZE.batch, SIZE.images, CUB_GROUPS
 WARM_UP = 10
 PRECISIONS = ("float32", "bfloat16")
 
@@ -69,12 +66,11 @@ def ratios(times: dict[str, float]) -> str:
 
 def measure(name: str, device: torch.device, rounds: int, steps: int) -> dict[str, float]:
     """Medians in milliseconds of everything that is compared."""
-    problem, features, labels = make_problem()
-    step: dict[str, Callable[[], None]] = {
-        "reference": reference_step(name, problem, features, labels, device)
-    }
+    made = make(SIZE)
+    step: dict[str, Callable[[], object]] = {"reference": reference_step(name, made, device)}
     for precision in PRECISIONS:
-        step[f"ours {precision}"] = our_step(name, problem, features, labels, device, precision)
+        trainer = make_trainer(made, name, device, precision)
+        step[f"ours {precision}"] = lambda trainer=trainer: trainer._take_steps(1)
         step[f"bare {precision}"] = bare_products(name, device, getattr(torch, precision))
     taken: dict[str, list[float]] = {which: [] for which in step}
     for number in range(rounds):
@@ -86,59 +82,9 @@ def measure(name: str, device: torch.device, rounds: int, steps: int) -> dict[st
     return {which: 1000 * statistics.median(all_) for which, all_ in taken.items()}
 
 
-def timed(take: Callable[[], None], device: torch.device) -> float:
-    """Seconds of one step, with all that a GPU still has to do."""
-    start = perf_counter()
-    take()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return perf_counter() - start
-
-
-def make_problem() -> tuple[Problem, np.ndarray, np.ndarray]:
-    """Random classes, features [N, R, F] and labels."""
-    rng = np.random.default_rng(0)
-    numbers = np.split(np.arange(K), np.cumsum(GROUPS)[:-1])
-    problem = Problem(
-        attributes=rng.random((SEEN + UNSEEN, K)),
-        attribute_vectors=rng.standard_normal((K, D)).astype(np.float32),
-        seen=np.arange(SEEN),
-        unseen=np.arange(SEEN, SEEN + UNSEEN),
-        regions=R,
-        channels=F,
-        groups=tuple(AttributeGroup(f"group {n}", one) for n, one in enumerate(numbers)),
-    )
-    features = np.maximum(rng.standard_normal((IMAGES, R, F), np.float32), 0).astype(np.float16)
-    return problem, features, rng.integers(0, SEEN, IMAGES)
-
-
-def our_step(
-    name: str,
-    problem: Problem,
-    features: np.ndarray,
-    labels: np.ndarray,
-    device: torch.device,
-    precision: str,
-) -> Callable[[], None]:
-    """A step of the product's trainer."""
-    settings: Any = settings_of(name, batch_size=BATCH)
-    torch.manual_seed(0)
-    model = build_model(problem, settings)
-    cache: Any = SimpleNamespace(
-        shape=(IMAGES, 1, R, F), dtype=features.dtype, read_rows=lambda rows: features[rows]
-    )
-    rows = np.arange(IMAGES)
-    source = FeatureSource(cache, rows, preparation(model, precision), device)
-    trainer = Trainer(model, settings, source, rows, labels, device)
-    trainer._sampler.steps_in = lambda epoch: 1  # one step is one epoch: so much of its cost is counted, too
-    trainer.model.train()
-    return lambda: trainer._take_steps(1) and None
-
-
-def reference_step(
-    name: str, problem: Problem, features: np.ndarray, labels: np.ndarray, device: torch.device
-) -> Callable[[], None]:
+def reference_step(name: str, made: Made, device: torch.device) -> Callable[[], object]:
     """A step of the reference, in float32."""
+    problem, features, labels = made.problem, made.features, made.labels
     settings: Any = settings_of(name, batch_size=BATCH)
     torch.manual_seed(0)
     model = build_model(problem, settings).to(device)
@@ -166,7 +112,7 @@ def reference_step(
     return take
 
 
-def bare_products(name: str, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
+def bare_products(name: str, device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
     """All matrix products of one of our steps, forwards and backwards."""
 
     def random(*size: int) -> Tensor:
