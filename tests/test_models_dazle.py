@@ -149,4 +149,5 @@ def test_a_zero_word_vector_and_a_zero_region_give_no_nan(
 
 
 def test_no_tensor_of_images_by_attributes_by_channels(make_model: Callable[..., Dazle]) -> None:
-    assert largest_saved(make_model(), random_regions()[:, :1]) < B * K * F
+    regions = random_regions()[:, :1].repeat(4, 1, 1)
+    assert largest_saved(make_model(), regions, LABELS.repeat(4)) < 4 * B * K * F

@@ -38,7 +38,7 @@ def naive_accuracy(run: Run, cache: FeatureCache, split: str, among: np.ndarray,
     model, annotations = load_model(run, problem_of(cache)).eval(), cache.annotations
     hits: dict[int, list[bool]] = {}
     for row in cache.rows(split):
-        regions = torch.from_numpy(cache.read_rows(np.array([row]))).float()
+        regions = model.prepare(torch.from_numpy(cache.read_rows(np.array([row]))), torch.float32)
         with torch.no_grad():
             scores = model.class_scores(model(regions))[0].tolist()
         shifted = {c: scores[c] + (-margin if c in annotations.seen_classes else margin) for c in among}

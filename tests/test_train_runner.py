@@ -126,6 +126,7 @@ def test_a_killed_run_continues_exactly(cache: FeatureCache, tmp_path: Path) -> 
     home = cache.path.parents[1]
     command = [sys.executable, "-m", "msdn", "train", "--dataset", "toy", "--home", str(home)]
     command += ["--epochs", "150", "--batch-size", "16", "--lr", "1e-3", "--select", "last", "--margin", "1"]
+    command += ["--precision", "float32"]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -329,8 +330,8 @@ def test_where_features_are_is_told_and_kept(tmp_path: Path) -> None:
         notes: list[str] = []
         run = train_model(cache, settings, tmp_path / "runs", features="map", on_note=notes.append)
     assert notes == [
-        "validation features: training read from the file, measuring read from the file",
-        "features: training read from the file",
+        "validation features: read from the file for training, read from the file for measuring; products in float32",
+        "features: read from the file for training; products in float32",
     ]
     assert Run(run.path).manifest["features_in"] == {
         "validation": {"training": "read from the file", "measuring": "read from the file"},

@@ -89,7 +89,7 @@ def sum_regions(values: Tensor) -> Tensor:
     sums = values.sum(dim=OVER_REGIONS)  # [K, B]
     if sums.requires_grad:
         # Else its layout, that of [B, K], spreads to the gradients of all maps, and their products take twice the time.
-        sums.register_hook(torch.Tensor.contiguous)
+        sums.register_hook(lambda gradient: None if gradient is None else gradient.contiguous())
     return sums.T
 
 
