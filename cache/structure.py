@@ -32,7 +32,7 @@ def create_structure(
         backbone_state: statistics of the backbone that belong to these features.
     """
     annotations = settle_types(annotations)
-    check_annotations(annotations)
+    check_annotations(annotations, layout.PART in provenance)
     layout.check_maps(maps)
     n = len(annotations.image_paths)
     metadata = _collect_metadata(annotations, maps, provenance, backbone_state)

@@ -1,0 +1,185 @@
+"""An extraction shared by many processes: each fills parts of the cache on its own, and nothing is exchanged.
+
+What all must agree on (rows in a block, CPU threads, the statistics of random weights) is read from a part that is
+there; the first worker begins one while the others wait.
+"""
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from msdn.cache.annotations import cut, digest
+from msdn.cache.files import FileLock, LockError
+from msdn.cache.header import Header, read_header
+from msdn.cache.layout import PART
+from msdn.cache.merging import merge_parts
+from msdn.cache.partial import partial_path
+from msdn.cache.parts import MADE_BY, Part, divide, find_parts, name_numbers, shared_recipe
+from msdn.extract.errors import ExtractError
+from msdn.extract.pipeline.outcome import BadImages, Extraction, Shards
+from msdn.extract.pipeline.progress import Progress, Watcher
+from msdn.extract.pipeline.recipe import check_recipe
+from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS
+from msdn.extract.pipeline.worker import Worker
+
+if TYPE_CHECKING:
+    from msdn.extract.pipeline.extraction import Job
+
+
+def run_shards(job: "Job", worker: Worker) -> Extraction:
+    """Fill this worker's parts; one that another process fills just now is tried again after the others."""
+    begun = partial_path(job.final)
+    if begun.exists():
+        raise ExtractError(
+            f"{begun}: one process without shards began this cache; repeat its command to continue, or remove the file"
+        )
+    if job.final.exists():
+        return _take_finished(job)
+    with job.explained():
+        return _Share(job, worker).run()
+
+
+def _take_finished(job: "Job") -> Extraction:
+    """A cache that is complete is left as it is; what it lacks is the work of one process."""
+    missing = len(job.dataset.annotations.image_paths) - len(read_header(job.final).states)
+    if missing > 0 or job.settings.retry_bad:
+        why = f"{missing} images are new" if missing > 0 else "it is complete"
+        raise ExtractError(f"{job.final}: {why}; repeat the command in one process, without --shard and --devices")
+    with FileLock(job.final.with_name(job.final.name + ".lock"), f"extracting to {job.final}", waits=True):
+        return job.run()
+
+
+class _Share:
+    """The parts of one worker."""
+
+    def __init__(self, job: "Job", worker: Worker) -> None:
+        self._job, self._worker = job, worker
+        self._dataset = digest(job.dataset.annotations)
+        self._masked: dict[str, str] = {}
+        self._bad: dict[str, str] = {}
+        self._busy: dict[int, str] = {}
+
+    def run(self) -> Extraction:
+        with FileLock(self._job.final.with_name(self._job.final.name + ".shards.lock"), "", waits=True):
+            mine, todo = self._agree()
+        sizes = {part.number: part.stop - part.start for part in mine}
+        left = sum(sizes[part.number] for part in todo)
+        self._progress = Progress(sum(sizes.values()), sum(sizes.values()) - left)
+        if todo:
+            header = read_header(find_parts(self._job.final).any_file)
+            self._job = replace(self._job, like=header, frozen=self._job.freeze(header))
+        for part in todo:
+            self._fill(part)
+        for part in [part for part in todo if part.number in self._busy]:
+            del self._busy[part.number]
+            self._fill(part)
+        found = find_parts(self._job.final)
+        if self._bad:
+            raise BadImages(self._bad, f"shards beside {self._job.final}", "repeat the command")
+        shards = Shards(
+            total=found.total,
+            mine=tuple(part.path for part in mine if part.path.exists()),
+            missing=tuple(found.missing),
+            busy=self._busy,
+        )
+        return Extraction(
+            self._job.final, self._progress, self._masked, self._job.weights.kind, not todo, shards=shards
+        )
+
+    def _agree(self) -> tuple[list[Part], list[Part]]:
+        """Settle what all workers share; return this worker's parts, and those of them that there is work in."""
+        job, worker = self._job, self._worker
+        found = find_parts(job.final)
+        header = read_header(found.any_file) if found.any_file else None
+        stored = header.provenance.get("block_rows") if header else None
+        block_rows = job.settings.batch_size or stored or DEFAULT_BLOCK_ROWS
+        self._job = job = replace(job, settings=replace(job.settings, batch_size=block_rows))
+        if header is not None:
+            job.take_threads(header)
+            self._check_like(header)
+        parts = divide(job.final, len(job.dataset.annotations.image_paths), block_rows)
+        mine = parts[worker.index :: worker.count]
+        done = set(found.finished)
+        todo = [part for part in mine if (part.number in done) == job.settings.retry_bad]
+        job.watcher.on_stage(
+            f"worker {worker.index} of {worker.count} ({worker.known_by}): {len(mine)} of {len(parts)} shards, "
+            f"{len(todo)} to do"
+        )
+        job.require_images([row for part in todo for row in range(part.start, part.stop)])
+        if header is None and todo:
+            first = self._job_of(todo[0])
+            first.begin(partial_path(first.final))
+        return mine, todo
+
+    def _check_like(self, header: Header) -> None:
+        """Refuse to make parts of another recipe or dataset than those that are there; say if devices differ."""
+        if PART not in header.provenance:
+            raise ExtractError(f"{header.path}: not a part of a cache; remove it")
+        now = self._job.recipe(self._job.settings.batch_size or DEFAULT_BLOCK_ROWS)
+        advice = "repeat the first command, or remove the shards to start again"
+        check_recipe(shared_recipe(header.provenance), shared_recipe(now), str(header.path), advice)
+        if header.provenance[PART]["dataset"] != self._dataset:
+            raise ExtractError(
+                f"{header.path}: the dataset changed since this shard was made; remove all shards to start again"
+            )
+        if any(header.provenance[name] != now[name] for name in MADE_BY):
+            self._job.watcher.on_stage(
+                f"{header.path.name} was made on another device or by other versions; 'msdn cache merge' will need "
+                "--allow-mixed"
+            )
+
+    def _job_of(self, part: Part) -> "Job":
+        job = self._job
+        annotations = job.dataset.annotations
+        return replace(
+            job,
+            final=part.path,
+            dataset=replace(job.dataset, annotations=cut(annotations, part.start, part.stop)),
+            whole=job.dataset,
+            part={
+                "shard": part.number,
+                "of": part.total,
+                "first_row": part.start,
+                "images": len(annotations.image_paths),
+                "dataset": self._dataset,
+            },
+            watcher=replace(job.watcher, on_progress=lambda one: job.watcher.on_progress(self._add(one))),
+        )
+
+    def _fill(self, part: Part) -> None:
+        """Finish a part, unless another process has its lock."""
+        try:
+            with FileLock(part.path.with_name(part.path.name + ".lock"), f"extracting to {part.path}"):
+                done = self._job_of(part).run()
+        except LockError as error:
+            self._busy[part.number] = str(error)
+        except BadImages as error:
+            self._bad |= error.images
+        else:
+            self._progress = self._add(done.progress)
+            self._masked |= done.masked
+
+    def _add(self, part: Progress) -> Progress:
+        """The progress of all parts before, and of one more."""
+        return add_progress(self._progress, replace(part, total=0))
+
+
+def add_progress(first: Progress, second: Progress) -> Progress:
+    """The sum of both, number by number."""
+    return Progress(
+        **{field.name: getattr(first, field.name) + getattr(second, field.name) for field in fields(Progress)}
+    )
+
+
+def finish(job: "Job", done: Extraction) -> Extraction:
+    """Merge the parts when the last is finished; they are removed, for nobody asked for them."""
+    if done.shards is None:
+        return done
+    if done.shards.missing:
+        reasons = "; ".join(dict.fromkeys(done.shards.busy.values())) or "repeat the command"
+        raise ExtractError(
+            f"{job.final}: shards {name_numbers([*done.shards.missing])} are not finished: {reasons}"
+        )
+    job.watcher.on_stage(f"merging {done.shards.total} shards")
+    header = merge_parts(job.final, remove=True)
+    masked = {header.annotations.image_paths[row]: why for row, why in header.mask_reasons.items()}
+    return replace(done, masked=masked, was_complete=False, shards=None)
