@@ -1,7 +1,9 @@
 """Several devices of one machine: a process for each, which fills its shards of the cache."""
 
 import multiprocessing
+import os
 import queue
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Thread
@@ -34,7 +36,13 @@ def run_on_devices(
     ]
     for process in processes:
         process.start()
-    results = _listen(processes, said, watcher)
+    try:
+        results = _listen(processes, said, watcher)
+    finally:
+        for process in processes:
+            if process.is_alive():  # Ctrl-C reaches them by itself, but not where only this process was stopped
+                os.kill(process.pid or 0, signal.SIGINT)
+            process.join()
     failed = [
         f"{device}: {result}" for device, result in zip(devices, results, strict=True) if isinstance(result, str)
     ]
@@ -96,8 +104,6 @@ def _listen(
         elif value not in told:
             told.add(value)
             watcher.on_stage(value)
-    for process in processes:
-        process.join()
     return [results[number] for number in range(len(processes))]
 
 

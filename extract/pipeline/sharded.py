@@ -174,10 +174,10 @@ def finish(job: "Job", done: Extraction) -> Extraction:
     """Merge the parts when the last is finished; they are removed, for nobody asked for them."""
     if done.shards is None:
         return done
-    if done.shards.missing:
-        reasons = "; ".join(dict.fromkeys(done.shards.busy.values())) or "repeat the command"
+    if done.shards.busy:
         raise ExtractError(
-            f"{job.final}: shards {name_numbers([*done.shards.missing])} are not finished: {reasons}"
+            f"{job.final}: shards {name_numbers([*done.shards.busy])} are still being made: "
+            + "; ".join(dict.fromkeys(done.shards.busy.values()))
         )
     job.watcher.on_stage(f"merging {done.shards.total} shards")
     header = merge_parts(job.final, remove=True)
