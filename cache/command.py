@@ -1,4 +1,4 @@
-"""`msdn cache info`, `verify`, `merge` and `export`: look into a cache, prove it whole, make it of parts, publish it."""
+"""`msdn cache info`, `verify`, `merge`, `export`: look into a cache, prove it whole, make it of parts, publish it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +88,12 @@ def merge(file: Path, allow_mixed: bool, remove_parts: bool, as_json: bool) -> N
         warn(f"{masked} images masked: never trained or tested on")
     if as_json:
         print_json(
-            {"cache": str(file), "rows": len(header.states), "masked": masked, "fingerprint": header.fingerprint}
+            {
+                "cache": str(file),
+                "rows": len(header.states),
+                "masked": masked,
+                "fingerprint": header.fingerprint,
+            }
         )
     else:
         click.echo(file)
@@ -177,7 +182,9 @@ def _describe_provenance(header: Header) -> Iterator[tuple[str, str]]:
         if key == layout.PART:
             continue  # told above
         if key == layout.MIXED:
-            text = "; ".join(f"rows {one['rows'][0]}-{one['rows'][1]}: {_flatten(one['device'])}" for one in value)
+            text = "; ".join(
+                f"rows {one['rows'][0]}-{one['rows'][1]}: {_flatten(one['device'])}" for one in value
+            )
         if key == layout.GROWN:
             text = "; ".join(f"the first {part['rows']} rows as in {part['fingerprint']}" for part in value)
         if key == "weights" and isinstance(value, dict) and value.get("kind") == "random":

@@ -17,7 +17,11 @@ def copy_rows(header: Header, target: Path, first: int = 0) -> None:
         for name in (*layout.ROW_TABLES, *(spec.dataset for spec in header.maps.values())):
             before, after = header.places[name], places[name]
             _copy_bytes(
-                source.fileno(), before.offset, sink.fileno(), after.start_of(first), before.end - before.offset
+                source.fileno(),
+                before.offset,
+                sink.fileno(),
+                after.start_of(first),
+                before.end - before.offset,
             )
         os.fsync(sink.fileno())
 

@@ -42,7 +42,9 @@ def merge_parts(
         provenance = _join_provenance(headers, allow_mixed)
         annotations = join([header.annotations for header in headers])
         if digest(annotations) != headers[0].provenance[layout.PART]["dataset"]:
-            raise CacheError(f"{headers[0].path}: the parts together are not the dataset that they were cut from")
+            raise CacheError(
+                f"{headers[0].path}: the parts together are not the dataset that they were cut from"
+            )
         making = final.with_name(final.name + ".merging")
         first = headers[0]
         create_structure(making, annotations, [*first.maps.values()], provenance, first.backbone_state)
@@ -105,7 +107,8 @@ def _check_alike(headers: Sequence[Header]) -> None:
         if first.maps != other.maps:
             differences.append("its maps are others")
         same_state = first.backbone_state.keys() == other.backbone_state.keys() and all(
-            np.array_equal(values, other.backbone_state[name]) for name, values in first.backbone_state.items()
+            np.array_equal(values, other.backbone_state[name])
+            for name, values in first.backbone_state.items()
         )
         if not same_state:
             differences.append("the statistics of its random weights are others")
@@ -130,7 +133,8 @@ def _join_provenance(headers: Sequence[Header], allow_mixed: bool) -> dict[str, 
     if len(makers) > 1 and not allow_mixed:
         kinds = {json.dumps([one[name] for name in MADE_BY], sort_keys=True): one for one in makers}
         named = "; ".join(
-            f"shard {one['shards'][0]}: {_flat(one['device'])}, {_flat(one['versions'])}" for one in kinds.values()
+            f"shard {one['shards'][0]}: {_flat(one['device'])}, {_flat(one['versions'])}"
+            for one in kinds.values()
         )
         raise CacheError(
             f"the shards were made on different devices or by different versions ({named}); --allow-mixed merges "

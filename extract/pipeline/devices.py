@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msdn.cache.home import Home
 from msdn.extract.errors import ExtractError
@@ -40,11 +40,15 @@ def run_on_devices(
         results = _listen(processes, said, watcher)
     finally:
         for process in processes:
-            if process.is_alive():  # Ctrl-C reaches them by itself, but not where only this process was stopped
+            if (
+                process.is_alive()
+            ):  # Ctrl-C reaches them by itself, but not where only this process was stopped
                 os.kill(process.pid or 0, signal.SIGINT)
             process.join()
     failed = [
-        f"{device}: {result}" for device, result in zip(devices, results, strict=True) if isinstance(result, str)
+        f"{device}: {result}"
+        for device, result in zip(devices, results, strict=True)
+        if isinstance(result, str)
     ]
     if failed:
         raise ExtractError("\n".join([*dict.fromkeys(failed), "What the processes finished is kept."]))
@@ -94,7 +98,9 @@ def _listen(
         except queue.Empty:
             for number, process in enumerate(processes):
                 if not are_running[number]:
-                    results.setdefault(number, f"its process ended with code {process.exitcode} (out of memory?)")
+                    results.setdefault(
+                        number, f"its process ended with code {process.exitcode} (out of memory?)"
+                    )
             continue
         if kind == "end":
             results[number] = value

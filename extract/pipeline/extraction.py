@@ -37,12 +37,12 @@ from msdn.extract.datasets.spec import UNDATED, Dataset
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.devices import run_on_devices
 from msdn.extract.pipeline.growing import copy_cache, grow, in_cache_order
-from msdn.extract.pipeline.outcome import BadImages, Extraction
+from msdn.extract.pipeline.outcome import BadImagesError, Extraction
 from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images, require_readers
 from msdn.extract.pipeline.recipe import check_recipe, check_request, write_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
-from msdn.extract.pipeline.sharded import finish, run_shards
+from msdn.extract.pipeline.sharded import finish, run_shards, take_finished
 from msdn.extract.pipeline.worker import ALONE
 from msdn.extract.pipeline.writing import fill_cache
 from msdn.machine import choose_device, choose_devices
@@ -79,13 +79,14 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) ->
         )
         final.parent.mkdir(parents=True, exist_ok=True)
         job = Job(settings, dataset, plan, network, weights, device, final, watcher)
-        if len(devices) > 1:
-            done = run_on_devices(extract, replace(settings, out=final), home, devices, watcher)
-        elif worker or job.has_shards():
-            done = run_shards(job, worker or ALONE)
-        else:
+        if not (worker or len(devices) > 1 or job.has_shards()):
             with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
                 return job.run()
+        done = take_finished(job)
+        if done is None and len(devices) > 1:
+            done = run_on_devices(extract, replace(settings, out=final), home, devices, watcher)
+        elif done is None:
+            done = run_shards(job, worker or ALONE)
         return done if worker else finish(job, done)
 
 
@@ -287,7 +288,7 @@ class Job:
             masked = {str(self.dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
             if bad and not self._masks_bad:
                 without = " without --restart" if self.settings.restart else ""
-                raise BadImages(masked, str(cache.path), f"repeat the command{without}")
+                raise BadImagesError(masked, str(cache.path), f"repeat the command{without}")
             if bad:
                 cache.mask_rows(bad)
             cache.finish()
@@ -302,9 +303,8 @@ class Job:
         at_once = read_header(partial).provenance["block_rows"] if partial.exists() else 1
         if at_once == 1:
             return f"{where}; a smaller --image-size, a smaller --backbone or another --device needs less"
-        if self.part:
-            return f"{where} with {at_once} images at once; remove the shards and begin with '--batch-size {at_once // 2}'"
-        return f"{where} with {at_once} images at once; repeat the command with '--restart --batch-size {at_once // 2}'"
+        again = "remove the shards and start with '" if self.part else "repeat the command with '--restart "
+        return f"{where} with {at_once} images at once; {again}--batch-size {at_once // 2}'"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -41,7 +41,7 @@ class Extraction:
     shards: Shards | None = None
 
 
-class BadImages(ExtractError):
+class BadImagesError(ExtractError):
     """Images that cannot be used; all others are done."""
 
     def __init__(self, images: dict[str, str], kept_in: str, again: str) -> None:

@@ -84,7 +84,8 @@ def check_request(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) 
 
 def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str, advice: str = AGAIN) -> None:
     """Refuse to go on with a file of another recipe, naming every difference and what to do."""
-    differences = [f"{name} was {before}, now {after}" for name, before, after in compare_recipes(stored, now)]
+    differences = [
+        f"{name} was {before}, now {after}" for name, before, after in compare_recipes(stored, now)
+    ]
     if differences:
         raise ExtractError(f"{file} was started with other options ({'; '.join(differences)}); {advice}")
-

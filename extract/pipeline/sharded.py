@@ -15,8 +15,8 @@ from msdn.cache.merging import merge_parts
 from msdn.cache.partial import partial_path
 from msdn.cache.parts import MADE_BY, Part, divide, find_parts, name_numbers, shared_recipe
 from msdn.extract.errors import ExtractError
-from msdn.extract.pipeline.outcome import BadImages, Extraction, Shards
-from msdn.extract.pipeline.progress import Progress, Watcher
+from msdn.extract.pipeline.outcome import BadImagesError, Extraction, Shards
+from msdn.extract.pipeline.progress import Progress
 from msdn.extract.pipeline.recipe import check_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS
 from msdn.extract.pipeline.worker import Worker
@@ -27,23 +27,25 @@ if TYPE_CHECKING:
 
 def run_shards(job: "Job", worker: Worker) -> Extraction:
     """Fill this worker's parts; one that another process fills just now is tried again after the others."""
+    with job.explained():
+        return _Share(job, worker).run()
+
+
+def take_finished(job: "Job") -> Extraction | None:
+    """A cache that is complete is left as it is, and what it lacks is the work of one process; None where none is."""
     begun = partial_path(job.final)
     if begun.exists():
         raise ExtractError(
             f"{begun}: one process without shards began this cache; repeat its command to continue, or remove the file"
         )
-    if job.final.exists():
-        return _take_finished(job)
-    with job.explained():
-        return _Share(job, worker).run()
-
-
-def _take_finished(job: "Job") -> Extraction:
-    """A cache that is complete is left as it is; what it lacks is the work of one process."""
+    if not job.final.exists():
+        return None
     missing = len(job.dataset.annotations.image_paths) - len(read_header(job.final).states)
     if missing > 0 or job.settings.retry_bad:
         why = f"{missing} images are new" if missing > 0 else "it is complete"
-        raise ExtractError(f"{job.final}: {why}; repeat the command in one process, without --shard and --devices")
+        raise ExtractError(
+            f"{job.final}: {why}; repeat the command in one process, without --shard and --devices"
+        )
     with FileLock(job.final.with_name(job.final.name + ".lock"), f"extracting to {job.final}", waits=True):
         return job.run()
 
@@ -74,7 +76,7 @@ class _Share:
             self._fill(part)
         found = find_parts(self._job.final)
         if self._bad:
-            raise BadImages(self._bad, f"shards beside {self._job.final}", "repeat the command")
+            raise BadImagesError(self._bad, f"shards beside {self._job.final}", "repeat the command")
         shards = Shards(
             total=found.total,
             mine=tuple(part.path for part in mine if part.path.exists()),
@@ -152,7 +154,7 @@ class _Share:
                 done = self._job_of(part).run()
         except LockError as error:
             self._busy[part.number] = str(error)
-        except BadImages as error:
+        except BadImagesError as error:
             self._bad |= error.images
         else:
             self._progress = self._add(done.progress)

@@ -6,7 +6,6 @@ They run one after another, or several at once in processes of their own.
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,10 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from msdn.cache import FeatureCache
-from msdn.cache.errors import WrongUsageError
 from msdn.cache.home import command_line
 from msdn.machine import (
     DeviceError,
