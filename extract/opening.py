@@ -1,4 +1,4 @@
-"""Opens an image file: the one place that knows which kinds Pillow reads only with the help of an extra, and of tars."""
+"""Opens an image: the one place that knows which kinds Pillow reads only with the help of an extra, and tars."""
 
 import io
 from collections.abc import Iterable

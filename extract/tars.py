@@ -6,7 +6,7 @@ A path through a tar, `birds-000.tar/robin/1.jpg`, names an image in it, whereve
 import os
 import tarfile
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from msdn.extract.errors import DatasetError
@@ -78,7 +78,7 @@ def _state(fd: int) -> tuple[int, int]:
     return state.st_mtime_ns, state.st_size
 
 
-@lru_cache(maxsize=None)
+@cache
 def _index(path: Path, _changed: int, size: int) -> Tar:
     members: dict[str, Member] = {}
     unusable: list[str] = []

@@ -217,7 +217,7 @@ def test_a_merge_names_what_is_wrong(home: Home) -> None:
     parts[5].path.write_bytes(content)
     merge_parts(final, remove=True)
     assert beside(home) == ["f.h5"] and final.read_bytes() == whole(home)
-    with pytest.raises(CacheError, match="f.h5: exists already"):
+    with pytest.raises(CacheError, match=r"f.h5: exists already"):
         merge_parts(final)
 
 

@@ -1,4 +1,4 @@
-"""A dataset of the user's own: `images/<class>/…` or tars, `attributes.csv`, and perhaps `splits.csv` and `vectors.npz`."""
+"""A dataset of the user's own: `images/<class>/…` or tars, `attributes.csv`, perhaps `splits.csv` and `vectors.npz`."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -160,12 +160,22 @@ def extract(home: Home, as_json: bool, shard: str | None, **choices: Any) -> Non
         if choices["restart"]:
             warn("what was written is kept: leave out --restart to continue from there")
         raise
+    _tell(done)
+    if as_json:
+        print_json(_facts(done))
+    else:
+        for path in [done.path] if done.shards is None else done.shards.mine:
+            click.echo(path)
+
+
+def _tell(done: "Extraction") -> None:
+    """What was done, for people."""
+    if done.progress.computed:
+        say(_times(done.progress))
     if done.shards is not None:
         _tell_shards(done)
     elif done.was_complete:
         say("already complete; --restart starts again")
-    elif done.progress.computed:
-        say(_times(done.progress))
     if done.added:
         say(f"{done.added} images added; train again to use them; runs trained before this predict as before")
     if done.masked:
@@ -174,18 +184,11 @@ def extract(home: Home, as_json: bool, shard: str | None, **choices: Any) -> Non
             warn(f"  {path}: {reason}")
     if done.weights_kind == "random":
         warn("backbone: random weights; results say nothing about published figures")
-    if as_json:
-        print_json(_facts(done))
-    else:
-        for path in [done.path] if done.shards is None else done.shards.mine:
-            click.echo(path)
 
 
 def _tell_shards(done: "Extraction") -> None:
     """What this worker did, and what is to come before the cache is there."""
     assert done.shards is not None
-    if done.progress.computed:
-        say(_times(done.progress))
     for why in dict.fromkeys(done.shards.busy.values()):
         warn(f"shards {name_numbers([*done.shards.busy])} are left to others: {why}")
     finished = done.shards.total - len(done.shards.missing)

@@ -66,8 +66,9 @@ class _Share:
         sizes = {part.number: part.stop - part.start for part in mine}
         left = sum(sizes[part.number] for part in todo)
         self._progress = Progress(sum(sizes.values()), sum(sizes.values()) - left)
-        if todo:
-            header = read_header(find_parts(self._job.final).any_file)
+        any_file = find_parts(self._job.final).any_file
+        if todo and any_file:
+            header = read_header(any_file)
             self._job = replace(self._job, like=header, frozen=self._job.freeze(header))
         for part in todo:
             self._fill(part)
