@@ -53,6 +53,10 @@ class _Stage(ModuleType):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._function(*arguments, **options)
 
+    def __reduce__(self) -> Any:
+        """Pickled by name, as modules are by those who send functions to other machines (Ray, Spark)."""
+        return importlib.import_module, (self.__name__,)
+
     @property
     def __signature__(self) -> Any:
         from inspect import signature

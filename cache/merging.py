@@ -14,7 +14,14 @@ from msdn.cache.errors import CacheError
 from msdn.cache.files import FileLock, flush_folder
 from msdn.cache.header import Header, read_header
 from msdn.cache.partial import partial_path
-from msdn.cache.parts import MADE_BY, compare_recipes, find_parts, name_numbers, shared_recipe
+from msdn.cache.parts import (
+    MADE_BY,
+    compare_recipes,
+    find_parts,
+    name_numbers,
+    planning_lock,
+    shared_recipe,
+)
 from msdn.cache.reader import check_rows, find_damaged_rows
 from msdn.cache.structure import create_structure
 
@@ -58,9 +65,18 @@ def merge_parts(
             making.unlink(missing_ok=True)
         flush_folder(final.parent)
         if remove:
-            for header in headers:
-                header.path.unlink()
+            _remove(headers, final)
     return read_header(final)
+
+
+def _remove(headers: Sequence[Header], final: Path) -> None:
+    """Remove the parts, and what killed workers left beside them."""
+    for header in headers:
+        with FileLock(header.path.with_name(header.path.name + ".lock"), "", waits=True):
+            partial_path(header.path).unlink(missing_ok=True)
+            header.path.unlink()
+    with FileLock(planning_lock(final), "", waits=True):
+        pass  # its file goes with it
 
 
 def _read_parts(final: Path) -> list[Header]:
@@ -131,7 +147,9 @@ def _join_provenance(headers: Sequence[Header], allow_mixed: bool) -> dict[str, 
         else:
             makers.append({"shards": [number, number], "rows": [first, first + rows - 1], **made})
     if len(makers) > 1 and not allow_mixed:
-        kinds = {json.dumps([one[name] for name in MADE_BY], sort_keys=True): one for one in makers}
+        kinds: dict[str, dict[str, Any]] = {}
+        for one in makers:
+            kinds.setdefault(json.dumps([one[name] for name in MADE_BY], sort_keys=True), one)
         named = "; ".join(
             f"shard {one['shards'][0]}: {_flat(one['device'])}, {_flat(one['versions'])}"
             for one in kinds.values()

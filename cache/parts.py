@@ -62,6 +62,11 @@ class FoundParts:
         return next(iter([*self.finished.values(), *self.unfinished.values()]), None)
 
 
+def planning_lock(final: Path) -> Path:
+    """The file whose lock one worker holds while it settles what all parts share."""
+    return final.with_name(final.name + ".shards.lock")
+
+
 def find_parts(final: Path) -> FoundParts:
     """Find the parts beside a cache; parts of two divisions are refused."""
     finished: dict[int, Path] = {}

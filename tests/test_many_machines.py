@@ -30,13 +30,23 @@ def shared(tmp_path: Path) -> Path:
 
 def start(shared: Path, out: str, *more: str, **variables: str) -> "subprocess.Popen[bytes]":
     words = ["extract", "--dataset", str(shared / "birds"), "--backbone", str(shared / "own.py")]
-    words += ["--weights", "random", "--batch-size", "2", "--out", str(shared / out), "--home", str(shared / "home")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "msdn", *words, *more],
-        env={**os.environ, **variables},
-        stdout=subprocess.DEVNULL,
-        stderr=(shared / "said").open("ab"),
-    )
+    words += [
+        "--weights",
+        "random",
+        "--batch-size",
+        "2",
+        "--out",
+        str(shared / out),
+        "--home",
+        str(shared / "home"),
+    ]
+    with (shared / "said").open("ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "msdn", *words, *more],
+            env={**os.environ, **variables},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
 
 
 def alone(shared: Path) -> bytes:
@@ -45,19 +55,23 @@ def alone(shared: Path) -> bytes:
 
 
 def test_the_recipe_runs_on_the_real_ray(shared: Path) -> None:
-    code = next(one.code for one in blocks(ROOT / "docs/many-machines.md", "python") if "import ray" in one.code)
-    options = f'backbone="{shared}/own.py", weights="random", batch_size=2, device="cpu", home="{shared}/home"'
+    code = next(
+        one.code for one in blocks(ROOT / "docs/many-machines.md", "python") if "import ray" in one.code
+    )
+    options = (
+        f'backbone="{shared}/own.py", weights="random", batch_size=2, device="cpu", home="{shared}/home"'
+    )
     for before, after in (
         ('"/shared/', f'"{shared}/'),
         ("shard=(i, N)", f"shard=(i, N), {options}"),
         ("num_gpus=1", "num_cpus=1"),
-        ("h5\", 16", "h5\", 3"),
+        ('h5", 16', 'h5", 3'),
     ):
         assert before in code
         code = code.replace(before, after)
     (shared / "recipe.py").write_text(f"import ray\nray.init(num_cpus=2, include_dashboard=False)\n{code}")
     done = subprocess.run(
-        [sys.executable, "recipe.py"], cwd=shared, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "recipe.py"], cwd=shared, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert f"{4 * N} images computed" in done.stdout

@@ -13,7 +13,15 @@ from msdn.cache.header import Header, read_header
 from msdn.cache.layout import PART
 from msdn.cache.merging import merge_parts
 from msdn.cache.partial import partial_path
-from msdn.cache.parts import MADE_BY, Part, divide, find_parts, name_numbers, shared_recipe
+from msdn.cache.parts import (
+    MADE_BY,
+    Part,
+    divide,
+    find_parts,
+    name_numbers,
+    planning_lock,
+    shared_recipe,
+)
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.outcome import BadImagesError, Extraction, Shards
 from msdn.extract.pipeline.progress import Progress
@@ -61,7 +69,7 @@ class _Share:
         self._busy: dict[int, str] = {}
 
     def run(self) -> Extraction:
-        with FileLock(self._job.final.with_name(self._job.final.name + ".shards.lock"), "", waits=True):
+        with FileLock(planning_lock(self._job.final), "", waits=True):
             mine, todo = self._agree()
         sizes = {part.number: part.stop - part.start for part in mine}
         left = sum(sizes[part.number] for part in todo)
