@@ -22,13 +22,14 @@ from msdn.cache import CacheError, FeatureCache
 from msdn.cache.annotations import cut, digest, join
 from msdn.cache.errors import WrongUsageError
 from msdn.cache.files import FileLock
-from msdn.cache.header import read_header
+from msdn.cache.header import Header, read_header
 from msdn.cache.home import Home
 from msdn.cache.merging import merge_parts
 from msdn.cache.partial import partial_path
 from msdn.cache.parts import divide, find_parts
 from msdn.cli import main
 from msdn.extract.errors import ExtractError
+from msdn.extract.pipeline import sharded
 from msdn.extract.pipeline.extraction import Extraction, extract
 from msdn.extract.pipeline.outcome import BadImagesError
 from msdn.extract.pipeline.settings import ExtractSettings
@@ -301,6 +302,23 @@ def test_the_masked_images_of_a_finished_cache_are_retried_alone(home: Home) -> 
 def test_more_workers_than_shards_have_nothing_to_do(home: Home) -> None:
     done = share(home, 20, 64)
     assert done.was_complete and done.shards.mine == () and beside(home) == []
+    assert done.shards.total == 8 and done.shards.missing == tuple(range(8))
+
+
+def test_a_shard_that_gets_its_finished_name_meanwhile_is_read_all_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share(home, 0, 8)
+    finished = divide(home.root / "f.h5", 30, 4)[0].path
+    finished.rename(partial_path(finished))
+
+    def read(path: Path) -> Header:
+        if partial_path(finished).exists():
+            partial_path(finished).rename(finished)
+        return read_header(path)
+
+    monkeypatch.setattr(sharded, "read_header", read)
+    assert share(home, 1, 8).shards.missing == tuple(range(2, 8))
 
 
 def test_several_devices_make_one_file(tmp_path: Path) -> None:

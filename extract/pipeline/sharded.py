@@ -5,9 +5,11 @@ there; the first worker begins one while the others wait.
 """
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msdn.cache.annotations import cut, digest
+from msdn.cache.errors import CacheError
 from msdn.cache.files import FileLock, LockError
 from msdn.cache.header import Header, read_header
 from msdn.cache.layout import PART
@@ -74,9 +76,8 @@ class _Share:
         sizes = {part.number: part.stop - part.start for part in mine}
         left = sum(sizes[part.number] for part in todo)
         self._progress = Progress(sum(sizes.values()), sum(sizes.values()) - left)
-        any_file = find_parts(self._job.final).any_file
-        if todo and any_file:
-            header = read_header(any_file)
+        header = _read_any(self._job.final) if todo else None
+        if header is not None:
             self._job = replace(self._job, like=header, frozen=self._job.freeze(header))
         for part in todo:
             self._fill(part)
@@ -87,9 +88,9 @@ class _Share:
         if self._bad:
             raise BadImagesError(self._bad, f"shards beside {self._job.final}", "repeat the command")
         shards = Shards(
-            total=found.total,
-            mine=tuple(part.path for part in mine if part.path.exists()),
-            missing=tuple(found.missing),
+            total=self._total,
+            mine=tuple(part.path for part in mine if part.number in found.finished),
+            missing=tuple(number for number in range(self._total) if number not in found.finished),
             busy=self._busy,
         )
         return Extraction(
@@ -99,8 +100,7 @@ class _Share:
     def _agree(self) -> tuple[list[Part], list[Part]]:
         """Settle what all workers share; return this worker's parts, and those of them that there is work in."""
         job, worker = self._job, self._worker
-        found = find_parts(job.final)
-        header = read_header(found.any_file) if found.any_file else None
+        header = _read_any(job.final)
         stored = header.provenance.get("block_rows") if header else None
         block_rows = job.settings.batch_size or stored or DEFAULT_BLOCK_ROWS
         self._job = job = replace(job, settings=replace(job.settings, batch_size=block_rows))
@@ -108,8 +108,9 @@ class _Share:
             job.take_threads(header)
             self._check_like(header)
         parts = divide(job.final, len(job.dataset.annotations.image_paths), block_rows)
+        self._total = len(parts)
         mine = parts[worker.index :: worker.count]
-        done = set(found.finished)
+        done = find_parts(job.final).finished.keys()
         todo = [part for part in mine if (part.number in done) == job.settings.retry_bad]
         job.watcher.on_stage(
             f"worker {worker.index} of {worker.count} ({worker.known_by}): {len(mine)} of {len(parts)} shards, "
@@ -172,6 +173,17 @@ class _Share:
     def _add(self, part: Progress) -> Progress:
         """The progress of all parts before, and of one more."""
         return add_progress(self._progress, replace(part, total=0))
+
+
+def _read_any(final: Path) -> Header | None:
+    """The header of some part, or None where there is none; a worker may give it its finished name meanwhile."""
+    while (path := find_parts(final).any_file) is not None:
+        try:
+            return read_header(path)
+        except CacheError:
+            if path.exists():
+                raise
+    return None
 
 
 def add_progress(first: Progress, second: Progress) -> Progress:
