@@ -38,12 +38,15 @@ def run_on_devices(
         process.start()
     try:
         results = _listen(processes, said, watcher)
-    finally:
+    except BaseException:
         for process in processes:
             if (
                 process.is_alive()
-            ):  # Ctrl-C reaches them by itself, but not where only this process was stopped
+            ):  # a terminal's Ctrl-C reaches them anyway, but `kill -INT` only this process
                 os.kill(process.pid or 0, signal.SIGINT)
+        raise
+    finally:
+        for process in processes:
             process.join()
     failed = [
         f"{device}: {result}"
