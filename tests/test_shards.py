@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,14 +27,14 @@ from msdn.cache.header import Header, read_header
 from msdn.cache.home import Home
 from msdn.cache.merging import merge_parts
 from msdn.cache.partial import partial_path
-from msdn.cache.parts import divide, find_parts
+from msdn.cache.parts import divide, find_parts, planning_lock
 from msdn.cli import main
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline import sharded
 from msdn.extract.pipeline.extraction import Extraction, extract
 from msdn.extract.pipeline.outcome import BadImagesError
 from msdn.extract.pipeline.settings import ExtractSettings
-from msdn.extract.pipeline.worker import Worker, find_worker, read_shard
+from msdn.extract.pipeline.worker import Worker
 
 SMALL = replace(SETTINGS, backbone="resnet18", image_size=32)  # 30 images in blocks of 4: eight shards
 BACKBONE = """
@@ -299,6 +300,27 @@ def test_the_masked_images_of_a_finished_cache_are_retried_alone(home: Home) -> 
         extract(replace(retry, out=home.root / "none.h5"), home)
 
 
+def test_workers_that_begin_at_once_wait_for_the_first_and_share_its_choices(home: Home) -> None:
+    order: list[str] = []
+
+    def begin(index: int) -> None:
+        share(home, index, 2, threads=index + 1 if index else None)
+        order.append(f"worker {index}")
+
+    with FileLock(planning_lock(home.root / "f.h5"), "planning"):
+        second = threading.Thread(target=begin, args=(1,))
+        second.start()
+        time.sleep(0.5)
+        assert order == [] and find_parts(home.root / "f.h5").total == 0
+    second.join()
+    begin(0)
+    headers = [read_header(path) for path in find_parts(home.root / "f.h5").finished.values()]
+    assert {header.provenance["device"]["threads"] for header in headers} == {2}, (
+        "as the first worker was told"
+    )
+    assert merge_parts(home.root / "f.h5").path.read_bytes() == whole(home, threads=2)
+
+
 def test_more_workers_than_shards_have_nothing_to_do(home: Home) -> None:
     done = share(home, 20, 64)
     assert done.was_complete and done.shards.mine == () and beside(home) == []
@@ -347,87 +369,8 @@ def test_several_devices_make_one_file(tmp_path: Path) -> None:
     assert both.exit_code == 2 and "not both" in both.output
 
 
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
-ARRAY = {
-    f"SLURM_ARRAY_TASK_{name}": value
-    for name, value in zip(("ID", "MIN", "MAX", "COUNT"), "6394", strict=True)
-}
-
-
-@pytest.mark.parametrize(
-    "environment, expected",
-    [
-        ({}, None),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
-        (TORCHRUN, (5, 8, 1)),
-        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "2"}, (2, 4, 2)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, None),  # the batch script itself
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}, (0, 4, 0)),
-        (
-            {
-                f"SLURM_ARRAY_TASK_{k}": v
-                for k, v in {"ID": "6", "MIN": "3", "MAX": "9", "COUNT": "7"}.items()
-            },
-            (3, 7, 0),
-        ),
-        (
-            {
-                f"SLURM_ARRAY_TASK_{k}": v
-                for k, v in {"ID": "5", "MIN": "1", "MAX": "7", "COUNT": "4", "STEP": "2"}.items()
-            },
-            (2, 4, 0),
-        ),
-        (
-            {
-                "SLURM_ARRAY_TASK_ID": "1",
-                "SLURM_ARRAY_TASK_MIN": "0",
-                "SLURM_ARRAY_TASK_MAX": "1",
-                **TORCHRUN,
-            },
-            (13, 16, 1),
-        ),
-    ],
-)
-def test_torchrun_and_slurm_are_understood(environment: dict[str, str], expected: tuple | None) -> None:
-    found = find_worker(environment)
-    assert (found and (found.index, found.count, found.local)) == expected
-    if found:
-        assert all(
-            f"{environment[name]}" in found.known_by
-            for name in environment
-            if name in ("RANK", "SLURM_PROCID")
-        )
-
-
-@pytest.mark.parametrize("text", ["3/3", "0/0", "x", "1", "-1/3", "0/3/3", "1/x", ""])
-def test_a_shard_that_is_none_ends_in_a_sentence(text: str) -> None:
-    with pytest.raises(WrongUsageError, match=r"--shard .*0/3"):
-        read_shard(text)
-    done = CliRunner().invoke(main, ["extract", "--dataset", "plumage", "--shard", text])
-    assert (done.exit_code == 2 and "counted from 0" in done.output) or "count from 0" in done.output
-
-
-@pytest.mark.parametrize(
-    "environment, named",
-    [
-        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK=x"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "worker 2 of 2"),
-        (
-            {
-                f"SLURM_ARRAY_TASK_{k}": v
-                for k, v in {"ID": "7", "MIN": "1", "MAX": "7", "COUNT": "3"}.items()
-            },
-            "leaves numbers out",
-        ),
-    ],
-)
-def test_an_environment_that_makes_no_sense_is_named(environment: dict[str, str], named: str) -> None:
-    with pytest.raises(WrongUsageError, match=named):
-        find_worker(environment)
-
-
 def test_the_option_beats_the_environment(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in TORCHRUN.items():
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     line = [
         "extract",
