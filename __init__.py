@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from msdn.app.library import evaluate, extract, load_run, open_cache, predict, train
+    from msdn.app.library import evaluate, extract, load_run, merge, open_cache, predict, train
     from msdn.app.predict.predictor import Prediction
     from msdn.cache import FeatureCache, MsdnError
-    from msdn.extract.pipeline.extraction import Extraction
+    from msdn.extract.pipeline.outcome import Extraction
     from msdn.train.runs.run import Run
 
 __version__ = "0.1.0"
@@ -31,12 +31,13 @@ __all__ = [
     "evaluate",
     "extract",
     "load_run",
+    "merge",
     "open_cache",
     "predict",
     "train",
 ]
 _PLACES = {
-    "Extraction": "msdn.extract.pipeline.extraction",
+    "Extraction": "msdn.extract.pipeline.outcome",
     "FeatureCache": "msdn.cache",
     "MsdnError": "msdn.cache",
     "Prediction": "msdn.app.predict.predictor",
@@ -51,6 +52,10 @@ class _Stage(ModuleType):
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._function(*arguments, **options)
+
+    def __reduce__(self) -> Any:
+        """Pickled by name, as modules are by those who send functions to other machines (Ray, Spark)."""
+        return importlib.import_module, (self.__name__,)
 
     @property
     def __signature__(self) -> Any:

@@ -60,6 +60,7 @@ COMMANDS: dict[
         {
             "info": "msdn.cache.command:info",
             "verify": "msdn.cache.command:verify",
+            "merge": "msdn.cache.command:merge",
             "annotate": "msdn.extract.exchange.command:annotate",
             "import": "msdn.extract.exchange.command:import_",
             "export": "msdn.cache.command:export",

@@ -4,13 +4,15 @@ Loads no torch until a device is asked for.
 """
 
 import ctypes
+import multiprocessing
+import multiprocessing.connection
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from msdn.cache.errors import MsdnError
+from msdn.cache.errors import MsdnError, WrongUsageError
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +26,16 @@ class DeviceError(MsdnError):
     """A device that this machine does not have."""
 
 
-def choose_device(name: str) -> "torch.device":
-    """The device of a name such as cpu or cuda:1; "auto" is a GPU where there is one."""
+def choose_device(name: str, local: int = 0) -> "torch.device":
+    """The device of a name such as cpu or cuda:1; "auto" is a GPU where there is one.
+
+    Where several processes share the machine, `local` is this one's number, and "auto" gives each the next GPU.
+    """
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return torch.device(f"cuda:{local % gpus}" if local and gpus else "cuda" if gpus else "cpu")
     try:
         device = torch.device(name)
         if device.type not in KINDS:
@@ -51,6 +57,26 @@ def has_fast_bfloat16(device: "torch.device") -> bool:
         return torch.cuda.get_device_capability(device) >= _AMPERE
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # of newer versions of torch
     return device.type == "cpu" and capabilities is not None and bool(capabilities().get("amx_bf16"))
+
+
+def choose_devices(text: str, option: str = "--device") -> list[str]:
+    """The devices of a list such as cuda:0,cuda:1; "auto" and "all" are every GPU, or the CPU where there is none."""
+    import torch
+
+    if text in ("auto", "all"):
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise WrongUsageError(f"{option} '{text}': a name is empty, expected some as in cuda:0,cuda:1")
+    return names
+
+
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and end: a command that is killed cannot tell others."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def usable_cores() -> int:

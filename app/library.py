@@ -16,11 +16,13 @@ from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.home import DEFAULT_HOME, choose_cache, dataset_name
 from msdn.cache.layout import MAIN
+from msdn.cache.merging import merge_parts
 from msdn.extract.backbones.network import fixed_arithmetic
 from msdn.extract.pipeline import extraction
-from msdn.extract.pipeline.extraction import Extraction, Watcher
-from msdn.extract.pipeline.progress import Progress
+from msdn.extract.pipeline.outcome import Extraction
+from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.settings import BAD_IMAGES, DTYPES, PRECISIONS, ExtractSettings
+from msdn.extract.pipeline.worker import Worker
 from msdn.machine import keep_threads
 from msdn.train.errors import RunError
 from msdn.train.groups.choose import choose_groups
@@ -74,6 +76,9 @@ def extract(
     exif: str | None = None,
     out: Place | None = None,
     restart: bool = False,
+    retry_bad: bool = False,
+    shard: tuple[int, int] | None = None,
+    devices: str = "",
     on_progress: Callable[[Progress], None] | None = None,
     home: Place | None = None,
 ) -> Extraction:
@@ -98,11 +103,16 @@ def extract(
         exif: "upright" turns images as their EXIF data say, "keep" leaves them; None turns those of your own.
         out: the cache to write, instead of one named after the dataset in the home.
         restart: start again, whatever an earlier extraction left.
+        retry_bad: try the masked images of a finished cache again, and no others.
+        shard: (i, n) is worker i of n, counted from 0: it writes its shards beside the cache, for `merge`.
+        devices: several at once, a process for each: "all", or a list such as "cuda:0,cuda:1". In a script, call it
+            below `if __name__ == "__main__":`, for each process reads the script again.
         on_progress: called as it goes on.
         home: the folder of everything made.
 
     Returns:
         The cache's `path`, what it cost (`progress`), and the images that were masked with their reasons (`masked`).
+        Of one worker of many also its `shards`; the cache is there when they are merged.
 
     Example:
         done = msdn.extract("plumage", weights="random")
@@ -129,9 +139,31 @@ def extract(
         exif=exif,
         out=None if out is None else Path(out).expanduser(),
         restart=restart,
+        retry_bad=retry_bad,
+        worker=None if shard is None else Worker(*shard, f"shard={shard}"),
+        devices=devices,
     )
     watcher = extraction.SILENT if on_progress is None else Watcher(on_progress=on_progress)
     return extraction.extract(settings, _home(home), watcher)
+
+
+def merge(cache: Place, *, allow_mixed: bool = False, remove_parts: bool = False) -> Path:
+    """Make a cache of the shards that workers wrote beside it; each row is compared with its checksums.
+
+    Args:
+        cache: the file to write: the `path` of what `extract` gave.
+        allow_mixed: take shards made on different devices or by different versions; the cache says which are whose.
+        remove_parts: remove the shards when the cache is complete.
+
+    Returns:
+        The cache's path.
+
+    Example:
+        for i in range(2):
+            path = msdn.extract("plumage", weights="random", out="shared.h5", shard=(i, 2)).path
+        print(msdn.merge(path))
+    """
+    return merge_parts(Path(cache).expanduser(), allow_mixed=allow_mixed, remove=remove_parts).path
 
 
 def train(

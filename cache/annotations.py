@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -100,6 +101,40 @@ def arrange(a: Annotations, image_paths: Sequence[str]) -> Annotations:
     )
 
 
+def cut(a: Annotations, start: int, stop: int) -> Annotations:
+    """What is known of the images from row `start` to before row `stop` alone; every class stays."""
+    splits = {name: rows[(rows >= start) & (rows < stop)] - start for name, rows in a.splits.items()}
+    return replace(a, image_paths=a.image_paths[start:stop], labels=a.labels[start:stop], splits=splits)
+
+
+def join(parts: Sequence[Annotations]) -> Annotations:
+    """Undo `cut`: the images of all parts, one part behind the other."""
+    starts = np.cumsum([0, *(len(part.labels) for part in parts)])
+    splits = {
+        name: np.concatenate(
+            [part.splits[name] + start for part, start in zip(parts, starts, strict=False)], dtype=np.int64
+        )
+        for name in SPLIT_NAMES
+    }
+    return replace(
+        parts[0],
+        image_paths=tuple(path for part in parts for path in part.image_paths),
+        labels=np.concatenate([part.labels for part in parts]),
+        splits=splits,
+    )
+
+
+def digest(a: Annotations) -> str:
+    """Hash everything, so that parts of different datasets, or of one that changed, are told apart."""
+    a, found = settle_types(a), sha256()
+    for texts in ((a.dataset,), *(getattr(a, name) for name in NAME_LISTS)):
+        found.update("\0".join(texts).encode(errors="surrogateescape") + b"\0\0")
+    vectors = () if a.attribute_vectors is None else (a.attribute_vectors,)
+    for array in (a.labels, a.attributes, *vectors, *(a.splits[name] for name in SPLIT_NAMES)):
+        found.update(f"{array.shape}".encode() + array.tobytes())
+    return found.hexdigest()[:32]
+
+
 def name_differences(before: Annotations, after: Annotations) -> list[str]:
     """Name what differs between the annotations of the same images."""
     before, after = settle_types(before), settle_types(after)
@@ -114,13 +149,13 @@ def name_differences(before: Annotations, after: Annotations) -> list[str]:
     return [name.replace("_", " ") for name in changed]
 
 
-def check_annotations(annotations: Annotations) -> None:
-    """Raise an `AnnotationError` that names the first contradiction."""
-    for problem in _problems(annotations):
+def check_annotations(annotations: Annotations, is_part: bool = False) -> None:
+    """Raise an `AnnotationError` that names the first contradiction; a part may lack what other parts have."""
+    for problem in _problems(annotations, is_part):
         raise AnnotationError(f"{annotations.dataset}: {problem}")
 
 
-def _problems(a: Annotations) -> Iterator[str]:
+def _problems(a: Annotations, is_part: bool) -> Iterator[str]:
     if a.attributes.ndim != 2 or a.labels.ndim != 1 or any(rows.ndim != 1 for rows in a.splits.values()):
         yield "attributes must be a table, labels and splits lists"
     n, (c, k) = len(a.image_paths), a.attributes.shape
@@ -146,10 +181,10 @@ def _problems(a: Annotations) -> Iterator[str]:
         yield f"{len(a.attribute_vectors)} attribute vectors for {k} attributes"
     if a.attribute_vectors is not None and not np.isfinite(a.attribute_vectors).all():
         yield "attribute vectors hold values that are not finite"
-    yield from _split_problems(a, n)
+    yield from _split_problems(a, n, is_part)
 
 
-def _split_problems(a: Annotations, n: int) -> Iterator[str]:
+def _split_problems(a: Annotations, n: int, is_part: bool) -> Iterator[str]:
     if set(a.splits) != set(SPLIT_NAMES):
         yield f"splits are {', '.join(sorted(a.splits))}, expected {', '.join(SPLIT_NAMES)}"
         return
@@ -168,7 +203,7 @@ def _split_problems(a: Annotations, n: int) -> Iterator[str]:
         if len(shared):
             example = a.image_paths[shared[0]]
             yield f"splits '{first}' and '{second}' share {len(shared)} images, such as {example}"
-    for name in ("trainval", "test_unseen"):
+    for name in () if is_part else ("trainval", "test_unseen"):
         if not len(a.splits[name]):
             yield f"split '{name}' is empty"
     if not np.array_equal(np.union1d(a.splits["train"], a.splits["val"]), a.splits["trainval"]):
@@ -177,5 +212,5 @@ def _split_problems(a: Annotations, n: int) -> Iterator[str]:
     if len(both):
         yield f"class '{a.class_names[both[0]]}' has images both in 'trainval' and in 'test_unseen'"
     strangers = np.setdiff1d(a.labels[a.splits["test_seen"]], a.seen_classes)
-    if len(strangers):
+    if len(strangers) and not is_part:
         yield f"class '{a.class_names[strangers[0]]}' is in 'test_seen', but has no training image"

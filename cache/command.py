@@ -1,4 +1,4 @@
-"""`msdn cache info`, `verify` and `export`: look into a cache, prove it whole, write it in the published layout."""
+"""`msdn cache info`, `verify`, `merge`, `export`: look into a cache, prove it whole, make it of parts, publish it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,10 @@ from msdn.cache import layout
 from msdn.cache.errors import CacheError
 from msdn.cache.header import Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
+from msdn.cache.merging import merge_parts
 from msdn.cache.published import write_published
-from msdn.cache.reader import FeatureCache, find_damaged_rows
-from msdn.terminal import fit_fact, json_option, print_json, tell, warn
+from msdn.cache.reader import FeatureCache, check_rows, find_damaged_rows
+from msdn.terminal import fit_fact, json_option, note_console, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 RANDOM_NOTE = " (never trained: results say nothing about published figures)"
@@ -23,7 +24,7 @@ RANDOM_NOTE = " (never trained: results say nothing about published figures)"
 @click.argument("file", type=FILE)
 @json_option
 def info(file: Path, as_json: bool) -> None:
-    """Summarise a cache, finished or not."""
+    """Summarise a cache or a part of one, finished or not."""
     facts = list(summarise(file))
     if as_json:
         print_json({"file": str(file), "facts": [{"name": name, "value": value} for name, value in facts]})
@@ -39,13 +40,14 @@ def info(file: Path, as_json: bool) -> None:
 def verify(file: Path, as_json: bool) -> None:
     """Check every row's checksum; the exit code is 0 only if all is well."""
     damaged: dict[int, list[str]] = {}
-    with FeatureCache(file) as opened:
-        paths = opened.annotations.image_paths
-        n, masked, maps = opened.shape[0], len(opened.masked_rows), len(opened.maps)
-        for name, row in find_damaged_rows(opened):
-            damaged.setdefault(row, []).append(name)
-            if not as_json:
-                tell(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
+    header = read_header(file)
+    check_rows(header)
+    paths = header.annotations.image_paths
+    n, masked, maps = len(header.states), len(header.masked_rows), len(header.maps)
+    for name, row in find_damaged_rows(header):
+        damaged.setdefault(row, []).append(name)
+        if not as_json:
+            tell(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
     if as_json:
         rows = [{"row": row, "image": paths[row], "maps": names} for row, names in damaged.items()]
         print_json({"file": str(file), "ok": not damaged, "rows": n, "masked": masked, "damaged": rows})
@@ -58,6 +60,43 @@ def verify(file: Path, as_json: bool) -> None:
     left_out = f"; {masked} images are masked" if masked else ""
     of_maps = f" of {maps} maps" if maps > 1 else ""
     tell(f"{file}: {n - masked} rows{of_maps} and all annotations are as they were written{left_out}")
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--allow-mixed",
+    is_flag=True,
+    help="Take shards made on different devices or by different versions; the cache says which rows are whose.",
+)
+@click.option("--remove-parts", is_flag=True, help="Remove the shards when FILE is complete.")
+@json_option
+def merge(file: Path, allow_mixed: bool, remove_parts: bool, as_json: bool) -> None:
+    """Make the cache FILE of its shards, which 'msdn extract --shard' wrote beside it.
+
+    Every row is compared with its checksums. FILE has the same bytes as if one process had written it.
+    """
+    with note_console().status(f"merging the shards of {file}") as status:
+        header = merge_parts(
+            file,
+            allow_mixed=allow_mixed,
+            remove=remove_parts,
+            on_progress=lambda done, total: status.update(f"merging shard {done} of {total}"),
+        )
+    masked = len(header.masked_rows)
+    if masked:
+        warn(f"{masked} images masked: never trained or tested on")
+    if as_json:
+        print_json(
+            {
+                "cache": str(file),
+                "rows": len(header.states),
+                "masked": masked,
+                "fingerprint": header.fingerprint,
+            }
+        )
+    else:
+        click.echo(file)
 
 
 @click.command()
@@ -94,6 +133,10 @@ def summarise(path: Path) -> Iterator[tuple[str, str]]:
     header = read_header(path)
     yield "file", f"{path} ({path.stat().st_size / 1e9:.2f} GB)"
     yield "dataset", header.annotations.dataset
+    part = header.provenance.get(layout.PART)
+    if part:
+        first, last = part["first_row"], part["first_row"] + len(header.states) - 1
+        yield "part", f"shard {part['shard']} of {part['of']}: rows {first} to {last} of {part['images']}"
     for spec in header.maps.values():
         yield f"map {spec.name}", _describe_map(spec, len(header.states))
     yield "state", _describe_state(header)
@@ -136,6 +179,12 @@ def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
 def _describe_provenance(header: Header) -> Iterator[tuple[str, str]]:
     for key, value in header.provenance.items():
         text = _flatten(value)
+        if key == layout.PART:
+            continue  # told above
+        if key == layout.MIXED:
+            text = "; ".join(
+                f"rows {one['rows'][0]}-{one['rows'][1]}: {_flatten(one['device'])}" for one in value
+            )
         if key == layout.GROWN:
             text = "; ".join(f"the first {part['rows']} rows as in {part['fingerprint']}" for part in value)
         if key == "weights" and isinstance(value, dict) and value.get("kind") == "random":

@@ -10,14 +10,18 @@ from msdn.cache.header import Header, read_header
 COPY_BYTES = 2**26
 
 
-def copy_rows(header: Header, target: Path) -> None:
-    """Copy everything that belongs to the rows of a cache into the first rows of `target`, which has the same maps."""
+def copy_rows(header: Header, target: Path, first: int = 0) -> None:
+    """Copy everything that belongs to the rows of a cache to `target`, which has the same maps, from row `first` on."""
     places = read_header(target).places
     with header.path.open("rb") as source, target.open("rb+") as sink:
         for name in (*layout.ROW_TABLES, *(spec.dataset for spec in header.maps.values())):
             before, after = header.places[name], places[name]
             _copy_bytes(
-                source.fileno(), before.offset, sink.fileno(), after.offset, before.end - before.offset
+                source.fileno(),
+                before.offset,
+                sink.fileno(),
+                after.start_of(first),
+                before.end - before.offset,
             )
         os.fsync(sink.fileno())
 

@@ -52,10 +52,11 @@ class FileLock:
     The sidecar is removed at its end; when the holder dies, the kernel frees the lock.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
-        """`what` names, for the error message, what the holder of the lock is doing."""
+    def __init__(self, path: Path, what: str, waits: bool = False) -> None:
+        """`what` names, for the error message, what the holder is doing; with `waits` there is no such error."""
         self._path = path
         self._what = what
+        self._flags = fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB
         self._fd = -1
 
     def __enter__(self) -> "FileLock":
@@ -86,7 +87,7 @@ class FileLock:
 
     def _take(self, fd: int) -> None:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, self._flags)
         except BlockingIOError as error:
             holder = os.pread(fd, 200, 0).decode(errors="replace") or "another process"
             raise LockError(f"{holder} is {self._what} already; wait for it or stop it") from error

@@ -211,7 +211,8 @@ def _read(path: Path, raw: BinaryIO, places: dict[str, Place], digest: str) -> H
         raise CacheError(f"{path}: damaged, its annotations changed since it was made; {AGAIN}")
     maps = _settle_maps(path, arrays, places)
     annotations = settle_types(_settle_annotations(arrays))
-    check_annotations(annotations)
+    provenance = dict(json.loads(arrays["provenance"].tobytes()))
+    check_annotations(annotations, layout.PART in provenance)
     n, m = len(annotations.image_paths), len(maps)
     for name, expected in zip(layout.ROW_TABLES, ((n, m), (n, m), (n,), (n,)), strict=True):
         if rows[name].shape != expected:
@@ -219,7 +220,7 @@ def _read(path: Path, raw: BinaryIO, places: dict[str, Place], digest: str) -> H
     return Header(
         path=path,
         annotations=annotations,
-        provenance=dict(json.loads(arrays["provenance"].tobytes())),
+        provenance=provenance,
         backbone_state={
             name.removeprefix("backbone/"): array
             for name, array in arrays.items()

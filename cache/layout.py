@@ -36,6 +36,8 @@ ANNOTATIONS = "annotations"  # the key of provenance that says where labels, spl
 UNNAMED_IMAGES = "images_without_names"  # the key that marks an imported cache whose image paths are made up
 COUNTS = "counts"  # the key that marks an import whose splits are not as large as the known dataset's
 GROWN = "grown"  # the key that says which rows came from an earlier cache with fewer images, and how those were made
+PART = "part"  # the key that says which rows of a cache a file holds that is one part of it
+MIXED = "mixed_devices"  # the key that says which rows were made on which device, where those differ
 EXPORTED_MAP = "exported_map"  # the key that says which map an imported one was, where not the main one
 
 TODO, DONE, MASKED = 0, 1, 2  # values of row_states

@@ -15,8 +15,6 @@ from msdn.cache.errors import CacheError, UnknownNameError
 from msdn.cache.header import AGAIN, Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
 
-VERIFIED_AT_ONCE = 64  # rows
-
 
 class FeatureCache:
     """Random rows of one of a cache's maps at memory speed, without the HDF5 library.
@@ -33,6 +31,7 @@ class FeatureCache:
         self.path = Path(path)
         header = read_header(self.path)
         check_complete(header)
+        self.header = header
         self.annotations: Annotations = header.annotations
         self.provenance: dict[str, Any] = header.provenance
         self.backbone_state = header.backbone_state
@@ -107,7 +106,16 @@ class FeatureCache:
 
 
 def check_complete(header: Header) -> None:
-    """Refuse a cache with rows that are neither done nor masked."""
+    """Refuse a part of a cache, and a cache with rows that are neither done nor masked."""
+    if layout.PART in header.provenance:
+        raise CacheError(
+            f"{header.path}: one part of a cache; when all are there, 'msdn cache merge' makes the cache of them"
+        )
+    check_rows(header)
+
+
+def check_rows(header: Header) -> None:
+    """Refuse rows that are neither done nor masked, and those that are marked otherwise than they are."""
     todo = int((header.states == layout.TODO).sum())
     if todo:
         raise CacheError(
@@ -134,13 +142,14 @@ def view_rows(mapped: mmap.mmap, place: layout.Place) -> np.ndarray:
     return np.frombuffer(mapped, place.dtype, prod(place.shape), place.offset).reshape(n, h * w, c)
 
 
-def find_damaged_rows(cache: FeatureCache) -> Iterator[tuple[str, int]]:
+def find_damaged_rows(header: Header) -> Iterator[tuple[str, int]]:
     """Yield map and row wherever features differ from what was written; masked rows have none."""
-    rows = np.setdiff1d(np.arange(cache.shape[0]), cache.masked_rows)
-    for column, name in enumerate(cache.maps):
-        for start in range(0, len(rows), VERIFIED_AT_ONCE):
-            chosen = rows[start : start + VERIFIED_AT_ONCE]
-            for row, values in zip(chosen, cache.read_rows(chosen, map=name), strict=True):
-                sums = layout.checksum_row(values), layout.crc_row(values)
-                if sums != (cache.checksums[row, column], cache.crc32[row, column]):
-                    yield name, int(row)
+    mapped = map_file(header.path)
+    for column, (name, spec) in enumerate(header.maps.items()):
+        values = view_rows(mapped, header.places[spec.dataset])
+        for row in np.flatnonzero(header.states == layout.DONE).tolist():
+            if mapped.size() < len(mapped):
+                raise CacheError(f"{header.path}: cut short while it was in use; {AGAIN}")
+            sums = layout.checksum_row(values[row]), layout.crc_row(values[row])
+            if sums != (header.checksums[row, column], header.crc32[row, column]):
+                yield name, row

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.annotations import NAME_LISTS, Annotations, check_annotations, settle_types
+from msdn.cache.annotations import NAME_LISTS, SPLIT_NAMES, Annotations, check_annotations, settle_types
 from msdn.cache.files import check_free_space, flush_folder
 from msdn.cache.layout import MapSpec
 
@@ -32,7 +32,7 @@ def create_structure(
         backbone_state: statistics of the backbone that belong to these features.
     """
     annotations = settle_types(annotations)
-    check_annotations(annotations)
+    check_annotations(annotations, layout.PART in provenance)
     layout.check_maps(maps)
     n = len(annotations.image_paths)
     metadata = _collect_metadata(annotations, maps, provenance, backbone_state)
@@ -76,8 +76,9 @@ def _collect_metadata(
         metadata["attribute_vectors"] = a.attribute_vectors
     for name in NAME_LISTS:
         metadata[name] = _pack_texts(getattr(a, name))
-    metadata |= {f"splits/{name}": rows for name, rows in a.splits.items()}
-    return metadata | {f"backbone/{name}": array for name, array in state.items()}
+    # in fixed orders: a cache made anew from another one's header has the same bytes
+    metadata |= {f"splits/{name}": a.splits[name] for name in SPLIT_NAMES}
+    return metadata | {f"backbone/{name}": array for name, array in sorted(state.items())}
 
 
 def _pack_texts(texts: Iterable[str]) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""Opens an image file: the one place that knows which kinds Pillow reads only with the help of an extra."""
+"""Opens an image: the one place that knows which kinds Pillow reads only with the help of an extra, and tars."""
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from msdn.extract.errors import BadImageError
+from msdn.extract.tars import read_member, split_path
 
 HEIF_ENDINGS = ("heic", "heif", "avif")
 EXTRA = "pip install 'msdn[heic]'"
@@ -15,7 +17,8 @@ def open_image(path: Path) -> Image.Image:
     """Open an image as Pillow does, HEIC, HEIF and AVIF too; raises a `BadImageError` where the extra is missing."""
     if not can_read(path):
         raise BadImageError(f"is a {ending_of(path).upper()} image and needs the extra 'heic': {EXTRA}")
-    return Image.open(path)
+    place = split_path(path)
+    return Image.open(path if place is None else io.BytesIO(read_member(*place)))
 
 
 def find_unreadable_kinds(paths: Iterable[Path]) -> str:

@@ -47,7 +47,7 @@ def test_other_vectors_leave_features_and_change_the_fingerprint(
         assert cache.fingerprint != old
         assert cache.annotations.attribute_vectors.shape == (7, 5)
         assert cache.provenance["annotations"]["vectors"]["file"] == "v.npz"
-        assert cache.mask_reasons == {3: "missing"} and not list(find_damaged_rows(cache))
+        assert cache.mask_reasons == {3: "missing"} and not list(find_damaged_rows(cache.header))
         with pytest.raises(RunError, match=r"not the features that .* was trained on"):
             evaluate_run(trained, cache)
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name]

@@ -26,7 +26,7 @@ COMMANDS = (
     *("compare", "report", "presets", "doctor", "data", "cache", "runs", "predict"),
     *("runs list", "runs show", "runs name", "runs delete"),
     *("data download", "data status", "data check", "data vectors", "data groups"),
-    *("cache info", "cache verify", "cache annotate", "cache import", "cache export"),
+    *("cache info", "cache verify", "cache merge", "cache annotate", "cache import", "cache export"),
 )
 
 

@@ -101,7 +101,7 @@ def test_row_written_is_row_read_whatever_the_order(tmp_path: Path) -> None:
         cache.finish()
     with FeatureCache(final) as cache:
         np.testing.assert_array_equal(cache.read_rows(np.arange(30)), features.reshape(30, 4, 8))
-        assert not list(find_damaged_rows(cache))
+        assert not list(find_damaged_rows(cache.header))
 
 
 def test_an_unfinished_cache_is_never_finished_nor_read(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_flipped_byte_is_found(make_cache) -> None:
         file.seek(-1, 1)
         file.write(bytes([byte ^ 4]))
     with FeatureCache(path) as cache:
-        assert list(find_damaged_rows(cache)) == [(MAIN, 11)]
+        assert list(find_damaged_rows(cache.header)) == [(MAIN, 11)]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -165,7 +165,7 @@ def test_a_damaged_header_gives_a_sentence_or_changes_nothing(
     try:
         with FeatureCache(path) as cache:
             np.testing.assert_array_equal(cache.read_rows(np.arange(cache.shape[0])), rows)
-            assert cache.fingerprint == fingerprint or list(find_damaged_rows(cache))
+            assert cache.fingerprint == fingerprint or list(find_damaged_rows(cache.header))
     except (CacheError, AnnotationError):
         pass
     path.unlink()

@@ -96,7 +96,7 @@ def test_verify_finds_a_flipped_byte_in_each_map(path: Path, name: str) -> None:
 def test_a_damaged_checksum_is_found(path: Path, table: str) -> None:
     flip_byte(path, table, 8)
     with FeatureCache(path) as cache:
-        assert [row for _, row in find_damaged_rows(cache)] == [8]
+        assert [row for _, row in find_damaged_rows(cache.header)] == [8]
 
 
 KILLED = """
@@ -149,7 +149,7 @@ def test_annotating_copies_every_map(path: Path) -> None:
     before = {name: FeatureCache(path).read_rows(np.arange(N), map=name) for name in SIZES}
     assert replace_annotations(path, make_annotations(seed=4), {}) == ["attributes", "attribute vectors"]
     with FeatureCache(path) as cache:
-        assert not list(find_damaged_rows(cache)) and cache.mask_reasons == {4: "missing"}
+        assert not list(find_damaged_rows(cache.header)) and cache.mask_reasons == {4: "missing"}
         for name, values in before.items():
             np.testing.assert_array_equal(cache.read_rows(np.arange(N), map=name), values)
 
@@ -343,7 +343,7 @@ def test_zeros_in_the_header_give_a_sentence_or_change_nothing(path: Path, where
     damaged.write_bytes(whole[:start] + bytes(count) + whole[start + count :])
     try:
         with FeatureCache(damaged) as cache, FeatureCache(path) as before:
-            assert cache.fingerprint == before.fingerprint or list(find_damaged_rows(cache))
+            assert cache.fingerprint == before.fingerprint or list(find_damaged_rows(cache.header))
     except MsdnError as error:
         assert "\n" not in str(error)
 

@@ -178,7 +178,7 @@ def docstring_examples() -> Iterator[Block]:
     """The example of each function that `import msdn` gives."""
     from msdn.app import library
 
-    for name in ("open_cache", "extract", "train", "load_run", "evaluate", "predict"):
+    for name in ("open_cache", "extract", "train", "load_run", "evaluate", "predict", "merge"):
         text = str(getattr(library, name).__doc__)
         code = re.search(r"Example:\n(.*)", text, re.S)
         assert code, f"{name} has no example"

@@ -60,7 +60,7 @@ def add_images(home: Home) -> set[str]:
 
 def rows_by_path(path: Path) -> dict[str, bytes]:
     with FeatureCache(path) as cache:
-        assert not list(find_damaged_rows(cache))
+        assert not list(find_damaged_rows(cache.header))
         rows = cache.read_rows(np.arange(cache.shape[0]))
         return {name: row.tobytes() for name, row in zip(cache.annotations.image_paths, rows, strict=True)}
 

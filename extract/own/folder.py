@@ -1,4 +1,4 @@
-"""A dataset of the user's own: `images/<class>/…`, `attributes.csv`, and perhaps `splits.csv` and `vectors.npz`."""
+"""A dataset of the user's own: `images/<class>/…` or tars, `attributes.csv`, perhaps `splits.csv` and `vectors.npz`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from msdn.cache.home import command_line
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError
-from msdn.extract.own.images import ImageList, class_of, find_unreadable, list_images
+from msdn.extract.own.images import ImageList, find_unreadable, list_images, spell
 from msdn.extract.own.mistakes import Mistake, Report, refuse
 from msdn.extract.own.splits import FEWEST_SEEN, RULE, Images, divide_by_rule, read_splits
 from msdn.extract.vectors.file import AttributeVectors, read_vectors
@@ -104,13 +104,15 @@ def _read(folder: Path, found: list[Mistake]) -> _Contents | None:
         found.append(Mistake(folder, "there is no such folder"))
         return None
     found += _find_bad_names(folder)
-    images = _read_images(folder, found)
-    table = _read_table(folder / ATTRIBUTES, found) if _has(folder, ATTRIBUTES, found) else None
+    of_table: list[Mistake] = []
+    table = _read_table(folder / ATTRIBUTES, of_table) if _has(folder, ATTRIBUTES, of_table) else None
+    images = _read_images(folder, table.class_names if table else (), found)
+    found += of_table
     if images.folders and table is not None:
         found += _find_strangers(folder, images, table)
-    names = dict.fromkeys([*(table.class_names if table else ()), *map(class_of, images.folders)])
+    names = dict.fromkeys([*(table.class_names if table else ()), *map(spell, images.folders)])
     numbers = {name: number for number, name in enumerate(names)}
-    labels = np.array([numbers[class_of(path)] for path in images.paths], np.int64)
+    labels = np.array([numbers[name] for name in images.classes], np.int64)
     splits = _divide(folder, Images(images.paths, labels, tuple(names)), found)
     return _Contents(images, table, labels, splits, _read_vectors(folder, table, found))
 
@@ -130,14 +132,14 @@ def _find_bad_names(folder: Path) -> Iterator[Mistake]:
             yield Mistake(entry, f"is not read; name it {quote(meant[0])} or remove it")
 
 
-def _read_images(folder: Path, found: list[Mistake]) -> ImageList:
+def _read_images(folder: Path, class_names: Sequence[str], found: list[Mistake]) -> ImageList:
     root = folder / IMAGES
-    advice = "put the images into images/CLASS/, one folder for each class"
+    advice = "put the images into images/CLASS/, one folder for each class, or tars of them into images/"
     if not root.is_dir():
         found.append(Mistake(root, f"there is no such folder; {advice}"))
         return ImageList()
     before = len(found)
-    images = list_images(root, found)
+    images = list_images(root, class_names, found)
     if not images.paths and len(found) == before:
         what = "no image in any class folder" if images.folders else "no class folder"
         found.append(Mistake(root, f"holds {what}; {advice}"))
@@ -161,7 +163,7 @@ def _has(folder: Path, name: str, found: list[Mistake]) -> bool:
 
 def _find_strangers(folder: Path, images: ImageList, table: ClassTable) -> Iterator[Mistake]:
     """Find images without a class, and classes that are meant to be theirs; others may have no images."""
-    folders = {class_of(name): name for name in images.folders}
+    folders = {spell(name): name for name in images.folders}
     described = set(table.class_names)
     strange = folders.keys() - described
     for name, line in zip(table.class_names, table.lines, strict=True):

@@ -1,9 +1,9 @@
-"""Lists the images of `images/<class>/…`, and tells which of them cannot be opened."""
+"""Lists the images of `images/<class>/…` and of `images/*.tar`, and tells which of them cannot be opened."""
 
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from PIL import UnidentifiedImageError
 from msdn.cache.csv_table import is_odd, quote
 from msdn.extract.opening import HEIF_ENDINGS, can_read, find_unreadable_kinds, open_image
 from msdn.extract.own.mistakes import Mistake
+from msdn.extract.own.samples import list_samples
+from msdn.extract.tars import ENDING, size_of
 
 ENDINGS = ("jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp", *HEIF_ENDINGS)
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # left by other systems, as are hidden files
@@ -22,23 +24,28 @@ class ImageList:
     """The images below a folder.
 
     Attributes:
-        paths: their paths relative to that folder, with `/`, sorted; the first part is the class folder.
-        folders: the class folders, sorted, those without images too.
+        paths: their paths relative to that folder, with `/`, sorted; the first part is the class folder, or a tar.
+        classes: the class of each.
+        folders: the classes' own spellings, sorted: their folders, those without images too.
     """
 
     paths: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
 
 
-def class_of(path: str) -> str:
-    """Return the class that an image's path says, spelt as CSV files are read."""
-    return unicodedata.normalize("NFC", path.partition("/")[0])
+def spell(name: str) -> str:
+    """The name of a class folder, spelt as CSV files are read."""
+    return unicodedata.normalize("NFC", name)
 
 
-def list_images(root: Path, found: list[Mistake]) -> ImageList:
-    """List the images below `root`; what is no image, or cannot be one, is named in `found`."""
+def list_images(root: Path, class_names: Sequence[str], found: list[Mistake]) -> ImageList:
+    """List the images below `root`; what is no image, or cannot be one, is named in `found`.
+
+    `class_names` are what a tar may name by number.
+    """
     folders: list[str] = []
-    paths: list[str] = []
+    classes: dict[str, str] = {}
     for folder in sorted(entry for entry in root.iterdir() if not _is_junk(entry.name)):
         name = folder.name
         if is_odd(name) or name != name.strip():
@@ -47,14 +54,20 @@ def list_images(root: Path, found: list[Mistake]) -> ImageList:
             )
         elif folder.is_dir():
             folders.append(name)
-            paths += [f"{name}/{path}" for path in _list_class(folder, found)]
+            classes |= {f"{name}/{path}": spell(name) for path in _list_class(folder, found)}
+        elif folder.suffix == ENDING and folder.is_file():
+            samples = list_samples(folder, ENDINGS, class_names, found)
+            classes |= {f"{name}/{path}": of for path, of in samples}
         elif folder.is_symlink() and not folder.exists():
             found.append(Mistake(folder, "is a link to a folder that is not there"))
         else:
             advice = "move it into the folder of its class"
             found.append(Mistake(folder, f"is outside the class folders; {advice}"))
     found += _find_twins(root, folders)
-    return ImageList(tuple(sorted(paths)), tuple(folders))
+    paths = sorted(classes)
+    spelt = {spell(name) for name in folders}
+    folders += sorted({name for name in classes.values() if name not in spelt})
+    return ImageList(tuple(paths), tuple(classes[path] for path in paths), tuple(folders))
 
 
 def _list_class(folder: Path, found: list[Mistake]) -> list[str]:
@@ -123,7 +136,7 @@ def find_unreadable(root: Path, paths: Iterable[str]) -> list[Mistake]:
 
 def _complain_of_content(file: Path) -> str:
     try:
-        if not file.stat().st_size:
+        if not size_of(file):
             return "the image file is empty; copy it again"
         with open_image(file):
             return ""

@@ -1,11 +1,13 @@
 """`msdn extract`: images to a feature cache."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from msdn.cache.home import Home, home_option
+from msdn.cache.home import Home, command_line, home_option
+from msdn.cache.parts import name_numbers
 from msdn.extract.pipeline.settings import (
     BAD_IMAGES,
     DEFAULT_BLOCK_ROWS,
@@ -14,10 +16,11 @@ from msdn.extract.pipeline.settings import (
     PRECISIONS,
     ExtractSettings,
 )
+from msdn.extract.pipeline.worker import find_worker, read_shard
 from msdn.terminal import json_option, print_json, say, warn
 
 if TYPE_CHECKING:
-    from msdn.extract.pipeline.extraction import Extraction
+    from msdn.extract.pipeline.outcome import Extraction
     from msdn.extract.pipeline.progress import Progress
 
 DEFAULT = ExtractSettings(dataset="")
@@ -110,22 +113,45 @@ DEFAULT = ExtractSettings(dataset="")
     help="The cache to write.",
 )
 @click.option("--restart", is_flag=True, help="Start again, and drop what an earlier run left.")
+@click.option(
+    "--retry-bad",
+    is_flag=True,
+    help="Try the masked images of a finished cache (or of finished shards) again, and no others.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    show_default="what torchrun or SLURM says, else one process makes the whole cache",
+    help="Be worker I of N, counted from 0, and write this worker's shards beside the cache; 'msdn cache merge' makes "
+    "the cache of them.",
+)
+@click.option(
+    "--devices",
+    default=DEFAULT.devices,
+    show_default="one device",
+    metavar="all|LIST",
+    help="Several devices of this machine at once, a process for each: all GPUs, or a list such as cuda:0,cuda:1.",
+)
 @json_option
 @home_option
-def extract(home: Home, as_json: bool, **choices: Any) -> None:
+def extract(home: Home, as_json: bool, shard: str | None, **choices: Any) -> None:
     """Run a frozen network over all images once and cache its region features.
 
     After an interruption, repeat the same command to continue. Images are prepared as in the network's
     own evaluation; for resnet101, as for the published feature files. If you added images to your own
-    folder, only the new images are extracted; their rows come after the others.
+    folder, only the new images are extracted; their rows come after the others. Many machines can share
+    the work: each worker repeats the command with its --shard, or torchrun or a SLURM array starts them.
     """
     from msdn.extract.pipeline.extraction import extract as run_extraction
     from msdn.extract.pipeline.progress import ProgressView
     from msdn.terminal import note_console
 
+    if choices["devices"] and choices["device"] != DEFAULT.device:
+        raise click.UsageError("Give --device or --devices, not both.")
+    worker = find_worker(os.environ) if shard is None else read_shard(shard)
     try:
         with ProgressView(note_console()) as view:
-            done = run_extraction(ExtractSettings(**choices), home, view.watcher)
+            done = run_extraction(ExtractSettings(**choices, worker=worker), home, view.watcher)
     except KeyboardInterrupt:
         again = "the same command without --restart" if choices["restart"] else "the same command"
         warn(f"interrupted; repeat {again} to continue")
@@ -134,10 +160,22 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
         if choices["restart"]:
             warn("what was written is kept: leave out --restart to continue from there")
         raise
-    if done.was_complete:
-        say("already complete; --restart starts again")
-    elif done.progress.computed:
+    _tell(done)
+    if as_json:
+        print_json(_facts(done))
+    else:
+        for path in [done.path] if done.shards is None else done.shards.mine:
+            click.echo(path)
+
+
+def _tell(done: "Extraction") -> None:
+    """What was done, for people."""
+    if done.progress.computed:
         say(_times(done.progress))
+    if done.shards is not None:
+        _tell_shards(done)
+    elif done.was_complete:
+        say("already complete; --restart starts again")
     if done.added:
         say(f"{done.added} images added; train again to use them; runs trained before this predict as before")
     if done.masked:
@@ -146,10 +184,18 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
             warn(f"  {path}: {reason}")
     if done.weights_kind == "random":
         warn("backbone: random weights; results say nothing about published figures")
-    if as_json:
-        print_json(_facts(done))
-    else:
-        click.echo(done.path)
+
+
+def _tell_shards(done: "Extraction") -> None:
+    """What this worker did, and what is to come before the cache is there."""
+    assert done.shards is not None
+    for why in dict.fromkeys(done.shards.busy.values()):
+        warn(f"shards {name_numbers([*done.shards.busy])} are left to others: {why}")
+    finished = done.shards.total - len(done.shards.missing)
+    merge = f"'{command_line('cache', 'merge', done.path)}'"
+    following = f"then {merge}" if done.shards.missing else merge
+    missing = f", not {name_numbers([*done.shards.missing])}" if done.shards.missing else ""
+    say(f"{finished} of {done.shards.total} shards are finished{missing}; {following} makes the cache")
 
 
 def _times(progress: "Progress") -> str:
@@ -160,6 +206,17 @@ def _times(progress: "Progress") -> str:
     )
 
 
+def _shard_facts(done: "Extraction") -> dict[str, Any]:
+    assert done.shards is not None
+    shards = done.shards
+    return {
+        "total": shards.total,
+        "mine": [str(path) for path in shards.mine],
+        "missing": [*shards.missing],
+        "busy": [*shards.busy],
+    }
+
+
 def _facts(done: "Extraction") -> dict[str, Any]:
     """What was done, for machines."""
     progress = done.progress
@@ -168,6 +225,7 @@ def _facts(done: "Extraction") -> dict[str, Any]:
         "was_complete": done.was_complete,
         "weights": done.weights_kind,
         "masked": dict(done.masked),
+        **({"shards": _shard_facts(done)} if done.shards else {}),
         "computed_images": progress.computed,
         "seconds": {name: getattr(progress, name) for name in ("elapsed", "reading", "computing", "writing")},
     }

@@ -2,19 +2,23 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from msdn.cache.annotations import name_differences
+from msdn.cache.errors import WrongUsageError
 from msdn.cache.files import FileLock
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, command_line, name_cache, typed_dataset
-from msdn.cache.layout import DONE, GROWN, MapSpec
+from msdn.cache.layout import DONE, GROWN, PART, TODO, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
-from msdn.cache.reader import check_complete
+from msdn.cache.parts import find_parts
+from msdn.cache.reader import check_rows
 from msdn.cache.structure import create_structure
 from msdn.extract.backbones.entry import Plan, features_tag, make_plan
 from msdn.extract.backbones.network import (
@@ -31,34 +35,37 @@ from msdn.extract.backbones.weights import Weights, load_network
 from msdn.extract.datasets.registry import is_own_folder, open_dataset
 from msdn.extract.datasets.spec import UNDATED, Dataset
 from msdn.extract.errors import ExtractError
-from msdn.extract.pipeline.growing import grow, in_cache_order
+from msdn.extract.pipeline.devices import run_on_devices
+from msdn.extract.pipeline.growing import copy_cache, grow, in_cache_order
+from msdn.extract.pipeline.outcome import BadImagesError, Extraction
 from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images, require_readers
 from msdn.extract.pipeline.recipe import check_recipe, check_request, write_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
+from msdn.extract.pipeline.sharded import finish, run_shards, take_finished
+from msdn.extract.pipeline.worker import ALONE
 from msdn.extract.pipeline.writing import fill_cache
-from msdn.machine import choose_device
+from msdn.machine import choose_device, choose_devices
 
 CALIBRATION_IMAGES = 256
 CALIBRATION_BATCH = 32
 SILENT = Watcher()
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """What an extraction left: the cache, what it cost, the images it masked, and how many a finished cache gained."""
-
-    path: Path
-    progress: Progress
-    masked: dict[str, str]
-    weights_kind: str
-    was_complete: bool = False
-    added: int = 0
-
-
 def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) -> Extraction:
-    """Extract a dataset's features, going on where an earlier, interrupted run stopped."""
-    device = choose_device(settings.device)
+    """Extract a dataset's features, going on where an earlier, interrupted run stopped.
+
+    One worker of many fills its shards, and one process for each of several devices does so; one process alone fills
+    the whole cache.
+    """
+    worker = settings.worker
+    devices = choose_devices(settings.devices, "--devices") if settings.devices else [settings.device]
+    if settings.restart and (worker or len(devices) > 1):
+        raise WrongUsageError(
+            "--restart is for one process: to start again with --shard or --devices, remove the cache and its shards "
+            "(FILE.h5 and FILE.h5.shard-*)"
+        )
+    device = choose_device(devices[0], worker.local if worker else 0)
     plan = make_plan(find_backbone(settings.backbone), settings.image_size, settings.layer, settings.also)
     own = is_own_folder(settings.dataset)
     plan = plan.turn_upright(settings.exif == "upright" if settings.exif else own)
@@ -71,13 +78,30 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) ->
             dataset.annotations.dataset, plan.preparation.size, tag
         )
         final.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
-            return _Job(settings, dataset, plan, network, weights, device, final, watcher).run()
+        job = Job(settings, dataset, plan, network, weights, device, final, watcher)
+        if not (worker or len(devices) > 1 or job.has_shards()):
+            with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
+                return job.run()
+        done = take_finished(job)
+        if done is None and len(devices) > 1:
+            done = run_on_devices(extract, replace(settings, out=final), home, devices, watcher)
+        elif done is None:
+            done = run_shards(job, worker or ALONE)
+        return done if worker else finish(job, done)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """An extraction whose dataset, network and place are known, and whose place is locked."""
+class Job:
+    """The extraction to one file, whose rows, network and place are known.
+
+    Of a part of a cache, `dataset` holds the part's images alone, and:
+
+    Attributes:
+        whole: the images of all parts.
+        part: which one this is, for the provenance.
+        like: the header of another part of the same cache, which says what is the same for all.
+        frozen: the network, ready to compute.
+    """
 
     settings: ExtractSettings
     dataset: Dataset
@@ -87,12 +111,28 @@ class _Job:
     device: torch.device
     final: Path
     watcher: Watcher
+    whole: Dataset | None = None
+    part: dict[str, Any] | None = None
+    like: Header | None = None
+    frozen: FrozenNetwork | None = None
+
+    def has_shards(self) -> bool:
+        """Whether workers began this cache in parts, and one process is to finish what they left."""
+        is_begun = self.final.exists() or partial_path(self.final).exists() or self.settings.restart
+        return not is_begun and find_parts(self.final).total > 0
 
     def run(self) -> Extraction:
+        """Fill the file, or go on with it; its place must be locked."""
+        with self.explained():
+            return self._run()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Keep images' warnings quiet, and say what helps where memory runs out."""
         with warnings.catch_warnings():  # set here: decoding threads share the filters
             warnings.simplefilter("ignore")  # transparency in palettes, odd EXIF, large pictures: all usable
             try:
-                return self._run()
+                yield
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -106,9 +146,15 @@ class _Job:
         if begun is not None and not self.settings.restart:
             header = read_header(begun)
             return replace(self, dataset=in_cache_order(self.dataset, header))._go_on(header)
-        self.watcher.on_stage(describe_annotations(self.dataset))
-        self._begin(partial)  # replaces an old unfinished file only when the new one is whole
-        return self._fill()
+        if self.settings.retry_bad:
+            raise ExtractError(f"{self.final}: there is no such cache; leave out --retry-bad to make it")
+        self._describe()
+        self.begin(partial)  # replaces an old unfinished file only when the new one is whole
+        return self._fill(self.frozen or self.freeze())
+
+    def _describe(self) -> None:
+        if self.part is None:
+            self.watcher.on_stage(describe_annotations(self.dataset))
 
     @property
     def _workers(self) -> int:
@@ -118,26 +164,36 @@ class _Job:
         """Finish what an earlier run left, or add the images that the dataset gained since."""
         n, had = len(self.dataset.annotations.image_paths), len(header.states)
         is_complete = header.path == self.final
+        masked = len(header.masked_rows) if self.settings.retry_bad else 0
         if is_complete:
-            check_complete(header)
+            check_rows(header)
             self._check_same(header, check_request)
-            if n == had:
+            if n == had and not masked:
                 return Extraction(self.final, Progress(n, n), _name_masked(header), self.weights.kind, True)
-        self.watcher.on_stage(describe_annotations(self.dataset))
-        self._take_threads(header)
-        if not is_complete:
+        elif self.settings.retry_bad and (header.states == TODO).any():
+            raise ExtractError(f"{header.path}: not complete yet; leave out --retry-bad to continue")
+        self._describe()
+        self.take_threads(header)
+        if masked or not is_complete:
             self._check_same(header, check_recipe)
-        self._require_images([*np.flatnonzero(header.states != DONE), *range(had, n)])
-        if self.weights.kind == "random":
-            restore_statistics(self.network, header.backbone_state)
+        self.require_images([*np.flatnonzero(header.states != DONE), *range(had, n)])
+        frozen = self.frozen or self.freeze(header)
+        partial = partial_path(self.final)
         if n > had:
             self.watcher.on_stage(f"{n - had} new images; the features of the other {had} stay as they are")
-            grow(
-                header, partial_path(self.final), self.dataset, self._recipe(header.provenance["block_rows"])
-            )
-        return self._fill()
+            grow(header, partial, self.dataset, self.recipe(header.provenance["block_rows"]))
+        elif is_complete:
+            self.watcher.on_stage(f"{masked} masked images are tried again; all other rows stay as they are")
+            copy_cache(header, partial, header.annotations, header.provenance)
+        return self._fill(frozen)
 
-    def _take_threads(self, header: Header) -> None:
+    def freeze(self, header: Header | None = None) -> FrozenNetwork:
+        """The network that computes; of random weights, with the statistics of a file that they belong to."""
+        if header is not None and self.weights.kind == "random":
+            restore_statistics(self.network, header.backbone_state)
+        return FrozenNetwork(self.network, self.plan, self.device, self.settings.precision)
+
+    def take_threads(self, header: Header) -> None:
         """Compute with as many threads as before: their number can decide a sum's last bit."""
         threads = header.provenance.get("device", {}).get("threads")
         wanted = self.settings.threads is None and self.device.type == "cpu"
@@ -147,7 +203,7 @@ class _Job:
     def _check_same(self, header: Header, check: Callable[..., None]) -> None:
         """Refuse features made in another way; other labels, splits or vectors of the same images are only named."""
         block_rows = self.settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
-        check(header.provenance, self._recipe(block_rows), str(header.path))
+        check(header.provenance, self.recipe(block_rows), str(header.path))
         if header.annotations.image_paths != self.dataset.annotations.image_paths:
             return  # the cache grows, and takes all annotations anew
         changed = name_differences(header.annotations, self.dataset.annotations)
@@ -158,39 +214,60 @@ class _Job:
                 f"'{command_line('cache', 'annotate', self.final, '--dataset', data)}' puts the new ones into it"
             )
 
-    def _require_images(self, rows: Sequence[int]) -> None:
-        if self.settings.bad_images == "stop":
+    def require_images(self, rows: Sequence[int]) -> None:
+        """Refuse to begin where images are missing, unless bad ones are to be masked."""
+        if not self._masks_bad:
             require_images(self.dataset, rows)
             require_readers([self.dataset.image_path(row) for row in rows])
 
-    def _recipe(self, block_rows: int) -> dict[str, object]:
+    @property
+    def _masks_bad(self) -> bool:
+        return self.settings.bad_images == "mask" or self.settings.retry_bad
+
+    @property
+    def _all(self) -> Dataset:
+        """The images of the whole cache: they decide what is the same for each of its parts."""
+        return self.whole or self.dataset
+
+    def recipe(self, block_rows: int) -> dict[str, object]:
+        """The file's provenance."""
         s = self.settings
-        return write_recipe(
-            self.dataset, self.plan, self.weights, self.device, s.precision, s.dtype, block_rows
+        recipe = write_recipe(
+            self._all, self.plan, self.weights, self.device, s.precision, s.dtype, block_rows
+        )
+        return {**recipe, PART: self.part} if self.part else recipe
+
+    def begin(self, partial: Path) -> None:
+        """Set a file aside for all rows."""
+        self.require_images(range(len(self.dataset.annotations.image_paths)))
+        maps, statistics = self._measure()
+        create_structure(
+            partial,
+            self.dataset.annotations,
+            maps,
+            self.recipe(self.settings.batch_size or DEFAULT_BLOCK_ROWS),
+            statistics,
         )
 
-    def _begin(self, partial: Path) -> None:
-        self._require_images(range(len(self.dataset.annotations.image_paths)))
+    def _measure(self) -> tuple[list[MapSpec], dict[str, np.ndarray]]:
+        """The maps, and the statistics of random weights, as another part has them."""
+        if self.like is not None:
+            return [*self.like.maps.values()], self.like.backbone_state
         shapes = measure_maps(self.network, self.plan)
         statistics: dict[str, np.ndarray] = {}
         if self.weights.kind == "random" and has_batch_norm(self.network):
             self.watcher.on_stage("calibrating batch norm on training images")
             statistics = calibrate(self.network, self.plan, self._calibration_batches(), self.device)
         dtype = np.dtype(self.settings.dtype)
-        create_structure(
-            partial,
-            self.dataset.annotations,
-            [MapSpec(n, s.height, s.width, s.channels, dtype, s.signed) for n, s in shapes.items()],
-            self._recipe(self.settings.batch_size or DEFAULT_BLOCK_ROWS),
-            statistics,
-        )
+        maps = [MapSpec(n, s.height, s.width, s.channels, dtype, s.signed) for n, s in shapes.items()]
+        return maps, statistics
 
     def _calibration_batches(self) -> Iterator[np.ndarray]:
         """Yield a fixed, evenly spread choice of training images; unusable ones are left out."""
-        trainval = self.dataset.annotations.splits["trainval"]
+        trainval = self._all.annotations.splits["trainval"]
         step = max(1, len(trainval) // CALIBRATION_IMAGES)
         chosen = trainval[::step][:CALIBRATION_IMAGES].tolist()
-        paths = [self.dataset.image_path(row) for row in chosen]
+        paths = [self._all.image_path(row) for row in chosen]
         batches = 0
         with BlockReader(
             paths, range(len(chosen)), CALIBRATION_BATCH, self.plan.preparation, self._workers
@@ -205,13 +282,13 @@ class _Job:
                 f"{paths[0]}"
             )
 
-    def _fill(self) -> Extraction:
-        network = FrozenNetwork(self.network, self.plan, self.device, self.settings.precision)
+    def _fill(self, network: FrozenNetwork) -> Extraction:
         with PartialCache(self.final) as cache:
             progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
             masked = {str(self.dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
-            if bad and self.settings.bad_images == "stop":
-                raise ExtractError(_list_bad(masked, cache.path, self.settings.restart))
+            if bad and not self._masks_bad:
+                without = " without --restart" if self.settings.restart else ""
+                raise BadImagesError(masked, str(cache.path), f"repeat the command{without}")
             if bad:
                 cache.mask_rows(bad)
             cache.finish()
@@ -226,21 +303,13 @@ class _Job:
         at_once = read_header(partial).provenance["block_rows"] if partial.exists() else 1
         if at_once == 1:
             return f"{where}; a smaller --image-size, a smaller --backbone or another --device needs less"
-        return f"{where} with {at_once} images at once; repeat the command with '--restart --batch-size {at_once // 2}'"
+        again = "remove the shards and start with '" if self.part else "repeat the command with '--restart "
+        return f"{where} with {at_once} images at once; {again}--batch-size {at_once // 2}'"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """torch says it in its own way on a GPU, and by a plain RuntimeError on a CPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def _list_bad(masked: dict[str, str], partial: Path, restart: bool) -> str:
-    again = "repeat the command without --restart" if restart else "repeat the command"
-    lines = "".join(f"\n  {path}: {reason}" for path, reason in masked.items())
-    return (
-        f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; fix these and "
-        f"{again}, or add '--bad-images mask' to leave them out."
-    )
 
 
 def _name_masked(header: Header) -> dict[str, str]:

@@ -5,19 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from msdn.cache.annotations import arrange
+from msdn.cache.annotations import Annotations, arrange
 from msdn.cache.copying import copy_rows
 from msdn.cache.files import flush_folder
 from msdn.cache.header import Header
-from msdn.cache.layout import GROWN
+from msdn.cache.layout import GROWN, MIXED
+from msdn.cache.parts import MADE_BY
 from msdn.cache.structure import create_structure
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
-
-MADE_BY = (
-    "device",
-    "versions",
-)  # of the recipe: what may differ between the rows that are kept and the new ones
 
 
 def in_cache_order(dataset: Dataset, header: Header) -> Dataset:
@@ -42,11 +38,18 @@ def grow(header: Header, partial: Path, dataset: Dataset, recipe: Mapping[str, A
         dataset: in the cache's order, with more images.
         recipe: how the rows of these will be made.
     """
-    made = {name: header.provenance[name] for name in MADE_BY if name in header.provenance}
+    made = {name: header.provenance[name] for name in (*MADE_BY, MIXED) if name in header.provenance}
     kept = {"rows": len(header.states), "fingerprint": header.fingerprint, **made}
-    making = partial.with_name(partial.name + ".growing")
     provenance = {**recipe, GROWN: [*header.provenance.get(GROWN, []), kept]}
-    create_structure(making, dataset.annotations, [*header.maps.values()], provenance, header.backbone_state)
+    copy_cache(header, partial, dataset.annotations, provenance)
+
+
+def copy_cache(
+    header: Header, partial: Path, annotations: Annotations, provenance: Mapping[str, Any]
+) -> None:
+    """Make `partial` an unfinished copy of a cache, with room for the further images of `annotations`."""
+    making = partial.with_name(partial.name + ".growing")
+    create_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
     copy_rows(header, making)
     making.replace(partial)
     flush_folder(partial.parent)

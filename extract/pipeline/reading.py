@@ -22,6 +22,7 @@ from msdn.extract.backbones.entry import Preparation
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import BadImageError, DatasetError
 from msdn.extract.opening import find_unreadable_kinds, open_image
+from msdn.extract.tars import is_image_file
 
 NOT_THE_IMAGES_FAULT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM}  # stop, never mask
 MOST_PIXELS = 100_000_000  # after resizing: a picture so long and narrow would take gigabytes
@@ -41,7 +42,7 @@ NAMED = 10  # missing images, before the others are only counted
 
 def require_images(dataset: Dataset, rows: Iterable[int]) -> None:
     """Raise unless the images of all `rows` are files: all missing ones are counted, the first ten named."""
-    missing = [path for path in map(dataset.image_path, rows) if not path.is_file()]
+    missing = [path for path in map(dataset.image_path, rows) if not is_image_file(path)]
     if missing:
         named = "".join(f"\n  {path}" for path in missing[:NAMED])
         more = f"\n  and {len(missing) - NAMED} more" if len(missing) > NAMED else ""

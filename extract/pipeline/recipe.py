@@ -1,7 +1,7 @@
 """Everything that decides the bits of a feature: fixed in a cache at its start, compared at every resume."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torchvision
 from PIL import features
 
 import msdn
-from msdn.cache.layout import ANNOTATIONS, GROWN
+from msdn.cache.layout import ANNOTATIONS
+from msdn.cache.parts import compare_recipes
 from msdn.extract.backbones.entry import Plan
 from msdn.extract.backbones.weights import Weights
 from msdn.extract.datasets.spec import Dataset
@@ -69,6 +70,7 @@ def _describe_device(device: torch.device) -> dict[str, Any]:
     return {"kind": device.type, "name": name}
 
 
+AGAIN = "repeat the first command, or start again with --restart"
 REQUESTED = (
     *("dataset", "backbone", "maps", "weights", "transform", "image_size"),
     *("precision", "dtype", "block_rows"),
@@ -80,22 +82,10 @@ def check_request(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) 
     check_recipe({key: stored.get(key) for key in REQUESTED}, {key: now.get(key) for key in REQUESTED}, file)
 
 
-def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:
-    """Refuse to go on with a file of another recipe, naming every difference."""
-    differences = list(_compare(stored, now))
+def check_recipe(stored: Mapping[str, Any], now: Mapping[str, Any], file: str, advice: str = AGAIN) -> None:
+    """Refuse to go on with a file of another recipe, naming every difference and what to do."""
+    differences = [
+        f"{name} was {before}, now {after}" for name, before, after in compare_recipes(stored, now)
+    ]
     if differences:
-        raise ExtractError(
-            f"{file} was started with other options ({'; '.join(differences)}); repeat the first command, "
-            "or start again with --restart"
-        )
-
-
-def _compare(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in sorted({*stored, *now}):
-        before, after = stored.get(key), now.get(key)
-        if f"{prefix}{key}" in ("weights name", ANNOTATIONS, GROWN):
-            continue  # the weights' hash decides, wherever the file lies; the others decide no feature of a new row
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _compare(before, after, f"{prefix}{key} ")
-        elif before != after:
-            yield f"{prefix}{key} was {before}, now {after}"
+        raise ExtractError(f"{file} was started with other options ({'; '.join(differences)}); {advice}")

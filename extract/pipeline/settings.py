@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msdn.extract.backbones.entry import DEFAULT_NAME
+from msdn.extract.pipeline.worker import Worker
 
 IMAGE_SIZES = (224, 448)  # that published features were made at
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -33,3 +34,6 @@ class ExtractSettings:
     also: tuple[str, ...] = ()  # more maps, as `make_plan` reads them
     exif: str | None = None  # own images upright, those of published datasets as they are stored
     threads: int | None = None  # the unfinished cache's, else torch's choice
+    worker: Worker | None = None  # which of many, where the cache is made in parts
+    devices: str = ""  # several, each with a process of its own: "all", or names with commas
+    retry_bad: bool = False  # visit the masked rows of a finished cache again, and no others

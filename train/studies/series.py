@@ -6,7 +6,6 @@ They run one after another, or several at once in processes of their own.
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from msdn.cache import FeatureCache
-from msdn.cache.errors import WrongUsageError
 from msdn.cache.home import command_line
-from msdn.machine import DeviceError, keep_threads, let_waiting_threads_sleep, usable_cores
+from msdn.machine import (
+    DeviceError,
+    choose_devices,
+    end_with_parent,
+    keep_threads,
+    let_waiting_threads_sleep,
+    usable_cores,
+)
 from msdn.terminal import say
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
@@ -274,16 +277,6 @@ def _refuse_all_failed(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]
         )
 
 
-def choose_devices(device: str) -> list[str]:
-    """The devices to train on: those named, or every GPU, or the CPU."""
-    if device != "auto":
-        names = [name.strip() for name in device.split(",")]
-        if not all(names):
-            raise WrongUsageError(f"--device '{device}': a name is empty, expected some as in cuda:0,cuda:1")
-        return names
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
-
-
 def choose_workers(devices: Sequence[str]) -> int:
     """As many trainings at once as there are GPUs, or else cores, at most eight."""
     return min(usable_cores(), _MOST_WORKERS) if devices == ["cpu"] else len(devices)
@@ -337,15 +330,7 @@ def _prepare(model_files: Sequence[Path]) -> None:
     """Make a process ready: jobs of a user's own models can be read only where these are known."""
     for file in model_files:
         load_model_file(file)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Stop when the command is killed, which leaves no time to tell; a stopped training can be continued."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work(path: Path, map: str, job: Job, runs: Path, device: str, threads: int) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""What an extraction leaves, and the one error that does not end it at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msdn.extract.errors import ExtractError
+from msdn.extract.pipeline.progress import Progress
+
+
+@dataclass(frozen=True)
+class Shards:
+    """How far a cache is that many processes make.
+
+    Attributes:
+        total: the shards that the cache is cut into.
+        mine: the finished ones of this worker.
+        missing: the numbers of all that are not finished, whoever makes them.
+        busy: this worker's shards that another process is making, and which.
+    """
+
+    total: int
+    mine: tuple[Path, ...]
+    missing: tuple[int, ...]
+    busy: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction left: the cache, what it cost, the images it masked, and how many a finished cache gained.
+
+    One worker of many leaves `shards`; the cache is there when they are merged.
+    """
+
+    path: Path
+    progress: Progress
+    masked: dict[str, str]
+    weights_kind: str
+    was_complete: bool = False
+    added: int = 0
+    shards: Shards | None = None
+
+
+class BadImagesError(ExtractError):
+    """Images that cannot be used; all others are done."""
+
+    def __init__(self, images: dict[str, str], kept_in: str, again: str) -> None:
+        """Name the `images` with their reasons, where the others are, and the command to repeat."""
+        self.images = images
+        lines = "".join(f"\n  {path}: {reason}" for path, reason in images.items())
+        super().__init__(
+            f"{len(images)} images cannot be used:{lines}\nAll others are done and kept in {kept_in}; fix these and "
+            f"{again}, or add '--bad-images mask' to leave them out."
+        )
