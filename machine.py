@@ -39,6 +39,25 @@ def choose_device(name: str) -> "torch.device":
     return device
 
 
+def fastest_precision(device: "torch.device") -> str:
+    """bfloat16 where a device multiplies it in units of its own (AMX, AVX-512 BF16, tensor cores), else float32."""
+    import torch
+
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    return "bfloat16" if device.type == "cpu" and bfloat16_units() else "float32"
+
+
+def bfloat16_units() -> str:
+    """What this CPU multiplies bfloat16 with: AMX, BF16 (of AVX-512), or nothing."""
+    import torch
+
+    for unit, asked in (("AMX", "_is_amx_tile_supported"), ("BF16", "_is_avx512_bf16_supported")):
+        if getattr(torch.cpu, asked, lambda: False)():  # torch has no public name for it
+            return unit
+    return ""
+
+
 def usable_cores() -> int:
     """The cores that this process may use, where its system tells; `taskset` and batch systems allot them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,11 +16,11 @@ from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.home import DEFAULT_HOME, choose_cache, dataset_name
 from msdn.cache.layout import MAIN
-from msdn.extract.backbones.network import fixed_arithmetic
+from msdn.extract.backbones.frozen import fixed_arithmetic
 from msdn.extract.pipeline import extraction
 from msdn.extract.pipeline.extraction import Extraction, Watcher
 from msdn.extract.pipeline.progress import Progress
-from msdn.extract.pipeline.settings import BAD_IMAGES, DTYPES, PRECISIONS, ExtractSettings
+from msdn.extract.pipeline.settings import BAD_IMAGES, COMPILE, DTYPES, PRECISIONS, ExtractSettings
 from msdn.machine import keep_threads
 from msdn.train.errors import RunError
 from msdn.train.groups.choose import choose_groups
@@ -66,6 +66,7 @@ def extract(
     also: Sequence[str] = (),
     device: str = _DEFAULT.device,
     precision: str = _DEFAULT.precision,
+    compile: str = _DEFAULT.compile,
     dtype: str = _DEFAULT.dtype,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -89,7 +90,8 @@ def extract(
         layer: another block's map; "" is the backbone's own.
         also: more maps in the same cache, as `--also` names them.
         device: "auto" (a GPU where there is one), "cpu", "cuda:0" …
-        precision: arithmetic of the backbone: float32, bfloat16 or float16.
+        precision: arithmetic of the backbone: float32, bfloat16 or float16; "auto" is what this machine is fast at.
+        compile: whether the network is compiled first: "yes", "no", or "auto", for large datasets.
         dtype: how features are stored: float16 or float32.
         batch_size: images computed at once; belongs to the cache.
         workers: decoding threads.
@@ -109,6 +111,7 @@ def extract(
         print(done.path, done.masked)
     """
     _check_choice("precision", precision, PRECISIONS)
+    _check_choice("compile", compile, COMPILE)
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("bad_images", bad_images, BAD_IMAGES)
     _check_positive(image_size=image_size, batch_size=batch_size, workers=workers, threads=threads)
@@ -121,6 +124,7 @@ def extract(
         also=tuple(also),
         device=device,
         precision=precision,
+        compile=compile,
         dtype=dtype,
         batch_size=batch_size,
         workers=workers,

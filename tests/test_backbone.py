@@ -18,10 +18,9 @@ from msdn.cache.home import Home
 from msdn.extract.backbones import Backbone, Preparation
 from msdn.extract.backbones.entry import Plan, features_tag, make_plan
 from msdn.extract.backbones.families import FAMILY_OF
+from msdn.extract.backbones.frozen import FrozenNetwork, fixed_arithmetic
 from msdn.extract.backbones.network import (
-    FrozenNetwork,
     calibrate,
-    fixed_arithmetic,
     list_layers,
     measure_maps,
     normalise,
@@ -74,8 +73,7 @@ def lively() -> nn.Module:
 
 
 def compute(network: nn.Module, plan: Plan, images: np.ndarray, precision: str = "float32") -> np.ndarray:
-    network = copy.deepcopy(network) if plan.backbone.folds or precision != "float32" else network
-    return FrozenNetwork(network, plan, CPU, precision).compute(images)["regions"]
+    return FrozenNetwork(copy.deepcopy(network), plan, CPU, precision).compute(images).maps["regions"]
 
 
 def hook(network: nn.Module, layer: str, images: np.ndarray, preparation: Preparation) -> Tensor:
@@ -172,7 +170,7 @@ def test_one_pass_gives_normed_tokens_raw_pooled_ones_and_the_class_token() -> N
     also = ("coarse=blocks.10,pool=2x2", "global", "token,pool=class", "normed=blocks.3,norm")
     plan = plan_of("timm:vit_tiny_patch16_224", 64, also=also)
     network, images = drawn("timm:vit_tiny_patch16_224", 64), make_images(64)
-    given = FrozenNetwork(network, plan, CPU, "float32").compute(images)
+    given = FrozenNetwork(network, plan, CPU, "float32").compute(images).maps
     raw = hook(network, "blocks.10", images, plan.preparation)
     final = hook(network, "norm", images, plan.preparation)
     early = hook(network, "blocks.3", images, plan.preparation)
@@ -198,7 +196,7 @@ def test_norm_is_a_choice_per_map(norm: bool) -> None:
 def test_the_class_token_of_torchvisions_vit_and_its_inner_blocks() -> None:
     plan = plan_of("vit_b_16", 64, "encoder.layers.encoder_layer_2", ("global,pool=class",))
     network, images = drawn("vit_b_16", 64), make_images(64)
-    given = FrozenNetwork(network, plan, CPU, "float32").compute(images)
+    given = FrozenNetwork(network, plan, CPU, "float32").compute(images).maps
     inner = hook(network, "encoder.layers.encoder_layer_2", images, plan.preparation)
     final = hook(network, "encoder.ln", images, plan.preparation)
     assert_same(given["regions"], from_tokens(1, 4)(inner))
@@ -393,11 +391,11 @@ def test_stored_statistics_rebuild_the_same_backbone(images: np.ndarray) -> None
 
 def test_a_row_does_not_depend_on_its_neighbours(lively: nn.Module, images: np.ndarray) -> None:
     network = FrozenNetwork(copy.deepcopy(lively), plan_of("resnet101", 64), CPU, "float32")
-    whole = network.compute(images)["regions"]
+    whole = network.compute(images).maps["regions"]
     for row in range(len(images)):
         alone = np.zeros_like(images)
         alone[row] = images[row]
-        np.testing.assert_array_equal(network.compute(alone)["regions"][row], whole[row])
+        np.testing.assert_array_equal(network.compute(alone).maps["regions"][row], whole[row])
 
 
 def test_what_the_caller_had_set_comes_back() -> None:

@@ -1,7 +1,8 @@
 """One whole extraction: from a dataset's name to a finished cache."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.reader import check_complete
 from msdn.cache.structure import create_structure
 from msdn.extract.backbones.entry import Plan, features_tag, make_plan
-from msdn.extract.backbones.network import (
+from msdn.extract.backbones.frozen import (
+    CompileError,
     FrozenNetwork,
+    fixed_arithmetic,
+    pays_to_compile,
+    require_compiler,
+)
+from msdn.extract.backbones.network import (
     calibrate,
     check_layers,
-    fixed_arithmetic,
     has_batch_norm,
     measure_maps,
     restore_statistics,
@@ -34,13 +40,14 @@ from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.growing import grow, in_cache_order
 from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images, require_readers
-from msdn.extract.pipeline.recipe import check_recipe, check_request, write_recipe
+from msdn.extract.pipeline.recipe import ARITHMETIC, check_recipe, check_request, write_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
 from msdn.extract.pipeline.writing import fill_cache
-from msdn.machine import choose_device
+from msdn.machine import choose_device, fastest_precision
 
 CALIBRATION_IMAGES = 256
 CALIBRATION_BATCH = 32
+COMPILING = "compiling the network, which takes a minute"
 SILENT = Watcher()
 
 
@@ -107,8 +114,8 @@ class _Job:
             header = read_header(begun)
             return replace(self, dataset=in_cache_order(self.dataset, header))._go_on(header)
         self.watcher.on_stage(describe_annotations(self.dataset))
-        self._begin(partial)  # replaces an old unfinished file only when the new one is whole
-        return self._fill()
+        # replaces an old unfinished file only when the new one is whole
+        return self._fill(self._begin(partial))
 
     @property
     def _workers(self) -> int:
@@ -125,17 +132,20 @@ class _Job:
                 return Extraction(self.final, Progress(n, n), _name_masked(header), self.weights.kind, True)
         self.watcher.on_stage(describe_annotations(self.dataset))
         self._take_threads(header)
+        if header.provenance.get("compiled"):
+            with _needing_a_compiler(header):
+                require_compiler(self.device)
         if not is_complete:
             self._check_same(header, check_recipe)
         self._require_images([*np.flatnonzero(header.states != DONE), *range(had, n)])
         if self.weights.kind == "random":
             restore_statistics(self.network, header.backbone_state)
+        network = self._freeze_as(header)
         if n > had:
             self.watcher.on_stage(f"{n - had} new images; the features of the other {had} stay as they are")
-            grow(
-                header, partial_path(self.final), self.dataset, self._recipe(header.provenance["block_rows"])
-            )
-        return self._fill()
+            recipe = self._recipe(header.provenance["block_rows"], network.describe())
+            grow(header, partial_path(self.final), self.dataset, recipe)
+        return self._fill(network)
 
     def _take_threads(self, header: Header) -> None:
         """Compute with as many threads as before: their number can decide a sum's last bit."""
@@ -147,7 +157,7 @@ class _Job:
     def _check_same(self, header: Header, check: Callable[..., None]) -> None:
         """Refuse features made in another way; other labels, splits or vectors of the same images are only named."""
         block_rows = self.settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
-        check(header.provenance, self._recipe(block_rows), str(header.path))
+        check(header.provenance, self._recipe(block_rows, self._ask_for(header)), str(header.path))
         if header.annotations.image_paths != self.dataset.annotations.image_paths:
             return  # the cache grows, and takes all annotations anew
         changed = name_differences(header.annotations, self.dataset.annotations)
@@ -163,13 +173,56 @@ class _Job:
             require_images(self.dataset, rows)
             require_readers([self.dataset.image_path(row) for row in rows])
 
-    def _recipe(self, block_rows: int) -> dict[str, object]:
-        s = self.settings
-        return write_recipe(
-            self.dataset, self.plan, self.weights, self.device, s.precision, s.dtype, block_rows
-        )
+    def _recipe(self, block_rows: int, arithmetic: Mapping[str, object]) -> dict[str, object]:
+        dtype = self.settings.dtype
+        return write_recipe(self.dataset, self.plan, self.weights, self.device, arithmetic, dtype, block_rows)
 
-    def _begin(self, partial: Path) -> None:
+    def _ask_for(self, header: Header) -> dict[str, object]:
+        """How the network is to compute: as the cache was started, but for what the settings name."""
+        arithmetic = {key: header.provenance.get(key) for key in ARITHMETIC}
+        if self.settings.precision != "auto":
+            arithmetic["precision"] = self.settings.precision
+        if self.settings.compile != "auto":
+            arithmetic["compiled"] = self.settings.compile == "yes"
+        return arithmetic
+
+    def _freeze(self, precision: str) -> FrozenNetwork:
+        return FrozenNetwork(self.network, self.plan, self.device, precision, self.settings.dtype)
+
+    def _freeze_as(self, header: Header) -> FrozenNetwork:
+        """The network as the cache was started with it, which decides bits, or a sentence about what is missing."""
+        stored = header.provenance
+        network = self._freeze(stored["precision"])
+        if stored.get("compiled"):
+            self.watcher.on_stage(COMPILING)
+            with _needing_a_compiler(header):
+                network.compile(stored["block_rows"])
+        check_recipe({key: stored.get(key) for key in ARITHMETIC}, network.describe(), str(header.path))
+        return network
+
+    def _freeze_first(self, block_rows: int) -> FrozenNetwork:
+        """Decide how the network computes, once for the whole cache, and say so."""
+        precision, why = self.settings.precision, ""
+        if precision == "auto":
+            precision, why = fastest_precision(self.device), ", the fastest on this machine"
+        network = self._freeze(precision)
+        images, size = len(self.dataset.annotations.image_paths), self.plan.preparation.size
+        wanted = self.settings.compile
+        if wanted == "yes" or (wanted == "auto" and pays_to_compile(images, size, self.device)):
+            self.watcher.on_stage(COMPILING)
+            try:
+                network.compile(block_rows)
+            except CompileError as error:
+                if wanted == "yes":
+                    raise ExtractError(
+                        f"--compile yes: {error}; leave it out, or use --compile no"
+                    ) from error
+                self.watcher.on_stage(f"{error}; it goes on without, more slowly")
+        if why or network.compiled:
+            self.watcher.on_stage(f"computing in {precision}{why}{', compiled' * network.compiled}")
+        return network
+
+    def _begin(self, partial: Path) -> FrozenNetwork:
         self._require_images(range(len(self.dataset.annotations.image_paths)))
         shapes = measure_maps(self.network, self.plan)
         statistics: dict[str, np.ndarray] = {}
@@ -177,13 +230,16 @@ class _Job:
             self.watcher.on_stage("calibrating batch norm on training images")
             statistics = calibrate(self.network, self.plan, self._calibration_batches(), self.device)
         dtype = np.dtype(self.settings.dtype)
+        block_rows = self.settings.batch_size or DEFAULT_BLOCK_ROWS
+        network = self._freeze_first(block_rows)
         create_structure(
             partial,
             self.dataset.annotations,
             [MapSpec(n, s.height, s.width, s.channels, dtype, s.signed) for n, s in shapes.items()],
-            self._recipe(self.settings.batch_size or DEFAULT_BLOCK_ROWS),
+            self._recipe(block_rows, network.describe()),
             statistics,
         )
+        return network
 
     def _calibration_batches(self) -> Iterator[np.ndarray]:
         """Yield a fixed, evenly spread choice of training images; unusable ones are left out."""
@@ -205,8 +261,7 @@ class _Job:
                 f"{paths[0]}"
             )
 
-    def _fill(self) -> Extraction:
-        network = FrozenNetwork(self.network, self.plan, self.device, self.settings.precision)
+    def _fill(self, network: FrozenNetwork) -> Extraction:
         with PartialCache(self.final) as cache:
             progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
             masked = {str(self.dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
@@ -227,6 +282,17 @@ class _Job:
         if at_once == 1:
             return f"{where}; a smaller --image-size, a smaller --backbone or another --device needs less"
         return f"{where} with {at_once} images at once; repeat the command with '--restart --batch-size {at_once // 2}'"
+
+
+@contextmanager
+def _needing_a_compiler(header: Header) -> Iterator[None]:
+    try:
+        yield
+    except CompileError as error:
+        raise ExtractError(
+            f"{header.path} was started with a compiled network: {error}; continue on a machine that can do it, or "
+            "start again with '--restart --compile no'"
+        ) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
