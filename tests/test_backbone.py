@@ -22,6 +22,7 @@ from msdn.extract.backbones.frozen import FrozenNetwork, fixed_arithmetic
 from msdn.extract.backbones.network import (
     calibrate,
     list_layers,
+    mean_and_std,
     measure_maps,
     normalise,
     restore_statistics,
@@ -188,7 +189,7 @@ def test_norm_is_a_choice_per_map(norm: bool) -> None:
     plan = plan_of("timm:vit_tiny_patch16_224", 64, layer=f"blocks.5,{'norm' if norm else 'raw'}")
     network, images = drawn("timm:vit_tiny_patch16_224", 64), make_images(64)
     with torch.inference_mode():
-        pixels = normalise(torch.from_numpy(images), plan.preparation)
+        pixels = normalise(torch.from_numpy(images), *mean_and_std(plan.preparation, CPU))
         theirs = network.forward_intermediates(pixels, indices=[5], norm=norm, intermediates_only=True)[0]
     assert_same(compute(network, plan, images), from_channels_first(theirs))
 
@@ -322,7 +323,9 @@ def test_layers_are_listed() -> None:
 def test_normalisation_is_torchvisions(images: np.ndarray) -> None:
     usual = RESNET.preparation
     prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(usual.mean, usual.std)])
-    for image, ours in zip(images, normalise(torch.from_numpy(images), usual), strict=True):
+    for image, ours in zip(
+        images, normalise(torch.from_numpy(images), *mean_and_std(usual, CPU)), strict=True
+    ):
         torch.testing.assert_close(ours, prepare(image), rtol=1e-6, atol=1e-6)
 
 
@@ -364,7 +367,9 @@ def test_calibration_centres_every_batch_norm(images: np.ndarray) -> None:
     network, _ = load_network(plan.backbone, "random", 64, HOME)
     calibrate(network, plan, [images], CPU)
     with torch.no_grad():
-        normed = network.bn1(network.conv1(normalise(torch.from_numpy(images), plan.preparation)))
+        normed = network.bn1(
+            network.conv1(normalise(torch.from_numpy(images), *mean_and_std(plan.preparation, CPU)))
+        )
     np.testing.assert_allclose(normed.mean((0, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(normed.var((0, 2, 3)), 1, atol=1e-2)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from msdn.extract.backbones.entry import Plan
 from msdn.extract.backbones.folding import fold_batch_norms
-from msdn.extract.backbones.network import normalise, read_maps, read_to_the_end
+from msdn.extract.backbones.network import mean_and_std, normalise, read_maps, read_to_the_end
 from msdn.extract.errors import ExtractError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -121,7 +121,8 @@ class FrozenNetwork:
         self._stored = getattr(torch, str(np.dtype(stored)))
         self.folded, self.compiled = fold_batch_norms(network.cpu(), plan), False
         self._network = network.to(device, PRECISIONS[precision]).to(memory_format=torch.channels_last)
-        self._run: Callable[[Tensor], Judged] = self._pass
+        self._scale = mean_and_std(plan.preparation, device)
+        self._run: Callable[[Tensor], dict[str, Tensor]] = self._pass
         self._streams = [torch.cuda.Stream(device) for _ in range(2)] if device.type == "cuda" else []
         self.in_flight = IN_FLIGHT if self._streams else 0
 
@@ -141,7 +142,7 @@ class FrozenNetwork:
     def start(self, images: np.ndarray) -> Computing:
         """Begin with a block; on a CPU it is done when this returns."""
         if not self._streams:
-            judged = self._run(torch.from_numpy(images).to(self._device))
+            judged = self._judge(self._run(torch.from_numpy(images).to(self._device)))
             return Computing({name: (values.cpu(), peaks.cpu()) for name, (values, peaks) in judged.items()})
         up, down = self._streams
         here = torch.cuda.current_stream(self._device)
@@ -149,7 +150,7 @@ class FrozenNetwork:
         with torch.cuda.stream(up):
             pixels = pinned.to(self._device, non_blocking=True)
         here.wait_stream(up)
-        judged = self._run(pixels)
+        judged = self._judge(self._run(pixels))
         down.wait_stream(here)
         with torch.cuda.stream(down):
             copies = {name: (_fetch(values), _fetch(peaks)) for name, (values, peaks) in judged.items()}
@@ -158,12 +159,15 @@ class FrozenNetwork:
         # kept until `wait`: memory of one stream must not be used again while another one still reads it
         return Computing(copies, (pinned, pixels, judged), arrived)
 
-    def _pass(self, images: Tensor) -> Judged:
-        """Everything between two copies: [B, size, size, 3] uint8 to maps as they are stored."""
-        pixels = normalise(images, self._plan.preparation).to(PRECISIONS[self.precision])
-        return self._judge(read_maps(self._network, self._plan, pixels))
+    def _prepare(self, images: Tensor) -> Tensor:
+        return normalise(images, *self._scale).to(PRECISIONS[self.precision])
+
+    def _pass(self, images: Tensor) -> dict[str, Tensor]:
+        """[B, size, size, 3] uint8 to maps in the network's precision."""
+        return read_maps(self._network, self._plan, self._prepare(images))
 
     def _judge(self, maps: dict[str, Tensor]) -> Judged:
+        """Round to the stored type, and find the largest values: on the device."""
         return {
             name: (values.to(self._stored).contiguous(), values.abs().flatten(1).amax(1).float())
             for name, values in maps.items()
@@ -186,31 +190,30 @@ class FrozenNetwork:
         except Exception as error:  # whatever torch, the compiler, or the network's own code raises
             lines = str(error).splitlines() or [type(error).__name__]
             raise CompileError(f"{self._plan.backbone.name} cannot be compiled: {lines[0][:200]}") from error
-        for name, (values, _) in given.items():
-            right = expected[name][0].float()
+        for name, values in given.items():
+            right = expected[name].float()
             if not (values.float() - right).norm() <= ALIKE * right.norm():
                 raise CompileError(f"{self._plan.backbone.name} computes something else when it is compiled")
         self._run, self.compiled = run, True
 
-    def _compiled_pass(self) -> Callable[[Tensor], Judged]:
+    def _compiled_pass(self) -> Callable[[Tensor], dict[str, Tensor]]:
         import torch._inductor.config as inductor
 
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says that no CUDA is here
         read = None if self._plan.backbone.read else read_to_the_end(self._network, self._plan)
 
-        def whole(images: Tensor) -> Judged:
-            pixels = normalise(images, self._plan.preparation).to(PRECISIONS[self.precision])
-            return self._judge(read_maps(self._network, self._plan, pixels, read))
+        def maps_of(images: Tensor) -> dict[str, Tensor]:
+            return read_maps(self._network, self._plan, self._prepare(images), read)
 
-        compiled = torch.compile(whole, dynamic=False)
+        compiled = torch.compile(maps_of, dynamic=False)
         # frozen: weights become constants, laid out as the processor likes them; deterministic: nothing is timed to
         # choose among ways to compute, so that every start gives the same bits
         fixed = {"freezing": True, "deterministic": True}
 
-        def run(images: Tensor) -> Judged:
+        def run(images: Tensor) -> dict[str, Tensor]:
             with inductor.patch(fixed):
-                judged: Judged = compiled(images)
-            return judged
+                maps: dict[str, Tensor] = compiled(images)
+            return maps
 
         return run
 

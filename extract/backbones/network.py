@@ -26,9 +26,13 @@ RELU_OF_BLOCK = {  # where torchvision's and timm's blocks keep the function tha
 Read = Callable[[nn.Module, Sequence[MapChoice], Backbone, Tensor], list[Tensor]]
 
 
-def normalise(images: Tensor, preparation: Preparation) -> Tensor:
+def mean_and_std(preparation: Preparation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What `normalise` needs; made once, because making it lets the host wait for a GPU."""
+    return torch.tensor(preparation.mean, device=device), torch.tensor(preparation.std, device=device)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Turn [B, size, size, 3] uint8 into normalised [B, 3, size, size] float32, channels last in memory."""
-    mean, std = (torch.tensor(values, device=images.device) for values in (preparation.mean, preparation.std))
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
@@ -267,9 +271,10 @@ def calibrate(
         norm.momentum = None  # a plain mean over the batches
         norm.train()  # and nothing else: dropout stays off
     network.to(device)
+    scale = mean_and_std(plan.preparation, device)
     with torch.inference_mode():
         for images in batches:
-            read_maps(network, plan, normalise(torch.from_numpy(images).to(device), plan.preparation))
+            read_maps(network, plan, normalise(torch.from_numpy(images).to(device), *scale))
     network.eval()
     return {
         f"{name}.{kind}": getattr(norm, kind).float().cpu().numpy()
