@@ -27,7 +27,7 @@ from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
 from msdn.extract.backbones.entry import Plan, make_plan
 from msdn.extract.backbones.frozen import FrozenNetwork, fixed_arithmetic
-from msdn.extract.backbones.network import calibrate, normalise, read_maps
+from msdn.extract.backbones.network import calibrate, mean_and_std, normalise, read_maps
 from msdn.extract.backbones.registry import build_network, find_backbone
 from msdn.extract.backbones.weights import load_network
 from msdn.extract.datasets.registry import open_dataset

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,10 @@ from msdn.extract.backbones.registry import build_network, find_backbone
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline import extraction
 from msdn.extract.pipeline.extraction import extract
+from msdn.extract.pipeline.progress import Progress
+from msdn.extract.pipeline.reading import Block
 from msdn.extract.pipeline.repeating import Repeater
+from msdn.extract.pipeline.writing import compute_ahead
 
 CPU = torch.device("cpu")
 TINY = """\
@@ -36,8 +39,8 @@ from torch import nn
 from msdn.extract.backbones import Backbone, Preparation
 
 def build():
-    behind = nn.BatchNorm2d(8)
-    return nn.Sequential(nn.Conv2d(3, 8, 7, stride=8, bias=False), behind, nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    first = nn.Conv2d(3, 8, 7, stride=8, bias=False)
+    return nn.Sequential(first, nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
 
 BACKBONE = Backbone(build=build, layer="3", preparation=Preparation(64))
 """
@@ -202,6 +205,39 @@ def test_a_compiled_extraction_goes_on_compiled_to_the_same_bytes(
         image = home.data / "TOY/images" / cache.annotations.image_paths[0]
         again = next(iter(repeater.compute([image], 1))).features
         np.testing.assert_allclose(again.reshape(16, 8), cache.read_rows([0])[0], rtol=2e-3, atol=1e-3)
+
+
+class Remembering:
+    """Stands for a GPU: says when a block is started, and when it is waited for."""
+
+    in_flight = 2
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def start(self, images: np.ndarray) -> "Remembering.Later":
+        number = int(images[0, 0, 0, 0])
+        self.events.append(f"start {number}")
+        return Remembering.Later(number, self.events)
+
+    @dataclass
+    class Later:
+        number: int
+        events: list[str]
+
+        def wait(self) -> int:
+            self.events.append(f"wait {self.number}")
+            return self.number
+
+
+def test_a_gpu_always_has_the_next_block_before_one_is_waited_for() -> None:
+    blocks = [Block(np.full((1, 1, 1, 3), n, np.uint8), rows=[n], positions=[0]) for n in range(5)]
+    blocks[3].rows = []  # nothing in it can be used
+    network, progress = Remembering(), Progress(5, 0)
+    found = list(compute_ahead(blocks, network, progress))
+    assert [computed for _, computed in found] == [0, 1, 2, None, 4]
+    assert [block for block, _ in found] == blocks
+    assert network.events[:6] == ["start 0", "start 1", "start 2", "wait 0", "wait 1", "start 4"]
 
 
 def fail_to_compile(network: FrozenNetwork, _rows: int) -> None:

@@ -6,6 +6,7 @@ checked: the folded network has to give the same maps, or it stays as it was.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +77,9 @@ def _takes_part(module: nn.Module) -> bool:
 
 
 def _fold(network: nn.Module, convolution: str, norm: str) -> None:
-    first, second = network.get_submodule(convolution), network.get_submodule(norm)
-    _put(network, convolution, fuse_conv_bn_eval(first, second))  # type: ignore[type-var]
+    first = cast(nn.Conv2d, network.get_submodule(convolution))
+    second = cast(nn.BatchNorm2d, network.get_submodule(norm))
+    _put(network, convolution, fuse_conv_bn_eval(first, second))
     behind = [getattr(second, part) for part in ("drop", "act") if hasattr(second, part)]
     _put(network, norm, nn.Sequential(*behind) if behind else nn.Identity())
 
