@@ -240,6 +240,26 @@ def test_a_gpu_always_has_the_next_block_before_one_is_waited_for() -> None:
     assert network.events[:6] == ["start 0", "start 1", "start 2", "wait 0", "wait 1", "start 4"]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_gives_the_cpus_maps_and_mixes_no_blocks(compiled: bool) -> None:
+    plan = make_plan(find_backbone("resnet18"), 64, "", ())
+    network = unsettle(build_network(plan.backbone, 64))
+    blocks = np.random.RandomState(0).randint(0, 256, (20, 8, 64, 64, 3), np.uint8)
+    with frozen.fixed_arithmetic():
+        slow = FrozenNetwork(copy.deepcopy(network), plan, CPU, "float32")
+        quick = FrozenNetwork(network, plan, torch.device("cuda"), "float32")
+        if compiled:
+            quick.compile(8)
+        one_by_one = [quick.compute(block) for block in blocks]
+        together = [computing.wait() for computing in [quick.start(block) for block in blocks]]
+        for block, alone, beside in zip(blocks, one_by_one, together, strict=True):
+            np.testing.assert_array_equal(alone.maps["regions"], beside.maps["regions"])
+            np.testing.assert_array_equal(alone.peaks["regions"], beside.peaks["regions"])
+            expected = slow.compute(block)
+            np.testing.assert_allclose(alone.maps["regions"], expected.maps["regions"], rtol=1e-3, atol=1e-4)
+
+
 def fail_to_compile(network: FrozenNetwork, _rows: int) -> None:
     raise CompileError("no compiler here")
 

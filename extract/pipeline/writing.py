@@ -22,35 +22,46 @@ from msdn.extract.pipeline.reading import Block, BlockReader
 FLOAT16_MAX, FLOAT32_MAX = (float(np.finfo(kind).max) for kind in (np.float16, np.float32))
 HARDLY = 1e-3  # random maps that vary less between images, as a share of all variation, carry no signal
 BEHIND = 2  # blocks that may wait for the disk
+WRITERS = 2  # threads: one alone hashes fewer rows a second than a data-centre GPU computes
 POLL_SECONDS = 0.05  # how soon the thread notices that no more will come
 
 Maps = Mapping[str, np.ndarray]  # [n, h, w, C] of every map, by name
 
 
 class RowWriter:
-    """`put` hands rows over; an error of the thread is raised at the next `put` or at the end."""
+    """`put` hands rows over to threads; an error there is raised at the next `put` or at the end."""
 
     def __init__(self, cache: PartialCache) -> None:
-        self.busy = 0.0
+        self._seconds = [0.0] * WRITERS
         self._cache = cache
         self._queue: Queue[tuple[list[int], Maps]] = Queue(BEHIND)
         self._closing = Event()
         self._error: Exception | None = None
-        self._thread = Thread(target=self._write_all, name="write", daemon=True)
+        self._threads = [
+            Thread(target=self._write_all, args=(n,), name="write", daemon=True) for n in range(WRITERS)
+        ]
 
     def __enter__(self) -> "RowWriter":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
+
+    @property
+    def busy(self) -> float:
+        """Seconds of hashing and writing, shared among the threads."""
+        return sum(self._seconds) / WRITERS
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait until all that was computed is written, however often Ctrl-C is pressed meanwhile."""
-        interrupted = False
-        while self._thread.is_alive():
+        is_waiting, interrupted = True, False
+        while is_waiting:
             try:
                 self._closing.set()
-                self._thread.join()
+                for thread in self._threads:
+                    thread.join()
+                is_waiting = False
             except KeyboardInterrupt:
                 interrupted = True
         if error is None and self._error is not None:
@@ -64,22 +75,22 @@ class RowWriter:
             raise self._error
         self._queue.put((rows, maps))
 
-    def _write_all(self) -> None:
+    def _write_all(self, thread: int) -> None:
         while not (self._closing.is_set() and self._queue.empty()):
             try:
                 rows, maps = self._queue.get(timeout=POLL_SECONDS)
             except Empty:
                 continue
             if self._error is None:
-                self._write(rows, maps)
+                self._write(thread, rows, maps)
 
-    def _write(self, rows: list[int], maps: Maps) -> None:
+    def _write(self, thread: int, rows: list[int], maps: Maps) -> None:
         start = perf_counter()
         try:
             self._cache.write_rows(rows, maps)
         except Exception as error:  # handed to the main thread
             self._error = error
-        self.busy += perf_counter() - start
+        self._seconds[thread] += perf_counter() - start
 
 
 def fill_cache(
