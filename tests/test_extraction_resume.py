@@ -189,7 +189,7 @@ def test_the_writer_outlives_any_number_of_interrupts() -> None:
 
     class SlowCache:
         def write_rows(self, rows: list[int], _features: object) -> None:
-            time.sleep(0.2)
+            time.sleep(0.5)
             written.extend(rows)
 
     interrupts = [
