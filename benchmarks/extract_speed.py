@@ -74,7 +74,7 @@ def main() -> None:
         print(f"{plan.backbone.name}, {weights}; {len(paths)} images of {options.dataset}; {torch.get_num_threads()} "
               f"threads, {options.workers} decoding; {device}", flush=True)  # fmt: skip
         rates: dict[str, list[float]] = {PUBLISHED: [], DECODING: []}
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             few = paths[: options.published_images]
             rates[PUBLISHED].append(
                 rate(now, len(few), lambda few=few: run_published_way(own, plan, few, device))
@@ -82,6 +82,8 @@ def main() -> None:
             rates[DECODING].append(rate(now, len(paths), lambda: decode(paths, plan, options.workers)))
             for way in ways:
                 measure(now, way, dataset, plan, paths, options.workers)
+            ended = "  ".join(f"{way.name} {way.whole[-1]:.1f}" for way in ways)
+            print(f"round {number + 1}: {PUBLISHED} {rates[PUBLISHED][-1]:.1f}  {ended}", flush=True)
     print_table(rates, ways)
 
 

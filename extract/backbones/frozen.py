@@ -27,7 +27,7 @@ IN_FLIGHT = 2  # blocks that a GPU is given before the first one is waited for
 ALIKE = (
     0.05  # a compiled network's maps may differ by so much, in bfloat16 a few times the rounding of the pass
 )
-COMPILED_FROM = {"cpu": 4000, "cuda": 400_000}  # images of 224 pixels that win back a minute of compiling
+COMPILED_FROM = {"cpu": 2000, "cuda": 400_000}  # images of 224 pixels that win back the compiling
 
 Judged = dict[str, tuple[Tensor, Tensor]]  # of each map: values as stored [B, h, w, C], largest ones [B]
 
