@@ -23,6 +23,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/read_rows.py
 	$(BIN)/python benchmarks/extract_memory.py
+	$(BIN)/python benchmarks/extract_speed.py
 
 results: $(READY)
 	$(BIN)/python benchmarks/plumage_results.py

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 KINDS = ("cpu", "cuda", "mps")
 _KEPT_MEMORY = {-1: 2**31 - 1, -3: 2**30}  # of <malloc.h>: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-_AMPERE = (8, 0)  # the first generation of NVIDIA's GPUs with products in bfloat16
 
 
 class DeviceError(MsdnError):
@@ -49,16 +48,6 @@ def choose_device(name: str, local: int = 0) -> "torch.device":
     return device
 
 
-def has_fast_bfloat16(device: "torch.device") -> bool:
-    """Whether matrix products in bfloat16 are much faster than in float32: tensor cores, or AMX of a CPU."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= _AMPERE
-    capabilities = getattr(torch.cpu, "get_capabilities", None)  # of newer versions of torch
-    return device.type == "cpu" and capabilities is not None and bool(capabilities().get("amx_bf16"))
-
-
 def choose_devices(text: str, option: str = "--device") -> list[str]:
     """The devices of a list such as cuda:0,cuda:1; "auto" and "all" are every GPU, or the CPU where there is none."""
     import torch
@@ -77,6 +66,25 @@ def end_with_parent() -> None:
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def fastest_precision(device: "torch.device") -> str:
+    """bfloat16 where a device multiplies it in units of its own (AMX, AVX-512 BF16, tensor cores), else float32."""
+    import torch
+
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    return "bfloat16" if device.type == "cpu" and bfloat16_units() else "float32"
+
+
+def bfloat16_units() -> str:
+    """What this CPU multiplies bfloat16 with: AMX, BF16 (of AVX-512), or nothing."""
+    import torch
+
+    for unit, asked in (("AMX", "_is_amx_tile_supported"), ("BF16", "_is_avx512_bf16_supported")):
+        if getattr(torch.cpu, asked, lambda: False)():  # torch has no public name for it
+            return unit
+    return ""
 
 
 def usable_cores() -> int:

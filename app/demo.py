@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DATASET = "plumage"
 WEIGHTS = "random"  # the only ones that need neither network nor trust
+PRECISION = "float32"  # so that the figures are the same on every machine
 MODELS = ("baseline", "msdn")
 REPORTED = "msdn"
 FIGURES = ("acc", "U", "S", "H")
@@ -71,7 +72,7 @@ def run_demo(
     from msdn.train.measure.evaluate import evaluate_run
     from msdn.train.models.presets import preset_settings
 
-    extraction = extract(ExtractSettings(DATASET, weights=WEIGHTS), home, watcher)
+    extraction = extract(ExtractSettings(DATASET, weights=WEIGHTS, precision=PRECISION), home, watcher)
     figures, runs = {}, {}
     with FeatureCache(extraction.path) as cache:
         for model in MODELS:

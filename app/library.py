@@ -17,11 +17,11 @@ from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.cache.home import DEFAULT_HOME, choose_cache, dataset_name
 from msdn.cache.layout import MAIN
 from msdn.cache.merging import merge_parts
-from msdn.extract.backbones.network import fixed_arithmetic
+from msdn.extract.backbones.frozen import fixed_arithmetic
 from msdn.extract.pipeline import extraction
 from msdn.extract.pipeline.outcome import Extraction
 from msdn.extract.pipeline.progress import Progress, Watcher
-from msdn.extract.pipeline.settings import BAD_IMAGES, DTYPES, PRECISIONS, ExtractSettings
+from msdn.extract.pipeline.settings import BAD_IMAGES, COMPILE, DTYPES, PRECISIONS, ExtractSettings
 from msdn.extract.pipeline.worker import Worker
 from msdn.machine import keep_threads
 from msdn.train.errors import RunError
@@ -68,6 +68,7 @@ def extract(
     also: Sequence[str] = (),
     device: str = _DEFAULT.device,
     precision: str = _DEFAULT.precision,
+    compile: str = _DEFAULT.compile,
     dtype: str = _DEFAULT.dtype,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -94,7 +95,8 @@ def extract(
         layer: another block's map; "" is the backbone's own.
         also: more maps in the same cache, as `--also` names them.
         device: "auto" (a GPU where there is one), "cpu", "cuda:0" …
-        precision: arithmetic of the backbone: float32, bfloat16 or float16.
+        precision: arithmetic of the backbone: float32, bfloat16 or float16; "auto" is what this machine is fast at.
+        compile: whether the network is compiled first: "yes", "no", or "auto", for large datasets.
         dtype: how features are stored: float16 or float32.
         batch_size: images computed at once; belongs to the cache.
         workers: decoding threads.
@@ -119,6 +121,7 @@ def extract(
         print(done.path, done.masked)
     """
     _check_choice("precision", precision, PRECISIONS)
+    _check_choice("compile", compile, COMPILE)
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("bad_images", bad_images, BAD_IMAGES)
     _check_positive(image_size=image_size, batch_size=batch_size, workers=workers, threads=threads)
@@ -131,6 +134,7 @@ def extract(
         also=tuple(also),
         device=device,
         precision=precision,
+        compile=compile,
         dtype=dtype,
         batch_size=batch_size,
         workers=workers,

@@ -57,7 +57,9 @@ def main() -> None:
         caches = {}
         for name, absent, bare in ((WHOLE, [], []), (ABSENT, left_out, []), (PHOTOLESS, [], left_out)):
             own = write_folder(root / name.replace(" ", "_"), plumage, absent, bare)
-            caches[name] = extract(ExtractSettings(str(own), weights="random"), home).path
+            caches[name] = extract(
+                ExtractSettings(str(own), weights="random", precision="float32"), home
+            ).path
         rows = np.flatnonzero(np.isin(a.labels, left_out))
         figures: dict[str, list[tuple[float, float]]] = {name: [] for name in caches}
         for seed in options.seeds:

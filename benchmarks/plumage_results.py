@@ -54,7 +54,7 @@ def main() -> None:
     options = read_options()
     read_page(options.page)  # refuses a page that could not be written later
     home, overrides = Home(options.home), {"epochs": options.epochs} if options.epochs else {}
-    extraction = extract(ExtractSettings(DATASET, weights="random"), home)
+    extraction = extract(ExtractSettings(DATASET, weights="random", precision="float32"), home)
     with FeatureCache(extraction.path) as cache:
 
         def measure(

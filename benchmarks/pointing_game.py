@@ -91,7 +91,7 @@ def main() -> None:
     options = read_options()
     read_page(options.page, MARKS)  # refuses a page that could not be written later
     home, overrides = Home(options.home), {"epochs": options.epochs} if options.epochs else {}
-    extraction = extract(ExtractSettings(DATASET, weights="random"), home)
+    extraction = extract(ExtractSettings(DATASET, weights="random", precision="float32"), home)
     with FeatureCache(extraction.path) as cache:
         rows = tuple(model_row(DATASET, name, name, common=overrides) for name in attending_models())
         study = Study(f"{DATASET}-pointing", rows, options.seeds, precision="float32")

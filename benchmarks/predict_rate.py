@@ -18,7 +18,7 @@ from extract_memory import peak_of
 
 from msdn.app.predict.predictor import Predictor
 from msdn.cache import FeatureCache, Home
-from msdn.extract.backbones.network import fixed_arithmetic
+from msdn.extract.backbones.frozen import fixed_arithmetic
 from msdn.extract.pipeline.extraction import extract
 from msdn.extract.pipeline.settings import ExtractSettings
 from msdn.train.loop.training import train_model

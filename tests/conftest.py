@@ -25,7 +25,7 @@ def listen_to_interrupts() -> None:
 def the_same_arithmetic_everywhere() -> Iterator[None]:
     """Trainings in this process take float32 where nothing is said, whatever the machine is good at."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("msdn.train.loop.training.has_fast_bfloat16", lambda device: False)
+        patch.setattr("msdn.train.loop.training.fastest_precision", lambda device: "float32")
         yield
 
 

@@ -18,11 +18,11 @@ from msdn.cache.home import Home
 from msdn.extract.backbones import Backbone, Preparation
 from msdn.extract.backbones.entry import Plan, features_tag, make_plan
 from msdn.extract.backbones.families import FAMILY_OF
+from msdn.extract.backbones.frozen import FrozenNetwork, fixed_arithmetic
 from msdn.extract.backbones.network import (
-    FrozenNetwork,
     calibrate,
-    fixed_arithmetic,
     list_layers,
+    mean_and_std,
     measure_maps,
     normalise,
     restore_statistics,
@@ -74,8 +74,7 @@ def lively() -> nn.Module:
 
 
 def compute(network: nn.Module, plan: Plan, images: np.ndarray, precision: str = "float32") -> np.ndarray:
-    network = copy.deepcopy(network) if plan.backbone.folds or precision != "float32" else network
-    return FrozenNetwork(network, plan, CPU, precision).compute(images)["regions"]
+    return FrozenNetwork(copy.deepcopy(network), plan, CPU, precision).compute(images).maps["regions"]
 
 
 def hook(network: nn.Module, layer: str, images: np.ndarray, preparation: Preparation) -> Tensor:
@@ -172,7 +171,7 @@ def test_one_pass_gives_normed_tokens_raw_pooled_ones_and_the_class_token() -> N
     also = ("coarse=blocks.10,pool=2x2", "global", "token,pool=class", "normed=blocks.3,norm")
     plan = plan_of("timm:vit_tiny_patch16_224", 64, also=also)
     network, images = drawn("timm:vit_tiny_patch16_224", 64), make_images(64)
-    given = FrozenNetwork(network, plan, CPU, "float32").compute(images)
+    given = FrozenNetwork(network, plan, CPU, "float32").compute(images).maps
     raw = hook(network, "blocks.10", images, plan.preparation)
     final = hook(network, "norm", images, plan.preparation)
     early = hook(network, "blocks.3", images, plan.preparation)
@@ -190,7 +189,7 @@ def test_norm_is_a_choice_per_map(norm: bool) -> None:
     plan = plan_of("timm:vit_tiny_patch16_224", 64, layer=f"blocks.5,{'norm' if norm else 'raw'}")
     network, images = drawn("timm:vit_tiny_patch16_224", 64), make_images(64)
     with torch.inference_mode():
-        pixels = normalise(torch.from_numpy(images), plan.preparation)
+        pixels = normalise(torch.from_numpy(images), *mean_and_std(plan.preparation, CPU))
         theirs = network.forward_intermediates(pixels, indices=[5], norm=norm, intermediates_only=True)[0]
     assert_same(compute(network, plan, images), from_channels_first(theirs))
 
@@ -198,7 +197,7 @@ def test_norm_is_a_choice_per_map(norm: bool) -> None:
 def test_the_class_token_of_torchvisions_vit_and_its_inner_blocks() -> None:
     plan = plan_of("vit_b_16", 64, "encoder.layers.encoder_layer_2", ("global,pool=class",))
     network, images = drawn("vit_b_16", 64), make_images(64)
-    given = FrozenNetwork(network, plan, CPU, "float32").compute(images)
+    given = FrozenNetwork(network, plan, CPU, "float32").compute(images).maps
     inner = hook(network, "encoder.layers.encoder_layer_2", images, plan.preparation)
     final = hook(network, "encoder.ln", images, plan.preparation)
     assert_same(given["regions"], from_tokens(1, 4)(inner))
@@ -324,7 +323,9 @@ def test_layers_are_listed() -> None:
 def test_normalisation_is_torchvisions(images: np.ndarray) -> None:
     usual = RESNET.preparation
     prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(usual.mean, usual.std)])
-    for image, ours in zip(images, normalise(torch.from_numpy(images), usual), strict=True):
+    for image, ours in zip(
+        images, normalise(torch.from_numpy(images), *mean_and_std(usual, CPU)), strict=True
+    ):
         torch.testing.assert_close(ours, prepare(image), rtol=1e-6, atol=1e-6)
 
 
@@ -366,7 +367,9 @@ def test_calibration_centres_every_batch_norm(images: np.ndarray) -> None:
     network, _ = load_network(plan.backbone, "random", 64, HOME)
     calibrate(network, plan, [images], CPU)
     with torch.no_grad():
-        normed = network.bn1(network.conv1(normalise(torch.from_numpy(images), plan.preparation)))
+        normed = network.bn1(
+            network.conv1(normalise(torch.from_numpy(images), *mean_and_std(plan.preparation, CPU)))
+        )
     np.testing.assert_allclose(normed.mean((0, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(normed.var((0, 2, 3)), 1, atol=1e-2)
 
@@ -393,11 +396,11 @@ def test_stored_statistics_rebuild_the_same_backbone(images: np.ndarray) -> None
 
 def test_a_row_does_not_depend_on_its_neighbours(lively: nn.Module, images: np.ndarray) -> None:
     network = FrozenNetwork(copy.deepcopy(lively), plan_of("resnet101", 64), CPU, "float32")
-    whole = network.compute(images)["regions"]
+    whole = network.compute(images).maps["regions"]
     for row in range(len(images)):
         alone = np.zeros_like(images)
         alone[row] = images[row]
-        np.testing.assert_array_equal(network.compute(alone)["regions"][row], whole[row])
+        np.testing.assert_array_equal(network.compute(alone).maps["regions"][row], whole[row])
 
 
 def test_what_the_caller_had_set_comes_back() -> None:

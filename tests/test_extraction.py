@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from torch import nn
 from torchvision import transforms
 from toy_cache import make_annotations
 from toy_dataset import TOY
@@ -15,6 +16,9 @@ from toy_extraction import CACHE, SETTINGS, StoppedError, interrupt_after, make_
 
 from msdn.cache import FeatureCache
 from msdn.cache.home import Home
+from msdn.extract.backbones import Backbone, Preparation
+from msdn.extract.backbones.entry import GLOBAL, MapChoice, Plan
+from msdn.extract.backbones.frozen import Computed, FrozenNetwork
 from msdn.extract.backbones.network import restore_statistics
 from msdn.extract.backbones.registry import find_backbone
 from msdn.extract.backbones.weights import load_network
@@ -111,15 +115,44 @@ def test_bad_images_can_be_masked(home: Home) -> None:
         assert 29 not in cache.rows("test_unseen") and 2 not in cache.rows("trainval")
 
 
-def test_a_value_too_large_for_float16_names_image_and_remedy(home: Home) -> None:
-    features = np.ones((3, 2, 2, 4), np.float32)
-    paths = [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
-    for value in (70000.0, -70000.0, np.nan, np.inf):
-        features[1, 0, 1, 2] = value
-        with pytest.raises(ExtractError, match=r"b.jpg: its features hold .* '--dtype float32 --restart'"):
-            writing.store_as(features, np.dtype(np.float16), paths)
-    features[1, 0, 1, 2] = 70000.0
-    assert writing.store_as(features, np.dtype(np.float32), paths)[1, 0, 1, 2] == 70000.0
+class Enlarging(nn.Module):
+    """Gives the images' pixels, between 0 and 1 for this entry, times what it holds for each of them."""
+
+    def __init__(self, factors: list[float]) -> None:
+        super().__init__()
+        self.factors = torch.tensor(factors)
+        self.last = nn.Identity()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.last(pixels * self.factors[: len(pixels), None, None, None])
+
+
+ENLARGING = Backbone(build=Enlarging, layer="last", preparation=Preparation(2, mean=(0,) * 3, std=(1,) * 3))
+
+
+@pytest.mark.parametrize("value", [70000.0, -70000.0, np.nan, np.inf, 65510.0])
+def test_a_value_too_large_for_float16_names_image_and_remedy(value: float) -> None:
+    white, paths = np.full((4, 2, 2, 3), 255, np.uint8), [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
+    plan = Plan(ENLARGING, ENLARGING.preparation, (MapChoice(), GLOBAL))
+    network = FrozenNetwork(
+        Enlarging([1.0, 2.0, value, 3.0]), plan, torch.device("cpu"), "float32", "float16"
+    )
+    computed = network.compute(white)
+    assert computed.maps["regions"].dtype == np.float16 and computed.maps["regions"][3, 0, 0, 0] == 3
+    with pytest.raises(ExtractError, match=r"b.jpg: its features hold .* '--dtype float32 --restart'"):
+        writing.require_fitting(computed, {0: 0, 2: 1, 3: 2}, paths)
+    writing.require_fitting(computed, {0: 0, 1: 1, 3: 2}, paths)
+    only_there = Computed(computed.maps, {**computed.peaks, "regions": np.zeros(4)})
+    assert "in map 'global'" in writing.misfit(only_there, 2)
+
+
+def test_float32_holds_more_but_not_everything() -> None:
+    white, plan = np.full((1, 2, 2, 3), 255, np.uint8), Plan(ENLARGING, ENLARGING.preparation)
+    for value, fits in ((70000.0, True), (np.inf, False), (np.nan, False)):
+        network = FrozenNetwork(Enlarging([value]), plan, torch.device("cpu"), "float32", "float32")
+        computed = network.compute(white)
+        assert (writing.misfit(computed, 0) == "") == fits
+        assert not fits or computed.maps["regions"][0, 0, 0, 0] == 70000
 
 
 def test_missing_images_are_counted_before_anything_is_computed(home: Home) -> None:
@@ -184,11 +217,6 @@ def test_several_maps_come_from_one_pass(home: Home) -> None:
         assert [spec.signed for spec in cache.maps.values()] == [False, False, False]
         assert cache.provenance["maps"]["early"] == {"layer": "layer3", "pool": "2x2"}
         assert cache.provenance["backbone"]["name"] == "resnet18"
-
-
-def test_a_value_too_large_names_its_map() -> None:
-    with pytest.raises(ExtractError, match=r"a.jpg: its features in map 'global'"):
-        writing.store_as(np.full((1, 1, 1, 2), 7e4), np.dtype(np.float16), [Path("a.jpg")], "global")
 
 
 def test_flags_are_set_before_anything_computes_and_come_back(

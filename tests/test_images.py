@@ -13,7 +13,7 @@ from torchvision import transforms
 from torchvision.models import get_model_weights
 
 from msdn.extract.backbones import Preparation
-from msdn.extract.backbones.network import normalise
+from msdn.extract.backbones.network import mean_and_std, normalise
 from msdn.extract.backbones.registry import find_backbone
 from msdn.extract.errors import BadImageError
 from msdn.extract.pipeline.reading import prepare, read_image
@@ -44,7 +44,9 @@ def test_each_network_gets_what_its_own_evaluation_gives_it(name: str, width: in
     else:
         theirs = get_model_weights(name).IMAGENET1K_V1.transforms()(image)
     pixels = torch.from_numpy(np.array(prepare(image, preparation)))[None]
-    torch.testing.assert_close(normalise(pixels, preparation)[0], theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        normalise(pixels, *mean_and_std(preparation, pixels.device))[0], theirs, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_squashing_keeps_no_aspect() -> None:

@@ -24,7 +24,7 @@ from msdn.app.reproduce import (
     reproduction_table,
 )
 from msdn.cache import Home
-from msdn.extract.backbones.network import FrozenNetwork
+from msdn.extract.backbones.frozen import FrozenNetwork
 from msdn.extract.datasets import registry
 from msdn.terminal import result_console
 from msdn.train.measure.show import draw

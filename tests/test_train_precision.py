@@ -56,8 +56,8 @@ def test_scores_and_gradients_are_near_those_in_float32(make_cache: Callable[...
 
 
 def test_auto_takes_what_the_device_is_good_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    for fast, chosen in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(training, "has_fast_bfloat16", lambda device, fast=fast: fast)
+    for chosen in ("bfloat16", "float32"):
+        monkeypatch.setattr(training, "fastest_precision", lambda device, chosen=chosen: chosen)
         assert choose_precision("auto", "msdn", CPU) == chosen
         assert choose_precision("auto", "baseline", CPU) == "float32", "its regions are pooled once"
         assert choose_precision("bfloat16", "msdn", CPU) == "bfloat16"

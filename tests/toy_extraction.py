@@ -20,7 +20,9 @@ from msdn.extract.pipeline.extraction import Extraction, extract
 from msdn.extract.pipeline.progress import Watcher
 from msdn.extract.pipeline.settings import ExtractSettings
 
-SETTINGS = ExtractSettings(dataset="toy", weights="random", batch_size=4, workers=2, device="cpu")
+SETTINGS = ExtractSettings(
+    dataset="toy", weights="random", batch_size=4, workers=2, device="cpu", precision="float32"
+)
 CACHE = "toy-224-random.h5"
 
 

@@ -85,7 +85,7 @@ def explain(
     from msdn.app.explain.explainer import Explainer
     from msdn.app.explain.figure import draw_explanation
     from msdn.app.predict.predictor import Predictor
-    from msdn.extract.backbones.network import fixed_arithmetic
+    from msdn.extract.backbones.frozen import fixed_arithmetic
     from msdn.train.models import registry
     from msdn.train.runs.run import find_run
 

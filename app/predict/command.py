@@ -105,7 +105,7 @@ def predict(
     """
     _check_usage(images, cache, rows, choices)
     from msdn.app.predict.showing import tell
-    from msdn.extract.backbones.network import fixed_arithmetic
+    from msdn.extract.backbones.frozen import fixed_arithmetic
     from msdn.train.models import registry
     from msdn.train.runs.run import find_run
 

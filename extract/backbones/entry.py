@@ -84,7 +84,6 @@ class Backbone:
         name: as in `--backbone`; a file's own name where it is empty.
         library: where the network comes from.
         sha256: of the file that defines it.
-        folds: whether batch norm is multiplied into the convolutions: a third faster, last digits differ.
         layers_by_index: the layers that `read` knows, last one the default; empty: any module.
         adapt: changes a state dict to fit a network that is built (another image size, other names).
         load: makes the network with a state dict, or with its own weights where that is None.
@@ -101,7 +100,6 @@ class Backbone:
     name: str = ""
     library: str = "file"
     sha256: str = ""
-    folds: bool = False
     adapt: Callable[["nn.Module", dict[str, "Tensor"]], dict[str, "Tensor"]] | None = None
     load: Callable[[int, dict[str, "Tensor"] | None], "nn.Module"] | None = None
     read: Callable[..., Any] | None = None
@@ -109,9 +107,7 @@ class Backbone:
     def describe(self) -> dict[str, str]:
         """What the recipe keeps of it."""
         facts = {"name": self.name, "library": self.library}
-        if self.sha256:
-            facts["sha256"] = self.sha256
-        return facts | ({"batch_norm": "folded"} if self.folds else {})
+        return facts | ({"sha256": self.sha256} if self.sha256 else {})
 
     @property
     def tag(self) -> str:

@@ -1,11 +1,10 @@
-"""A frozen network at work: its maps in one pass, its batch norm folded or calibrated.
+"""A network's maps: all of a plan in one pass, measured on one picture; batch norm calibrated.
 
 B images, h x w regions, C channels, T tokens.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,78 +12,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from msdn.cache.errors import MsdnError, UnknownNameError
 from msdn.extract.backbones.entry import Backbone, MapChoice, Plan, Preparation
 from msdn.extract.errors import ExtractError, WeightsError
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 RELU_OF_BLOCK = {  # where torchvision's and timm's blocks keep the function that ends them
     "Bottleneck": ("act3", "relu"),
     "BasicBlock": ("act2", "relu"),
     "ResBottleneckBlock": ("activation",),
     "Fire": ("expand3x3_activation",),
 }
+Read = Callable[[nn.Module, Sequence[MapChoice], Backbone, Tensor], list[Tensor]]
 
 
-@contextmanager
-def fixed_arithmetic(threads: int | None = None) -> Iterator[None]:
-    """Compute in one way only while this lasts: float32 means float32, and the same bits come at every start.
-
-    `threads` is how many the CPU uses; what the caller had set comes back at the end.
-    """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = (
-        cudnn.allow_tf32,
-        cudnn.benchmark,
-        cudnn.deterministic,
-        matmul.allow_tf32,
-        torch.get_num_threads(),
-    )
-    cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32 = False, False, True, False
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32 = before[:4]
-        torch.set_num_threads(before[4])
+def mean_and_std(preparation: Preparation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What `normalise` needs; made once, because making it lets the host wait for a GPU."""
+    return torch.tensor(preparation.mean, device=device), torch.tensor(preparation.std, device=device)
 
 
-def normalise(images: Tensor, preparation: Preparation) -> Tensor:
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Turn [B, size, size, 3] uint8 into normalised [B, 3, size, size] float32, channels last in memory."""
-    mean, std = (torch.tensor(values, device=images.device) for values in (preparation.mean, preparation.std))
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-class FrozenNetwork:
-    """Computes the maps of a plan: channels last, in one precision."""
+def read_maps(network: nn.Module, plan: Plan, pixels: Tensor, read: Read | None = None) -> dict[str, Tensor]:
+    """Run the network once on [B, 3, size, size] and return the plan's maps [B, h, w, C], pooled where asked for.
 
-    def __init__(self, network: nn.Module, plan: Plan, device: torch.device, precision: str) -> None:
-        self._plan = plan
-        self._device = device
-        self._dtype = PRECISIONS[precision]
-        if plan.backbone.folds:
-            fold_batch_norms(network)
-        self._network = network.to(device, self._dtype).to(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def compute(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the maps [B, h, w, C] of [B, size, size, 3] uint8 images, in float32."""
-        pixels = normalise(
-            torch.from_numpy(images).to(self._device, non_blocking=True), self._plan.preparation
-        )
-        maps = read_maps(self._network, self._plan, pixels.to(self._dtype))
-        return {name: values.float().contiguous().cpu().numpy() for name, values in maps.items()}
-
-
-def read_maps(network: nn.Module, plan: Plan, pixels: Tensor) -> dict[str, Tensor]:
-    """Run the network once on [B, 3, size, size] and return the plan's maps [B, h, w, C], pooled where asked for."""
+    `read` takes the layers' outputs; None: as the backbone says, else by hooks.
+    """
     backbone = plan.backbone
     choices = [replace(choice, layer=choice.layer or backbone.layer) for choice in plan.maps]
-    values = (backbone.read or read_by_hooks)(network, choices, backbone, pixels)
+    values = (read or backbone.read or read_by_hooks)(network, choices, backbone, pixels)
     return {
         choice.name: pool_map(value, choice, backbone) for choice, value in zip(choices, values, strict=True)
     }
@@ -120,6 +79,31 @@ def read_by_hooks(
     for layer in wanted - given.keys():
         raise ExtractError(f"{backbone.name}: '{layer}' is not used when the network computes an image")
     return [_arrange(given[choice.layer], choice, backbone) for choice in choices]
+
+
+def read_to_the_end(network: nn.Module, plan: Plan) -> Read:
+    """Like `read_by_hooks`, as a compiler can follow it: the hooks stay, and no exception ends the pass.
+
+    The compiler leaves out by itself what lies behind the last layer, for nothing uses it.
+    """
+    given: dict[str, Tensor] = {}
+
+    def keep(layer: str) -> None:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            given[layer] = output
+
+        network.get_submodule(layer).register_forward_hook(hook)
+
+    for layer in {choice.layer or plan.backbone.layer for choice in plan.maps}:
+        keep(layer)
+
+    def read(
+        network: nn.Module, choices: Sequence[MapChoice], backbone: Backbone, pixels: Tensor
+    ) -> list[Tensor]:
+        network(pixels)
+        return [_arrange(given[choice.layer], choice, backbone) for choice in choices]
+
+    return read
 
 
 def _arrange(output: Tensor, choice: MapChoice, backbone: Backbone) -> Tensor:
@@ -274,25 +258,6 @@ def _ends_in_relu(module: nn.Module) -> bool:
     return isinstance(module, nn.ReLU | nn.ReLU6)
 
 
-def fold_batch_norms(module: nn.Module) -> None:
-    """Multiply every batch norm into the convolution before it, throughout a ResNet."""
-    if isinstance(module, nn.Sequential):
-        for first, second in zip(range(len(module)), range(1, len(module)), strict=False):
-            _fold(module, str(first), str(second))
-    elif isinstance(module, ResNet | Bottleneck | BasicBlock):
-        for number in (1, 2, 3):
-            _fold(module, f"conv{number}", f"bn{number}")
-    for child in module.children():
-        fold_batch_norms(child)
-
-
-def _fold(parent: nn.Module, convolution: str, norm: str) -> None:
-    first, second = getattr(parent, convolution, None), getattr(parent, norm, None)
-    if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-        setattr(parent, convolution, fuse_conv_bn_eval(first, second))
-        setattr(parent, norm, nn.Identity())
-
-
 def calibrate(
     network: nn.Module, plan: Plan, batches: Iterable[np.ndarray], device: torch.device
 ) -> dict[str, np.ndarray]:
@@ -306,9 +271,10 @@ def calibrate(
         norm.momentum = None  # a plain mean over the batches
         norm.train()  # and nothing else: dropout stays off
     network.to(device)
+    scale = mean_and_std(plan.preparation, device)
     with torch.inference_mode():
         for images in batches:
-            read_maps(network, plan, normalise(torch.from_numpy(images).to(device), plan.preparation))
+            read_maps(network, plan, normalise(torch.from_numpy(images).to(device), *scale))
     network.eval()
     return {
         f"{name}.{kind}": getattr(norm, kind).float().cpu().numpy()

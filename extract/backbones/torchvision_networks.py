@@ -29,7 +29,6 @@ def find_torchvision(name: str) -> Backbone:
         weights_url=weights.url,
         name=name,
         library="torchvision",
-        folds=name == DEFAULT_NAME,
         adapt=_adapt,
     )
 

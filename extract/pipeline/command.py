@@ -10,6 +10,7 @@ from msdn.cache.home import Home, command_line, home_option
 from msdn.cache.parts import name_numbers
 from msdn.extract.pipeline.settings import (
     BAD_IMAGES,
+    COMPILE,
     DEFAULT_BLOCK_ROWS,
     DTYPES,
     EXIF,
@@ -71,7 +72,15 @@ DEFAULT = ExtractSettings(dataset="")
     "--precision",
     type=click.Choice(PRECISIONS),
     default=DEFAULT.precision,
-    help="Arithmetic of the backbone.",
+    help="Arithmetic of the backbone; auto: bfloat16 where this machine is fast at it, else float32. The same for the "
+    "whole cache.",
+)
+@click.option(
+    "--compile",
+    type=click.Choice(COMPILE),
+    default=DEFAULT.compile,
+    help="Compile the network first, which takes a minute and needs a C++ compiler; auto: for large datasets. The same "
+    "for the whole cache.",
 )
 @click.option(
     "--dtype",

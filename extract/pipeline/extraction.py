@@ -1,7 +1,7 @@
 """One whole extraction: from a dataset's name to a finished cache."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +21,16 @@ from msdn.cache.parts import find_parts
 from msdn.cache.reader import check_rows
 from msdn.cache.structure import create_structure
 from msdn.extract.backbones.entry import Plan, features_tag, make_plan
-from msdn.extract.backbones.network import (
+from msdn.extract.backbones.frozen import (
+    CompileError,
     FrozenNetwork,
+    fixed_arithmetic,
+    pays_to_compile,
+    require_compiler,
+)
+from msdn.extract.backbones.network import (
     calibrate,
     check_layers,
-    fixed_arithmetic,
     has_batch_norm,
     measure_maps,
     restore_statistics,
@@ -40,15 +45,16 @@ from msdn.extract.pipeline.growing import copy_cache, grow, in_cache_order
 from msdn.extract.pipeline.outcome import BadImagesError, Extraction
 from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images, require_readers
-from msdn.extract.pipeline.recipe import check_recipe, check_request, write_recipe
+from msdn.extract.pipeline.recipe import ARITHMETIC, check_recipe, check_request, write_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
 from msdn.extract.pipeline.sharded import finish, run_shards, take_finished
 from msdn.extract.pipeline.worker import ALONE
 from msdn.extract.pipeline.writing import fill_cache
-from msdn.machine import choose_device, choose_devices
+from msdn.machine import choose_device, choose_devices, fastest_precision
 
 CALIBRATION_IMAGES = 256
 CALIBRATION_BATCH = 32
+COMPILING = "compiling the network, which takes a minute"
 SILENT = Watcher()
 
 
@@ -149,8 +155,9 @@ class Job:
         if self.settings.retry_bad:
             raise ExtractError(f"{self.final}: there is no such cache; leave out --retry-bad to make it")
         self._describe()
-        self.begin(partial)  # replaces an old unfinished file only when the new one is whole
-        return self._fill(self.frozen or self.freeze())
+        return self._fill(
+            self.begin(partial)
+        )  # replaces an old unfinished file only when the new one is whole
 
     def _describe(self) -> None:
         if self.part is None:
@@ -174,24 +181,35 @@ class Job:
             raise ExtractError(f"{header.path}: not complete yet; leave out --retry-bad to continue")
         self._describe()
         self.take_threads(header)
+        if header.provenance.get("compiled"):
+            with _needing_a_compiler(header):
+                require_compiler(self.device)
         if masked or not is_complete:
             self._check_same(header, check_recipe)
         self.require_images([*np.flatnonzero(header.states != DONE), *range(had, n)])
-        frozen = self.frozen or self.freeze(header)
+        network = self.frozen or self.freeze(header)
         partial = partial_path(self.final)
         if n > had:
             self.watcher.on_stage(f"{n - had} new images; the features of the other {had} stay as they are")
-            grow(header, partial, self.dataset, self.recipe(header.provenance["block_rows"]))
+            recipe = self.recipe(header.provenance["block_rows"], network.describe())
+            grow(header, partial, self.dataset, recipe)
         elif is_complete:
             self.watcher.on_stage(f"{masked} masked images are tried again; all other rows stay as they are")
             copy_cache(header, partial, header.annotations, header.provenance)
-        return self._fill(frozen)
+        return self._fill(network)
 
-    def freeze(self, header: Header | None = None) -> FrozenNetwork:
-        """The network that computes; of random weights, with the statistics of a file that they belong to."""
-        if header is not None and self.weights.kind == "random":
+    def freeze(self, header: Header) -> FrozenNetwork:
+        """The network as a file was started with it, which decides bits, or a sentence about what is missing."""
+        if self.weights.kind == "random":
             restore_statistics(self.network, header.backbone_state)
-        return FrozenNetwork(self.network, self.plan, self.device, self.settings.precision)
+        stored = header.provenance
+        network = self._freeze(stored["precision"])
+        if stored.get("compiled"):
+            self.watcher.on_stage(COMPILING)
+            with _needing_a_compiler(header):
+                network.compile(stored["block_rows"])
+        check_recipe({key: stored.get(key) for key in ARITHMETIC}, network.describe(), str(header.path))
+        return network
 
     def take_threads(self, header: Header) -> None:
         """Compute with as many threads as before: their number can decide a sum's last bit."""
@@ -203,7 +221,7 @@ class Job:
     def _check_same(self, header: Header, check: Callable[..., None]) -> None:
         """Refuse features made in another way; other labels, splits or vectors of the same images are only named."""
         block_rows = self.settings.batch_size or header.provenance.get("block_rows", DEFAULT_BLOCK_ROWS)
-        check(header.provenance, self.recipe(block_rows), str(header.path))
+        check(header.provenance, self.recipe(block_rows, self.ask_for(header)), str(header.path))
         if header.annotations.image_paths != self.dataset.annotations.image_paths:
             return  # the cache grows, and takes all annotations anew
         changed = name_differences(header.annotations, self.dataset.annotations)
@@ -229,25 +247,55 @@ class Job:
         """The images of the whole cache: they decide what is the same for each of its parts."""
         return self.whole or self.dataset
 
-    def recipe(self, block_rows: int) -> dict[str, object]:
+    def recipe(self, block_rows: int, arithmetic: Mapping[str, object]) -> dict[str, object]:
         """The file's provenance."""
-        s = self.settings
-        recipe = write_recipe(
-            self._all, self.plan, self.weights, self.device, s.precision, s.dtype, block_rows
-        )
+        dtype = self.settings.dtype
+        recipe = write_recipe(self._all, self.plan, self.weights, self.device, arithmetic, dtype, block_rows)
         return {**recipe, PART: self.part} if self.part else recipe
 
-    def begin(self, partial: Path) -> None:
-        """Set a file aside for all rows."""
+    def ask_for(self, header: Header) -> dict[str, object]:
+        """How the network is to compute: as the cache was started, but for what the settings name."""
+        arithmetic = {key: header.provenance.get(key) for key in ARITHMETIC}
+        if self.settings.precision != "auto":
+            arithmetic["precision"] = self.settings.precision
+        if self.settings.compile != "auto":
+            arithmetic["compiled"] = self.settings.compile == "yes"
+        return arithmetic
+
+    def _freeze(self, precision: str) -> FrozenNetwork:
+        return FrozenNetwork(self.network, self.plan, self.device, precision, self.settings.dtype)
+
+    def _freeze_first(self, block_rows: int) -> FrozenNetwork:
+        """Decide how the network computes, once for the whole cache, and say so."""
+        precision, why = self.settings.precision, ""
+        if precision == "auto":
+            precision, why = fastest_precision(self.device), ", the fastest on this machine"
+        network = self._freeze(precision)
+        images, size = len(self._all.annotations.image_paths), self.plan.preparation.size
+        wanted = self.settings.compile
+        if wanted == "yes" or (wanted == "auto" and pays_to_compile(images, size, self.device)):
+            self.watcher.on_stage(COMPILING)
+            try:
+                network.compile(block_rows)
+            except CompileError as error:
+                if wanted == "yes":
+                    raise ExtractError(
+                        f"--compile yes: {error}; leave it out, or use --compile no"
+                    ) from error
+                self.watcher.on_stage(f"{error}; it goes on without, more slowly")
+        if why or network.compiled:
+            self.watcher.on_stage(f"computing in {precision}{why}{', compiled' * network.compiled}")
+        return network
+
+    def begin(self, partial: Path) -> FrozenNetwork:
+        """Set a file aside for all rows; return the network that computes them, which decides bits."""
         self.require_images(range(len(self.dataset.annotations.image_paths)))
+        block_rows = self.settings.batch_size or DEFAULT_BLOCK_ROWS
         maps, statistics = self._measure()
-        create_structure(
-            partial,
-            self.dataset.annotations,
-            maps,
-            self.recipe(self.settings.batch_size or DEFAULT_BLOCK_ROWS),
-            statistics,
-        )
+        network = self.frozen or self._freeze_first(block_rows)
+        recipe = self.recipe(block_rows, network.describe())
+        create_structure(partial, self.dataset.annotations, maps, recipe, statistics)
+        return network
 
     def _measure(self) -> tuple[list[MapSpec], dict[str, np.ndarray]]:
         """The maps, and the statistics of random weights, as another part has them."""
@@ -305,6 +353,17 @@ class Job:
             return f"{where}; a smaller --image-size, a smaller --backbone or another --device needs less"
         again = "remove the shards and start with '" if self.part else "repeat the command with '--restart "
         return f"{where} with {at_once} images at once; {again}--batch-size {at_once // 2}'"
+
+
+@contextmanager
+def _needing_a_compiler(header: Header) -> Iterator[None]:
+    try:
+        yield
+    except CompileError as error:
+        raise ExtractError(
+            f"{header.path} was started with a compiled network: {error}; continue on a machine that can do it, or "
+            "start again with '--restart --compile no'"
+        ) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

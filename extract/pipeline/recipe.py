@@ -15,10 +15,12 @@ import msdn
 from msdn.cache.layout import ANNOTATIONS
 from msdn.cache.parts import compare_recipes
 from msdn.extract.backbones.entry import Plan
+from msdn.extract.backbones.frozen import describe_compiler
 from msdn.extract.backbones.weights import Weights
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
 from msdn.extract.opening import uses_extra
+from msdn.machine import bfloat16_units
 
 
 def write_recipe(
@@ -26,20 +28,20 @@ def write_recipe(
     plan: Plan,
     weights: Weights,
     device: torch.device,
-    precision: str,
+    arithmetic: Mapping[str, Any],
     dtype: str,
     block_rows: int,
 ) -> dict[str, Any]:
-    """Return the cache's provenance: plain JSON values only."""
+    """Return the cache's provenance: plain JSON values only; `arithmetic` is as `FrozenNetwork.describe` says it."""
     return {
         "dataset": dataset.annotations.dataset,
         ANNOTATIONS: dataset.sources,
         **plan.describe(),
         "weights": weights.description,
-        "precision": precision,
+        **arithmetic,
         "dtype": dtype,
         "block_rows": block_rows,
-        "device": _describe_device(device),
+        "device": _describe_device(device, arithmetic["precision"]),
         "versions": {
             "msdn": msdn.__version__,
             "torch": torch.__version__,
@@ -48,6 +50,7 @@ def write_recipe(
             "libjpeg": features.version("jpg"),
             "cuda": torch.version.cuda if device.type == "cuda" else None,
             "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+            **({"compiler": describe_compiler(device)} if arithmetic["compiled"] else {}),
             **({"timm": metadata.version("timm")} if plan.backbone.library == "timm" else {}),
             **({"pillow_heif": metadata.version("pillow-heif")} if _has_heif(dataset) else {}),
         },
@@ -58,12 +61,14 @@ def _has_heif(dataset: Dataset) -> bool:
     return any(map(uses_extra, map(Path, dataset.annotations.image_paths)))
 
 
-def _describe_device(device: torch.device) -> dict[str, Any]:
+def _describe_device(device: torch.device, precision: str) -> dict[str, Any]:
     if device.type == "cpu":
+        name = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        units = bfloat16_units() if precision != "float32" else ""
         # threads: how sums are divided among them can change their last bit
         return {
             "kind": "cpu",
-            "name": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+            "name": f"{name} {units}".rstrip(),
             "threads": torch.get_num_threads(),
         }
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -71,6 +76,7 @@ def _describe_device(device: torch.device) -> dict[str, Any]:
 
 
 AGAIN = "repeat the first command, or start again with --restart"
+ARITHMETIC = ("precision", "batch_norm", "compiled")
 REQUESTED = (
     *("dataset", "backbone", "maps", "weights", "transform", "image_size"),
     *("precision", "dtype", "block_rows"),

@@ -11,12 +11,13 @@ import torch
 from msdn.cache.errors import MsdnError
 from msdn.cache.home import Home
 from msdn.extract.backbones.entry import TURNED, Backbone, MapChoice, Plan
-from msdn.extract.backbones.network import FrozenNetwork, has_batch_norm, restore_statistics
+from msdn.extract.backbones.frozen import FrozenNetwork
+from msdn.extract.backbones.network import has_batch_norm, restore_statistics
 from msdn.extract.backbones.registry import find_backbone
 from msdn.extract.backbones.weights import load_network
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.reading import BlockReader, default_workers
-from msdn.extract.pipeline.writing import store_as
+from msdn.extract.pipeline.writing import misfit
 
 _NEEDED = ("weights", "transform", "image_size", "precision", "block_rows")
 _SHOWN = 12  # letters of a hash in a message
@@ -32,7 +33,11 @@ class ImageFeatures:
 
 
 class Repeater:
-    """Computes features as a cache's recipe says; open it within `fixed_arithmetic`."""
+    """Computes features as a cache's recipe says; open it within `fixed_arithmetic`.
+
+    In the recipe's precision, but never compiled: for few images that costs more than it saves, and what it changes
+    is less than the precision's rounding.
+    """
 
     def __init__(
         self,
@@ -76,8 +81,8 @@ class Repeater:
             )
         if loaded.kind == "random" and has_batch_norm(network):
             restore_statistics(network, dict(statistics))
-        self._network = FrozenNetwork(network, self.plan, device, recipe["precision"])
-        self._map, self._dtype, self._block_rows = map, dtype, recipe["block_rows"]
+        self._network = FrozenNetwork(network, self.plan, device, recipe["precision"], dtype)
+        self._map, self._block_rows = map, recipe["block_rows"]
 
     def compute(self, paths: Sequence[Path], workers: int | None = None) -> Iterator[ImageFeatures]:
         """The features of every image in turn, a bounded number of them decoded ahead."""
@@ -88,16 +93,12 @@ class Repeater:
             for block in reader:
                 found = {row: ImageFeatures(row, None, reason) for row, reason in block.bad.items()}
                 if block.rows:
-                    maps = self._network.compute(block.images)[self._map]
+                    computed = self._network.compute(block.images)
                     for row, position in zip(block.rows, block.positions, strict=True):
-                        found[row] = self._round(row, maps[position], paths[row])
+                        reason = misfit(computed, position)
+                        features = None if reason else computed.maps[self._map][position]
+                        found[row] = ImageFeatures(row, features, reason)
                 yield from (found[row] for row in sorted(found))
-
-    def _round(self, row: int, values: np.ndarray, path: Path) -> ImageFeatures:
-        try:
-            return ImageFeatures(row, store_as(values[None], self._dtype, [path], self._map)[0])
-        except ExtractError as error:
-            return ImageFeatures(row, None, str(error).removeprefix(f"{path}: "))
 
 
 def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:

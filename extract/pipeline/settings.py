@@ -7,7 +7,8 @@ from msdn.extract.backbones.entry import DEFAULT_NAME
 from msdn.extract.pipeline.worker import Worker
 
 IMAGE_SIZES = (224, 448)  # that published features were made at
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+COMPILE = ("auto", "yes", "no")
 DTYPES = ("float16", "float32")
 BAD_IMAGES = ("stop", "mask")
 EXIF = ("upright", "keep")
@@ -22,7 +23,8 @@ class ExtractSettings:
     image_size: int | None = None  # the backbone's own
     weights: str = "imagenet"
     device: str = "auto"
-    precision: str = "float32"
+    precision: str = "auto"  # the unfinished cache's, else what this machine is fast at
+    compile: str = "auto"  # the unfinished cache's, else yes where the dataset is large enough
     dtype: str = "float16"
     batch_size: int | None = None  # the unfinished cache's, else DEFAULT_BLOCK_ROWS
     workers: int | None = None  # one a core, eight at most

@@ -78,7 +78,7 @@ class _Share:
         self._progress = Progress(sum(sizes.values()), sum(sizes.values()) - left)
         header = _read_any(self._job.final) if todo else None
         if header is not None:
-            self._job = replace(self._job, like=header, frozen=self._job.freeze(header))
+            self._job = replace(self._job, like=header, frozen=self._job.frozen or self._job.freeze(header))
         for part in todo:
             self._fill(part)
         for part in [part for part in todo if part.number in self._busy]:
@@ -119,14 +119,15 @@ class _Share:
         job.require_images([row for part in todo for row in range(part.start, part.stop)])
         if header is None and todo:
             first = self._job_of(todo[0])
-            first.begin(partial_path(first.final))
+            self._job = replace(job, frozen=first.begin(partial_path(first.final)))
         return mine, todo
 
     def _check_like(self, header: Header) -> None:
         """Refuse to make parts of another recipe or dataset than those that are there; say if devices differ."""
         if PART not in header.provenance:
             raise ExtractError(f"{header.path}: not a part of a cache; remove it")
-        now = self._job.recipe(self._job.settings.batch_size or DEFAULT_BLOCK_ROWS)
+        block_rows = self._job.settings.batch_size or DEFAULT_BLOCK_ROWS
+        now = self._job.recipe(block_rows, self._job.ask_for(header))
         advice = "repeat the first command, or remove the shards to start again"
         check_recipe(shared_recipe(header.provenance), shared_recipe(now), str(header.path), advice)
         if header.provenance[PART]["dataset"] != self._dataset:

@@ -1,6 +1,7 @@
 """Fills a cache's missing rows, whatever was done before: reader, network and writer at the same time."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -12,44 +13,55 @@ import numpy as np
 from msdn.cache.layout import MAIN
 from msdn.cache.partial import PartialCache
 from msdn.extract.backbones.entry import Plan
-from msdn.extract.backbones.network import FrozenNetwork
+from msdn.extract.backbones.frozen import Computed, Computing, FrozenNetwork
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.reading import Block, BlockReader
 
-FLOAT16_MAX = 65504.0
+FLOAT16_MAX, FLOAT32_MAX = (float(np.finfo(kind).max) for kind in (np.float16, np.float32))
 HARDLY = 1e-3  # random maps that vary less between images, as a share of all variation, carry no signal
 BEHIND = 2  # blocks that may wait for the disk
+WRITERS = 2  # threads: one alone hashes fewer rows a second than a data-centre GPU computes
 POLL_SECONDS = 0.05  # how soon the thread notices that no more will come
 
 Maps = Mapping[str, np.ndarray]  # [n, h, w, C] of every map, by name
 
 
 class RowWriter:
-    """`put` hands rows over; an error of the thread is raised at the next `put` or at the end."""
+    """`put` hands rows over to threads; an error there is raised at the next `put` or at the end."""
 
     def __init__(self, cache: PartialCache) -> None:
-        self.busy = 0.0
+        self._seconds = [0.0] * WRITERS
         self._cache = cache
         self._queue: Queue[tuple[list[int], Maps]] = Queue(BEHIND)
         self._closing = Event()
         self._error: Exception | None = None
-        self._thread = Thread(target=self._write_all, name="write", daemon=True)
+        self._threads = [
+            Thread(target=self._write_all, args=(n,), name="write", daemon=True) for n in range(WRITERS)
+        ]
 
     def __enter__(self) -> "RowWriter":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
+
+    @property
+    def busy(self) -> float:
+        """Seconds of hashing and writing, shared among the threads."""
+        return sum(self._seconds) / WRITERS
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait until all that was computed is written, however often Ctrl-C is pressed meanwhile."""
-        interrupted = False
-        while self._thread.is_alive():
+        is_waiting, interrupted = True, False
+        while is_waiting:
             try:
                 self._closing.set()
-                self._thread.join()
+                for thread in self._threads:
+                    thread.join()
+                is_waiting = False
             except KeyboardInterrupt:
                 interrupted = True
         if error is None and self._error is not None:
@@ -63,22 +75,22 @@ class RowWriter:
             raise self._error
         self._queue.put((rows, maps))
 
-    def _write_all(self) -> None:
+    def _write_all(self, thread: int) -> None:
         while not (self._closing.is_set() and self._queue.empty()):
             try:
                 rows, maps = self._queue.get(timeout=POLL_SECONDS)
             except Empty:
                 continue
             if self._error is None:
-                self._write(rows, maps)
+                self._write(thread, rows, maps)
 
-    def _write(self, rows: list[int], maps: Maps) -> None:
+    def _write(self, thread: int, rows: list[int], maps: Maps) -> None:
         start = perf_counter()
         try:
             self._cache.write_rows(rows, maps)
         except Exception as error:  # handed to the main thread
             self._error = error
-        self.busy += perf_counter() - start
+        self._seconds[thread] += perf_counter() - start
 
 
 def fill_cache(
@@ -101,20 +113,12 @@ def fill_cache(
         BlockReader(paths, rows, provenance["block_rows"], plan.preparation, workers) as reader,
         RowWriter(cache) as writer,
     ):
-        for block in reader:
+        for block, computed in compute_ahead(reader, network, progress):
             bad |= block.bad
-            if block.rows:
-                before = perf_counter()
-                maps = {
-                    name: values[block.positions] for name, values in network.compute(block.images).items()
-                }
-                named = [paths[row] for row in block.rows]
-                stored = {
-                    name: store_as(values, cache.header.maps[name].dtype, named, name)
-                    for name, values in maps.items()
-                }
-                progress.computing += perf_counter() - before
-                writer.put(block.rows, stored)
+            if computed is not None:
+                require_fitting(computed, dict(zip(block.positions, block.rows, strict=True)), paths)
+                maps = {name: _select(values, block.positions) for name, values in computed.maps.items()}
+                writer.put(block.rows, maps)
                 if not is_judged and len(block.rows) > 1:
                     is_judged = True
                     _judge(maps[MAIN], plan, watcher)
@@ -124,9 +128,36 @@ def fill_cache(
     return progress, bad
 
 
+def compute_ahead(
+    reader: BlockReader, network: FrozenNetwork, progress: Progress
+) -> Iterator[tuple[Block, Computed | None]]:
+    """Yield each block with its maps, None where it has no usable image; a GPU always has the next block at hand."""
+    waiting: deque[tuple[Block, Computing | None]] = deque()
+
+    def finish() -> tuple[Block, Computed | None]:
+        before = perf_counter()
+        block, computing = waiting.popleft()
+        computed = None if computing is None else computing.wait()
+        progress.computing += perf_counter() - before
+        return block, computed
+
+    for block in reader:
+        before = perf_counter()
+        waiting.append((block, network.start(block.images) if block.rows else None))
+        progress.computing += perf_counter() - before
+        if len(waiting) > network.in_flight:
+            yield finish()
+    while waiting:
+        yield finish()
+
+
+def _select(values: np.ndarray, positions: list[int]) -> np.ndarray:
+    return values if len(positions) == len(values) else values[positions]
+
+
 def _judge(maps: np.ndarray, plan: Plan, watcher: Watcher) -> None:
     """Say so where random weights make the same of every image."""
-    if not carries_signal(maps):
+    if not carries_signal(maps.astype(np.float32)):
         watcher.on_stage(
             f"random weights do not work with {plan.backbone.name}: its maps are almost the same for all images"
         )
@@ -146,14 +177,27 @@ def _advance(
     progress.reading, progress.writing, progress.elapsed = reader.busy, writer.busy, elapsed
 
 
-def store_as(features: np.ndarray, dtype: np.dtype, paths: list[Path], name: str = MAIN) -> np.ndarray:
-    """Convert to the stored type, or raise an error that names the image whose features do not fit."""
-    limit = FLOAT16_MAX if dtype == np.float16 else np.finfo(np.float32).max
-    fits = (np.abs(features) <= limit).reshape(len(features), -1).all(axis=1)  # False for NaN, too
-    if not fits.all():
-        path, of = paths[int(np.argmin(fits))], "" if name == MAIN else f" in map '{name}'"
-        remedy = "repeat with '--dtype float32 --restart'" if dtype == np.float16 else "check the weights"
-        raise ExtractError(
-            f"{path}: its features{of} hold a value beyond {limit:.0f} or one that is not a number; {remedy}"
-        )
-    return features.astype(dtype)
+def require_fitting(computed: Computed, rows: Mapping[int, int], paths: Sequence[Path]) -> None:
+    """Raise an error that names the first image whose features do not fit the stored type.
+
+    Args:
+        computed: a block's maps.
+        rows: the row of each usable position.
+        paths: the image of each row.
+    """
+    for position, row in rows.items():
+        reason = misfit(computed, position)
+        if reason:
+            raise ExtractError(f"{paths[row]}: {reason}")
+
+
+def misfit(computed: Computed, position: int) -> str:
+    """Why an image's features cannot be stored; empty where they can."""
+    for name, peaks in computed.peaks.items():
+        is_half = computed.maps[name].dtype == np.float16
+        limit = FLOAT16_MAX if is_half else FLOAT32_MAX
+        if not peaks[position] <= limit:  # true of NaN, too
+            of = "" if name == MAIN else f" in map '{name}'"
+            remedy = "repeat with '--dtype float32 --restart'" if is_half else "check the weights"
+            return f"its features{of} hold a value beyond {limit:.0f} or one that is not a number; {remedy}"
+    return ""

@@ -20,7 +20,7 @@ import msdn
 from msdn.cache import FeatureCache, layout
 from msdn.cache.files import replace_file
 from msdn.cache.home import command_line
-from msdn.machine import choose_device, has_fast_bfloat16, keep_freed_memory, keep_threads
+from msdn.machine import choose_device, fastest_precision, keep_freed_memory, keep_threads
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.choose import choose_groups
 from msdn.train.groups.groups import AttributeGroups
@@ -332,7 +332,7 @@ def choose_precision(asked: str, model: str, device: torch.device) -> str:
     if asked == "bfloat16" and not narrows:
         raise TrainError(f"--precision bfloat16: the model '{model}' computes in float32 only; leave it out")
     if asked == "auto":
-        return "bfloat16" if narrows and has_fast_bfloat16(device) else "float32"
+        return fastest_precision(device) if narrows else "float32"
     return asked
 
 

@@ -154,8 +154,15 @@ class Study:
 
         settings = dataclasses.replace(row.settings, seed=seed)
         overrides = {**row.overrides, "seed": seed}
-        what = {"precision": self.precision, "label": row.label}
-        return Job(settings, self.groups, row.preset, overrides, self.validate_only, **what)
+        return Job(
+            settings,
+            self.groups,
+            row.preset,
+            overrides,
+            self.validate_only,
+            label=row.label,
+            precision=self.precision,
+        )
 
 
 def model_row(
