@@ -1,10 +1,12 @@
-"""What computing features in a lower precision does: to the features, and to a model's acc and H, paired by seed.
+"""What computing in a lower precision does: to features, and to a model's acc and H, paired by seed.
 
-The same images go through the backbone in float32 and in each other precision. A model is trained from each cache with
-the same seeds, and the differences of its figures are averaged. Seeds are added until the interval of every mean
-difference is narrow enough, or there are no more.
+With `--stage extract` the same images go through the backbone in float32 and in each other precision, and a model is
+trained from each cache with the same seeds, in float32. With `--stage train` the features stay, and the training is
+computed in each precision. Seeds are added until the interval of every mean difference is narrow enough, or there are
+no more.
 
-    python benchmarks/precision_effect.py --dataset FOLDER --backbone resnet50 --weights FILE [--seeds 0-4]
+    python benchmarks/precision_effect.py --stage extract --dataset FOLDER --backbone resnet50 --weights FILE
+    python benchmarks/precision_effect.py --stage train --cache FILE.h5 [--model dedn] [--seeds 0-4]
 """
 
 import argparse
@@ -26,12 +28,17 @@ CERTAINTY = 0.95
 
 
 def main() -> None:
-    """Extract, compare features, then train seed after seed."""
+    """Extract and compare features where they differ, then train seed after seed."""
     options = read_options()
-    caches = {name: extract(name, options) for name in (EXACT, *options.precisions)}
-    for name in options.precisions:
-        print(f"{name}: {compare_features(caches[EXACT], caches[name])}", flush=True)
-    figures: dict[str, list[dict[str, float]]] = {name: [] for name in caches}
+    names = (EXACT, *options.precisions)
+    if options.stage == "extract":
+        trainings = {name: (extract(name, options), EXACT) for name in names}
+        for name in options.precisions:
+            print(f"{name}: {compare_features(trainings[EXACT][0], trainings[name][0])}", flush=True)
+    else:
+        cache = options.cache or extract(EXACT, options)
+        trainings = {name: (cache, name) for name in names}
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in [*options.seeds, *range(max(options.seeds) + 1, options.most_seeds)]:
         if seed not in options.seeds and all(
             half_width(differences(figures, name, figure)) <= options.half_width
@@ -39,8 +46,8 @@ def main() -> None:
             for figure in COMPARED
         ):
             break
-        for name, path in caches.items():
-            figures[name].append(measure(path, seed, options))
+        for name, (path, precision) in trainings.items():
+            figures[name].append(measure(path, precision, seed, options))
             shown = "  ".join(f"{figure} {figures[name][-1][figure]:.2f}" for figure in COMPARED)
             print(f"seed {seed}  {name:<9} {shown}", flush=True)
     print_summary(figures, options.precisions)
@@ -49,13 +56,15 @@ def main() -> None:
 def read_options() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stage", choices=("extract", "train"), required=True)
+    parser.add_argument("--cache", type=Path, help="with --stage train: features that are there")
     parser.add_argument("--dataset", default="plumage", help="a known dataset, or a folder of your own")
     parser.add_argument("--backbone", default="resnet101")
     parser.add_argument("--weights", default="random", help="a state dict, imagenet, or random")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--precisions", nargs="+", default=["bfloat16"])
     parser.add_argument("--model", default="msdn")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, help="instead of the preset's")
     parser.add_argument("--vectors", help="as of msdn train: 'learned' where the dataset has none")
     parser.add_argument("--seeds", type=parse_seeds, default=parse_seeds("0-4"))
     parser.add_argument("--most-seeds", type=int, default=15)
@@ -104,12 +113,12 @@ def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(lengths > 0, (first * second).sum(-1) / np.maximum(lengths, 1e-30), 1.0)
 
 
-def measure(cache: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(cache: Path, precision: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate, weights chosen on validation classes."""
-    more = {} if options.vectors is None else {"vectors": options.vectors}
-    run = msdn.train(
-        cache, model=options.model, seed=seed, epochs=options.epochs, select="val", home=options.home, **more
-    )
+    more = {name: getattr(options, name) for name in ("vectors", "epochs")}
+    more = {name: value for name, value in more.items() if value is not None}
+    what = {"model": options.model, "seed": seed, "precision": precision, "select": "val"}
+    run = msdn.train(cache, home=options.home, **what, **more)
     return msdn.evaluate(run, home=options.home)
 
 
