@@ -1,6 +1,6 @@
 """Time, bytes, memory and money of a whole project as functions of its size: the model of docs/scaling.md.
 
-The rates of one device come from `extract_speed.py`, `train_step.py` and `read_rows.py`, run on the machine in question.
+The rates of one device come from `extract_speed.py`, `train_step.py` and `read_rows.py`, run on the machine meant.
 
     python benchmarks/cost_model.py --images 14e6 --classes 21000 --attributes 500 --devices 8 --images-per-second 2500
 """
