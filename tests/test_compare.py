@@ -160,11 +160,14 @@ def test_a_line_alone_names_what_is_not_as_in_the_preset(
     assert table["lines"][0]["settings"] == told
 
 
-def test_what_the_rule_for_own_data_chose_is_not_named(home: Home, tables_of: Tables) -> None:
+def test_what_the_rule_for_own_data_chose_is_in_a_note(home: Home, tables_of: Tables, msdn: Msdn) -> None:
     run = make_run(home, {}, epochs=98, batch_size=16, lambda_cal=0.3)
-    run.update(preset="released/gzsl", overrides={"model": "msdn", "lambda_cal": 0.3})
+    rule = {"epochs": "49 training images: 301 steps", "batch_size": "49 training images"}
+    run.update(preset=None, rule=rule, overrides={"model": "msdn", "lambda_cal": 0.3})
     (table,) = tables_of()
     assert table["lines"][0]["settings"] == {"lambda_cal": 0.3}
+    assert "epochs 98, batch_size 16" in table["lines"][0]["rule"]
+    assert "preset of msdn: none for these data; the rule" in " ".join(msdn().stdout.split())
 
 
 def test_a_published_dataset_is_compared_with_its_own_preset(home: Home, tables_of: Tables) -> None:

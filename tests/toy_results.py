@@ -30,6 +30,7 @@ def make_run(home: Home, figures: dict[str, Any] | None = None, **options: Any) 
         "masked_images": options.get("masked_images", 0),
         "counts_differ": options.get("counts_differ", False),
         "device": "cpu",
+        "precision": "float32",
         "features": "auto",
         "groups": options.get("groups"),
         "watch_test": options.get("watch_test", False),

@@ -9,7 +9,9 @@ from msdn.train.measure.reporting import (
     WATCHED,
     counts_note,
     groups_line,
+    preset_words,
     provenance_notes,
+    read_time,
     reconstruction_notes,
 )
 from msdn.train.measure.selection import COMPARED, describe_selection
@@ -131,17 +133,15 @@ def _facts(one: Subject) -> dict[str, str]:
         "dataset": run.dataset,
         "classes and images": _counts(one),
         "model": settings.model,
-        "preset": "none for this data: a rule chose"
-        if manifest.get("rule")
-        else str(manifest.get("preset") or "none"),
-        "changed": show_settings(changed) or "nothing",
+        "preset": preset_words(settings, manifest.get("preset"), manifest.get("rule")),
+        "changed" if manifest.get("rule") is None else "given": show_settings(changed) or "nothing",
         "seed": str(settings.seed),
         "selection": describe_selection(settings, run.chosen),
         "margin": "–" if margin is None else f"{margin:.4g}",
         "features": f"{manifest['cache']['fingerprint'][:12]}, map {run.map}, {manifest['weights']} weights",
         **_recipe(one),
         "training": _training(one),
-        "started": str(manifest["started"]).replace("T", " ")[:16],
+        "started": read_time(str(manifest["started"])),
         "made with": ", ".join(f"{name} {value}" for name, value in manifest["environment"].items()),
     }
     if manifest.get("groups"):

@@ -40,17 +40,17 @@ from msdn.train.measure.reporting import (
     learning_notes,
     provenance_notes,
     reconstruction_notes,
+    rule_lines,
 )
 from msdn.train.measure.selection import describe_selection
-from msdn.train.measure.show import Result, show, show_value
+from msdn.train.measure.show import Result, show
 from msdn.train.measure.watching import EpochView
+from msdn.train.models.presets import PRESET_NAMES
 from msdn.train.models.registry import find_model, remember
-from msdn.train.models.rule import Amounts, rule_used
 
 if TYPE_CHECKING:
     from msdn.cache import FeatureCache
     from msdn.train.groups.groups import AttributeGroups
-    from msdn.train.loop.settings import RunSettings
     from msdn.train.runs.run import Run
 
 _LATEST = "latest"
@@ -127,14 +127,14 @@ def train(
         _refuse_with("--resume", seeds=seeds, groups=groups, name=name)
         given = {"dataset": dataset, "watch_test": watch_test or None, "map": map}
         given["precision"] = None if precision == "auto" else precision
-        given["preset"] = preset_label(preset, overrides) if preset else None
         how = {"device": None if device == "auto" else device, "features": features, "threads": threads}
-        _resume(home, resume, given, overrides, cache, as_json, **how)
+        _resume(home, resume, preset, given, overrides, cache, as_json, **how)
         return
     if dataset is None:
         raise click.UsageError("Missing option '--dataset'.")
     amounts = amounts_for(home, dataset, cache)
-    chosen = choose_settings(dataset, preset, overrides, amounts=amounts)
+    started_from = choose_settings(dataset, preset, overrides, amounts=amounts)
+    chosen = started_from.settings
     find_model(chosen.model).check_effect(chosen, overrides)
     remember(home, chosen.model)
     if watch_test and chosen.select == "val":
@@ -144,12 +144,12 @@ def train(
     from msdn.train.loop.training import train_model
     from msdn.train.runs.run import open_dataset_cache
 
-    facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
+    facts = started_from.origin
     with open_dataset_cache(home, dataset, cache, map) as opened:
         for note in provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)):
             say(note)
-        if preset is None and amounts is not None:
-            facts["rule"] = _say_rule(chosen, amounts)
+        for line in rule_lines(chosen, started_from.rule):
+            say(line)
         facts["groups"] = _read_groups(opened, chosen.model, groups)
         if seeds is not None:
             _refuse_with(
@@ -164,7 +164,8 @@ def train(
             )
             show(series_result(of_seeds, results), as_json)
             return
-        with keep_threads(threads), _hint(name) as on_start, EpochView(explains=not as_json) as view:
+        view = EpochView(explains=not as_json)
+        with keep_threads(threads), _hint(view, name) as on_start, view:
             run = train_model(
                 opened,
                 chosen,
@@ -184,6 +185,7 @@ def train(
 def _resume(
     home: Home,
     resume: str,
+    preset: str | None,
     given: dict[str, Any],
     overrides: dict[str, Any],
     cache: Path | None,
@@ -199,12 +201,11 @@ def _resume(
         run = latest_run(home.runs, finished=False, dataset=given["dataset"], model=model)
     else:
         run = open_run(home.runs, Path(resume))
+    if preset is not None and (preset != PRESET_NAMES[0] or run.manifest.get("preset")):
+        given["preset"] = preset_label(preset, overrides)  # else the rule stands in for the one that is given
     _check_unchanged(run, given, overrides)
-    with (
-        open_run_cache(home, run, cache) as opened,
-        _hint() as on_start,
-        EpochView(explains=not as_json) as view,
-    ):
+    view = EpochView(explains=not as_json)
+    with open_run_cache(home, run, cache) as opened, _hint(view) as on_start, view:
         for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
             say(note)
         run = continue_run(run, opened, on_start=on_start, on_epoch=view, on_note=say, **how)
@@ -219,15 +220,6 @@ def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:
             "--name is for one training; leave out --seeds, or name its runs with 'msdn runs name'."
         )
     check_name(home.runs, name)
-
-
-def _say_rule(settings: "RunSettings", amounts: Amounts) -> dict[str, str]:
-    """Say what the rule chose and why, and return it; what was given instead is left out."""
-    own, chosen = fields_of(type(settings)), rule_used(settings, amounts)
-    say(f"no preset for these data; the rule for their amounts chose{':' if chosen else ' nothing'}")
-    for name, reason in chosen.items():
-        say(f"  {option_name(own[name])} {show_value(getattr(settings, name))}: {reason}")
-    return chosen
 
 
 def _refuse_with(option: str, **given: Any) -> None:
@@ -261,7 +253,7 @@ def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any
 
 
 @contextmanager
-def _hint(name: str | None = None) -> Iterator[Callable[["Run"], None]]:
+def _hint(view: EpochView, name: str | None = None) -> Iterator[Callable[["Run"], None]]:
     """What to call with the run that begins, which may get a name: when it is interrupted, how to go on is said."""
     begun: list[Run] = []
 
@@ -269,13 +261,16 @@ def _hint(name: str | None = None) -> Iterator[Callable[["Run"], None]]:
         begun.append(run)
         if name or used_config():
             run.update(name=name or run.name, config=used_config())
+        view.expect(run.settings)
         say(f"run: {run.path}")
 
     try:
         yield on_start
     except KeyboardInterrupt:
         if begun:
-            warn(f"interrupted; continue with: {command_line('train', '--resume', begun[0].path)}")
+            name, path = begun[0].name, begun[0].path
+            home = Home(path.parent.parent) if name else None  # a path is found from anywhere
+            warn(f"interrupted; continue with: {command_line('train', '--resume', name or path, home=home)}")
         raise
 
 

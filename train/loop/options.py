@@ -22,8 +22,8 @@ from msdn.train.measure.show import show_value
 from msdn.train.measure.summary import parse_seeds
 from msdn.train.models import registry
 from msdn.train.models.model import Model
-from msdn.train.models.presets import PRESET_NAMES, has_preset, preset_settings
-from msdn.train.models.rule import Amounts, find_amounts
+from msdn.train.models.presets import PRESET_NAMES, has_preset, is_file, preset_settings
+from msdn.train.models.rule import Amounts, find_amounts, rule_used
 
 SEVERAL_SEEDS = "a study has several seeds; give them with --seeds"
 WHAT, PROTOCOL, STEPS, RUNNING, OUTPUT = "What to train", "Protocol", "Steps", "Where and how", "Output"
@@ -293,16 +293,39 @@ def amounts_for(home: Home, dataset: str, cache: Path | None) -> Amounts | None:
     return None if not dataset or has_preset(dataset) else find_amounts(home, dataset, cache)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The settings of a training, and where they come from, as its manifest tells it.
+
+    Attributes:
+        settings: all of them.
+        preset: the preset's name and task; None where there is none for the data, and the rule stands in for it.
+        overrides: what was given instead.
+        rule: the settings that the rule chose, each with its reason; None where it had no say.
+    """
+
+    settings: RunSettings
+    preset: str | None
+    overrides: dict[str, Any]
+    rule: dict[str, str] | None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What `train_model` is told of it."""
+        return {"preset": self.preset, "overrides": self.overrides, "rule": self.rule}
+
+
 def choose_settings(
     dataset: str,
     preset: str | None,
     overrides: Mapping[str, Any],
     model: str | None = None,
     amounts: Amounts | None = None,
-) -> RunSettings:
+) -> Chosen:
     """The preset's settings of a model on a dataset, or the rule's, with what was given on the command line.
 
-    A learning rate that was given is not searched, and nothing is where no validation chooses.
+    A learning rate that was given is not searched, and nothing is where no validation chooses. Whatever trains comes
+    here, so that a study tunes the very training that 'msdn train' does.
     """
     model = model or overrides.get("model", registry.DEFAULT)
     task = overrides.get("task", TASKS[0])
@@ -312,15 +335,19 @@ def choose_settings(
         raise SettingsError(f"'{unknown[0]}' is not a setting of the model '{model}'; leave it out")
     is_fixed = "learning_rate" in overrides or overrides.get("select", "val") != "val"
     fixed = {"search_lr": False} if settings.searched_rates and is_fixed else {}
-    return dataclasses.replace(settings, **{**fixed, **overrides, "model": model})
+    settings = dataclasses.replace(settings, **{**fixed, **overrides, "model": model})
+    name, rule = preset or PRESET_NAMES[0], None
+    if amounts is not None and not is_file(name) and not has_preset(dataset, model):
+        rule = rule_used(settings, amounts, overrides)
+    label = None if rule is not None and name == PRESET_NAMES[0] else preset_label(name, overrides)
+    return Chosen(settings, label, dict(overrides), rule)
 
 
-def preset_label(preset: str | None, overrides: Mapping[str, Any]) -> str:
+def preset_label(preset: str, overrides: Mapping[str, Any]) -> str:
     """The preset's name and task, as manifests keep it."""
-    return f"{preset or PRESET_NAMES[0]}/{overrides.get('task', TASKS[0])}"
+    return f"{preset}/{overrides.get('task', TASKS[0])}"
 
 
-def split_label(label: str | None) -> tuple[str, str]:
-    """Preset and task of such a label; a preset may be a path."""
-    preset, _, task = (label or "").rpartition("/")
-    return preset, task
+def preset_of(label: str | None) -> str:
+    """The preset of such a label, which may be a path; without one, the usual."""
+    return label.rpartition("/")[0] if label else PRESET_NAMES[0]

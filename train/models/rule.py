@@ -1,5 +1,6 @@
 """Settings for data that nobody published a preset for: a rule that goes by how many images and classes there are."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,11 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
     return values
 
 
-def rule_used(settings: RunSettings, amounts: Amounts) -> dict[str, str]:
-    """The settings that are as the rule has them, each with its reason: the others were given."""
+def rule_used(settings: RunSettings, amounts: Amounts, given: Container[str] = ()) -> dict[str, str]:
+    """The settings that are as the rule has them, each with its reason, but for those that were `given`."""
     own = fields_of(type(settings))
     return {
         name: reason
         for name, (value, reason) in rule_values(amounts).items()
-        if name in own and getattr(settings, name) == value
+        if name in own and name not in given and getattr(settings, name) == value
     }

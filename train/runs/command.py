@@ -11,6 +11,7 @@ from msdn.cache.files import LockError
 from msdn.cache.home import Home, dataset_name, home_option
 from msdn.terminal import fit_fact, json_option, say
 from msdn.train.errors import RunError
+from msdn.train.measure.reporting import preset_words, read_time
 from msdn.train.measure.selection import COMPARED, describe_selection
 from msdn.train.measure.show import Cell, Result, Table, percent, show, show_value
 from msdn.train.runs.results import kept_figures
@@ -54,10 +55,11 @@ def show_(home: Home, run: Path, as_json: bool) -> None:
     manifest = found.manifest
     facts = {
         **_brief(found),
-        "path": str(found.path.absolute()),
+        "path": str(found.path.resolve()),
         "select": found.settings.select,
         "selection": describe_selection(found.settings, found.chosen),
         "preset": manifest.get("preset"),
+        "rule": manifest.get("rule"),
         "overrides": manifest.get("overrides") or {},
         "finished": manifest.get("finished"),
         "cache": manifest["cache"],
@@ -70,9 +72,11 @@ def show_(home: Home, run: Path, as_json: bool) -> None:
         "settings": found.settings.as_json(),
         "figures": kept_figures(found),
     }
-    hidden = ("settings", "figures", *_FIGURES, "cache")
+    hidden = ("settings", "figures", *_FIGURES, "cache", "rule")
+    said = facts | {"preset": preset_words(found.settings, facts["preset"], facts["rule"])}
+    said |= {name: read_time(facts[name]) for name in ("started", "finished") if facts[name]}
     lines = {
-        name: _value(value) for name, value in facts.items() if name not in hidden and value not in (None, {})
+        name: _value(value) for name, value in said.items() if name not in hidden and value not in (None, {})
     }
     lines["features"] = manifest["cache"]["path"]
     figures = facts["figures"] or {}

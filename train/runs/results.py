@@ -111,6 +111,7 @@ def kept_result(run: Run) -> dict[str, Any] | None:
         "masked_images": run.manifest["masked_images"],
         "watch_test": run.manifest.get("watch_test"),
         "preset": run.manifest.get("preset"),
+        "rule": run.manifest.get("rule"),
         "reconstruction": find_model(run.settings.model).reconstruction or None,
     }
 
