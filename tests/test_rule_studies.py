@@ -12,6 +12,7 @@ from toy_runs import split_annotations, write_split_cache
 
 from msdn.cache import Home
 from msdn.train.loop.settings import RunSettings
+from msdn.train.measure.reporting import study_learning_notes
 from msdn.train.runs.run import Run, find_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,10 +64,23 @@ def test_a_sweep_says_that_the_rule_chose(run_msdn: Msdn) -> None:
     assert "none for these data" in done.stderr and "released" not in done.output
 
 
-def test_rows_that_learn_nothing_say_so(run_msdn: Msdn) -> None:
-    done = run_msdn("sweep", *BASELINE, *ONE, "--select", "val", "--over", "lr", "--values", "1e-12,0.03")
+def test_rows_that_learn_nothing_are_named() -> None:
+    rows = [("lr 1e-12", "H", 3.0), ("lr 0.03", "H", 30.0), ("lr 1", "H", None)]
+    (note,) = study_learning_notes(rows, {"H": 2.0})
+    assert "lr 1e-12 (H 3.0 %, guessing gives 2.0 %)" in note and "0.03" not in note and "--epochs" in note
+    assert study_learning_notes(rows, {"H": 1.0}) == []
+
+
+@pytest.mark.parametrize(
+    "study", [("sweep", "--over", "lr", "--values", "1e-12,1e-11"), ("ablate", "--lr", "1e-12")]
+)
+def test_a_study_that_learns_nothing_says_so(
+    run_msdn: Msdn, monkeypatch: pytest.MonkeyPatch, study: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("msdn.train.measure.reporting.is_hardly_better", lambda figure, chance: figure < 101)
+    done = run_msdn(*study, "--dataset", "toy", "--epochs", 1, *ONE)
     (note,) = (line for line in done.stdout.splitlines() if line.startswith("hardly better than chance"))
-    assert "learning_rate 1e-12 (H " in note and "0.03" not in note and "--epochs" in note
+    assert "guessing gives 12.5 %" in note or "guessing gives 8.3 %" in note
 
 
 def test_an_ablation_trains_what_train_does_without_vectors_too(home: Home, run_msdn: Msdn) -> None:

@@ -138,15 +138,15 @@ def test_the_time_to_go_counts_every_learning_rate(monkeypatch: pytest.MonkeyPat
     settings = settings_of(select="val", search_lr=True, epochs=120)
     with EpochView() as view:
         view.expect(settings)
-        for number, rate in enumerate((*settings.searched_rates, None), 1):
+        for rate in (*settings.searched_rates, None):
             phase = {} if rate is None else {"phase": "validation", "learning_rate": rate}
             for epoch in range(1, 121):
                 view({**RECORD, **phase, "epoch": epoch})
                 if epoch == 60:
                     console.print(view._bar)
     bars = [bar for bar in bars_of(console) if " 60/120" in bar]
-    told = [bar.split(" epoch")[0] for bar in bars]
-    assert told == [f"{n} of 4: validation" for n in (1, 2, 3)] + ["4 of 4:"]
+    told = [bar.split("  60/120")[0] for bar in bars]
+    assert told == [f"{n} of 4: validation" for n in (1, 2, 3)] + ["4 of 4: epoch"]
     each = RECORD["seconds"] * 120
     for number, bar in enumerate(bars):
         minutes, seconds = bar.split("  ")[-1].removesuffix(" to go").split(":")
@@ -160,14 +160,14 @@ def test_several_trainings_at_once_show_how_far_they_are(
     monkeypatch.setattr(watching, "note_console", lambda: console)
     with SeriesView(2) as view:
         view("seed 0", "/runs/toy-s0")
-        view("seed 0", {"phase": "validation", "epoch": 3, "epochs": 9})
+        view("seed 0", {"epoch": 3, "epochs": 9})
         view("seed 1", {"epoch": 4, "epochs": 9})
         console.print(view._bar)
         view.end("seed 0")
         console.print(view._bar)
-    first, second = (bar for bar in bars_of(console) if "epoch 4/9" in bar)
-    assert first.startswith("done 0 of 2") and "seed 0: validation epoch 3/9; seed 1: epoch 4/9" in first
-    assert second.startswith("done 1 of 2") and "seed 0" not in second
+    bars = [bar for bar in bars_of(console) if "epoch 4/9" in bar]
+    assert bars[0].startswith("done 0 of 2") and "seed 0: epoch 3/9; seed 1: epoch 4/9" in bars[0]
+    assert bars[-1].startswith("done 1 of 2") and "seed 0" not in bars[-1]
     assert capsys.readouterr().err.splitlines() == ["seed 0: run: /runs/toy-s0"]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from msdn.app.report.html import Html, element, figure_cell, join, missing, note, table
 from msdn.app.report.subjects import Subject, seeds_together
+from msdn.terminal import counted
 from msdn.train.measure.reporting import (
     WATCHED,
     counts_note,
@@ -155,8 +156,9 @@ def _counts(one: Subject) -> str:
     a, rows = one.cache.annotations, one.cache.rows
     seen, unseen = len(a.seen_classes), len(a.unseen_classes)
     return (
-        f"{seen} seen and {unseen} unseen classes, {a.attributes.shape[1]} attributes; "
-        f"{len(rows('trainval'))} training images, {len(rows('test_seen'))} test images of seen classes and "
+        f"{seen} seen and {counted(unseen, 'unseen class')}, {counted(a.attributes.shape[1], 'attribute')}; "
+        f"{counted(len(rows('trainval')), 'training image')}, {counted(len(rows('test_seen')), 'test image')} of seen "
+        f"classes and "
         f"{len(rows('test_unseen'))} of unseen ones"
     )
 
@@ -179,6 +181,6 @@ def _training(one: Subject) -> str:
     if one.result is None:
         return device
     return (
-        f"{one.run.settings.passes} epochs, {one.result['training_seconds']:.0f} s {device}, "
+        f"{counted(one.run.settings.passes, 'epoch')}, {one.result['training_seconds']:.0f} s {device}, "
         f"{one.result['parameters']:,} parameters"
     )

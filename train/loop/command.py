@@ -22,6 +22,7 @@ from msdn.train.loop.options import (
     cache_option,
     check_groups,
     choose_settings,
+    dataset_of,
     dataset_option,
     groups_option,
     jobs_option,
@@ -31,7 +32,7 @@ from msdn.train.loop.options import (
     preset_label,
     preset_option,
     seeds_option,
-    threads_option,
+    training_threads_option,
 )
 from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.measure.evaluate_command import figures_table
@@ -58,7 +59,7 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
 
 
 @click.command(cls=SettingsCommand)
-@dataset_option()
+@dataset_option
 @cache_option
 @map_option
 @preset_option
@@ -73,7 +74,7 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
     help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU if there is one]",
 )
 @precision_option
-@threads_option
+@training_threads_option
 @option(
     RUNNING,
     "--features",
@@ -130,8 +131,7 @@ def train(
         how = {"device": None if device == "auto" else device, "features": features, "threads": threads}
         _resume(home, resume, preset, given, overrides, cache, as_json, **how)
         return
-    if dataset is None:
-        raise click.UsageError("Missing option '--dataset'.")
+    dataset = dataset_of(dataset, cache)
     amounts = amounts_for(home, dataset, cache)
     started_from = choose_settings(dataset, preset, overrides, amounts=amounts)
     chosen = started_from.settings

@@ -20,12 +20,13 @@ class EpochView:
 
     Attributes:
         every: where there is no bar, the first and last epoch have a line, and each of so many.
-        explains: whether the first line comes with the meaning of its loss terms.
+        explains: whether a loss term's meaning is said where it comes up first.
     """
 
     def __init__(self, every: int = 1, *, explains: bool = False) -> None:
         """Take standard error."""
         self.every, self.explains = every, explains
+        self._explained: set[str] = set()
         console = note_console()
         self._has_bar = has_bar(console)
         self._shown = 1 if console.width < NARROW else 4  # figures beside the loss
@@ -58,9 +59,10 @@ class EpochView:
             self._move(record)
 
     def _say(self, record: Mapping[str, Any]) -> None:
-        if self.explains and (meanings := terms_note(record)):
+        new = {name: value for name, value in record.items() if name not in self._explained}
+        if self.explains and (meanings := terms_note(new)):
             say(meanings)
-        self.explains = False
+        self._explained |= new.keys()
         say(epoch_line(record))
 
     def _move(self, record: Mapping[str, Any]) -> None:
@@ -74,7 +76,8 @@ class EpochView:
         self._seconds.append(record["seconds"])
         left = (epochs - epoch + after * epochs) * sum(self._seconds) / len(self._seconds)
         of_all = f"{number + 1} of {len(self._phases)}:" if len(self._phases) > 1 else ""
-        what = " ".join(filter(None, (of_all, phase, f"epoch {epoch:>{len(str(epochs))}}/{epochs}")))
+        words = (of_all, phase, "" if of_all and phase else "epoch", f"{epoch:>{len(str(epochs))}}/{epochs}")
+        what = " ".join(filter(None, words))
         loss = [f"loss {record['loss']:.4g}"] if "loss" in record else []
         rate = [f"lr {record[RATE]:.3g}"] if RATE in record else []
         detail = "  ".join([*rate, *loss, *epoch_figures(record)[: self._shown], time_to_go(left)])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,25 @@ def delete(home: Home, runs: tuple[Path, ...], yes: bool) -> None:
         say(f"{path}  {_size(path) / 1e6:.1f} MB")
     if not yes:
         one = "this run" if len(found) == 1 else f"these {len(found)} runs"
-        click.confirm(f"Delete {one} for good?", abort=True, err=True)
+        _confirm(f"Delete {one} for good?")
     for path in found:
         _delete(path)
         click.echo(f"deleted: {path}")
+
+
+def _confirm(question: str) -> None:
+    """Ask, and go on only after a yes."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise RunError(
+            "nothing is deleted: nobody is here to answer; to delete unasked, give --yes"
+        ) from error
+    if not agreed:
+        raise click.Abort
 
 
 def _use(home: Home) -> None:

@@ -146,7 +146,7 @@ def _open_given(home: Home, given: Sequence[Path]) -> tuple[list[Run], list[Left
             run = open_run(home.runs, path)
             runs.setdefault(run.path.resolve(), run)
         except RunError as error:
-            left_out.append(LeftOut(str(path), str(error)))
+            left_out.append(LeftOut(str(path), str(error).removeprefix(f"{path}: ")))
     return list(runs.values()), left_out
 
 

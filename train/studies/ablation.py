@@ -13,7 +13,7 @@ import click
 
 from msdn.cache import Home
 from msdn.cache.home import home_option
-from msdn.train.loop.options import SEVERAL_SEEDS, SettingsCommand, amounts_for, study_options
+from msdn.train.loop.options import SEVERAL_SEEDS, SettingsCommand, amounts_for, dataset_of, study_options
 from msdn.train.models.published import published_ablation
 from msdn.train.models.rule import Amounts
 from msdn.train.studies.study import (
@@ -199,7 +199,7 @@ class AblateCommand(SettingsCommand):
 @home_option
 def ablate(
     home: Home,
-    dataset: str,
+    dataset: str | None,
     cache: Path | None,
     seeds: tuple[int, ...],
     jobs: int | None,
@@ -222,6 +222,7 @@ def ablate(
     HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
+    dataset = dataset_of(dataset, cache)
     rows = ablation_rows(dataset, preset, overrides, amounts_for(home, dataset, cache))
     name = choose_name(name, default_name(["ablate", dataset], rows))
     from msdn.train.runs.run import open_dataset_cache

@@ -328,6 +328,8 @@ def comparison(boards: Sequence[Board], left_out: Sequence[LeftOut]) -> Result:
         why = ", ".join(differences([board.protocol for board in boards]))
         apart = f"{len(boards)} tables that are not ranked against each other; they differ in: {why}"
         tables[0] = dataclasses.replace(tables[0], above=[apart, "", *tables[0].above])
+    followed = len(tables) - (not left_out)
+    tables[:followed] = [dataclasses.replace(one, below=[*one.below, ""]) for one in tables[:followed]]
     facts = {
         "tables": [_board_json(board) for board in boards],
         "left_out": [dataclasses.asdict(one) for one in left_out],
@@ -357,7 +359,7 @@ def board_table(board: Board) -> Table:
         words=("model",),
         foot=papers,
         above=_heading(board),
-        below=[*_notes(board), ""],
+        below=_notes(board),
         mark_best=True,
     )
 

@@ -21,6 +21,7 @@ from msdn.train.loop.options import (
     SettingsCommand,
     amounts_for,
     check_groups,
+    dataset_of,
     groups_option,
     option,
     preset_of,
@@ -78,7 +79,7 @@ class SweepCommand(SettingsCommand):
 @home_option
 def sweep(
     home: Home,
-    dataset: str,
+    dataset: str | None,
     over: tuple[str, ...],
     values: tuple[str, ...],
     cache: Path | None,
@@ -104,6 +105,7 @@ def sweep(
     NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
+    dataset = dataset_of(dataset, cache)
     swept = _swept(over, values, overrides)
     rows = sweep_rows(dataset, swept, overrides, preset, amounts_for(home, dataset, cache))
     base = rows[0].settings
