@@ -62,7 +62,7 @@ def filled(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
         ("data download glo", ["glove"]),
         ("train --select v", ["val"]),
         ("sweep --over lam", ["lambda_cal", "lambda_distill"]),
-        ("sweep --model baseline --over l", ["lr"]),
+        ("sweep --model baseline --over l", ["lr", "lambda_cal"]),
         ("nonsense --x", []),
         ("train --model nonsense --epo", ["--epochs"]),
     ],

@@ -254,7 +254,9 @@ def test_without_the_features_the_rest_is_there(
         seen = Seen(Path(done.stdout.strip()).read_text(encoding="utf-8"))
     finally:
         away.rename(made[1].path)
-    assert "leaves out what needs the features" in done.stderr and "give their file with --cache" in done.stderr
+    assert (
+        "leaves out what needs the features" in done.stderr and "give their file with --cache" in done.stderr
+    )
     assert "leaves out" not in run_msdn("report", made[2].path).stderr
     rows = {row[0]: row[1:] for row in seen.tables["summary"][0]}
     assert rows["msdn"][0] == percent(result["acc"])

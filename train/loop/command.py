@@ -246,9 +246,11 @@ def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any
     for name, value in {**given, **overrides}.items():
         if value is not None and value != stored.get(name):
             option = option_name(own[name]) if name in overrides else "--" + name.replace("_", "-")
+            had = stored.get(name)
+            before = f"without {option}, not with" if had is None else f"with {option} {had}, not"
             raise RunError(
-                f"{run.path.name} was started with {option} {stored.get(name)}, not {value}: a resumed run keeps "
-                "its settings; leave the option out, or start a new run without --resume"
+                f"{run.path.name} was started {before} {value}: a resumed run keeps its settings; leave the option "
+                "out, or start a new run without --resume"
             )
 
 

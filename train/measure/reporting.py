@@ -12,6 +12,7 @@ from msdn.train.models.registry import find_model
 
 WATCHED = "test figures were shown while training (--watch-test)"
 _MORE_STEPS = "more --epochs, a higher --lr"
+_OTHER_MARGIN = "--select val, which chooses the margin, another --margin, or fewer --epochs"
 _OTHER_CLASSES = "attributes that can be seen in the pictures, more classes to train on, or other features"
 _EPOCH_FIGURES = ("U", "S", "H", "acc")
 _VAL_FIGURES = ("H", "AUSUC", "acc")
@@ -119,8 +120,7 @@ def _overfitting_notes(result: Mapping[str, Any], seen: float) -> list[str]:
     if "H" in chance and is_hardly_better(h, chance["H"]):
         return [
             f"hardly better than chance when all classes compete: H {percent(h)} %, guessing gives "
-            f"{chance['H']:.1f} %, {although}; try --select val, which chooses the margin, another --margin, "
-            "or fewer --epochs"
+            f"{chance['H']:.1f} %, {although}; try {_OTHER_CLASSES if result.get('select') == 'val' else _OTHER_MARGIN}"
         ]
     return []
 

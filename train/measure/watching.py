@@ -117,7 +117,7 @@ class SeriesView:
         if isinstance(told, str):
             say(f"{name}: run: {told}")
             return
-        phase = f"{told['phase']} " if "phase" in told else ""
+        phase = f"lr {told[RATE]:.3g} " if RATE in told else f"{told['phase']} " if "phase" in told else ""
         self._running[name] = f"{name}: {phase}epoch {told['epoch']}/{told['epochs']}"
         self._bar.update(self._task, detail="; ".join(self._running.values()))
 
