@@ -159,7 +159,7 @@ def test_a_resumed_run_keeps_its_settings(run_msdn: Msdn, monkeypatch: pytest.Mo
         (["train"], 2, "Missing option '--dataset'"),
         (["train", "--dataset", "tyo"], 1, "no cache of 'tyo'"),
         (["train", "--dataset", "toy", "--model", "msnd"], 2, "unknown model 'msnd'. Did you mean 'msdn'?"),
-        (["train", "--dataset", "toy", "--lr", "0"], 2, "--lr is 0.0, expected more than 0"),
+        (["train", "--dataset", "toy", "--lr", "0"], 2, "--lr (learning_rate) is 0.0, expected more than 0"),
         (
             ["train", "--dataset", "toy", "--model", "baseline", "--alpha", "1", "0"],
             2,

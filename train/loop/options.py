@@ -314,9 +314,11 @@ def check_groups(model: str, file: Path | None) -> None:
 
 def dataset_of(dataset: str | None, cache: Path | None) -> str:
     """The dataset that is named, or whose features the cache holds."""
-    if dataset is None and cache is None:
+    if dataset is not None:
+        return dataset
+    if cache is None:
         raise click.UsageError("Missing option '--dataset' (or --cache, whose features name it).")
-    return dataset or read_header(cast(Path, cache)).annotations.dataset
+    return read_header(cache).annotations.dataset
 
 
 def amounts_for(home: Home, dataset: str, cache: Path | None) -> Amounts | None:
