@@ -144,7 +144,7 @@ def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home, run_msdn: 
     assert "test classes, mean ± std" in shown.stdout and "choose nothing by them" in shown.stdout
     assert "one seed" not in shown.stdout  # it has two
     assert "msdn train" not in shown.stdout
-    labels = [line.split("│")[1].strip() for line in shown.stdout.splitlines() if "lambda_cal" in line]
+    labels = [line.split("│")[1].strip() for line in rows_of(shown.stdout) if "lambda_cal" in line]
     assert labels == ["lambda_cal 0.1", "lambda_cal 0.5"]
     runs = {str(run.path): run for run in find_runs(home.studies / "runs")}
     lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last-epochs_2-batch_size_8.csv")

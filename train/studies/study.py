@@ -361,7 +361,7 @@ def _preset_line(rows: Sequence[RowResult]) -> list[str]:
     origins = dict.fromkeys(done.row.origin for done in rows if done.row.preset or done.row.rule is not None)
     given = changed_settings([done.row for done in rows], but_for=_TOLD_APART)
     changed = f"changed: {show_settings(given)}" if given else "nothing changed"
-    return [f"preset: {', or '.join(origins)}; {changed}"] if origins else []
+    return [f"preset: {', '.join(origins)}; {changed}"] if origins else []
 
 
 def changed_settings(rows: Sequence[StudyRow], but_for: Sequence[str]) -> dict[str, Any]:
