@@ -7,6 +7,7 @@ file imports torch, so that help answers at once.
 import errno
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,7 @@ MEMORY_ADVICE = {  # by the option that it needs
     "--jobs": "fewer --jobs at once need less",
     "--device": "stop other programs, or choose another --device",
 }
+_COMPLETES = "_MSDN_COMPLETE"  # a shell that asks for completions sets it
 _COMMAND = "msdn.command"  # what was called, in the context's `meta`
 
 
@@ -160,6 +162,10 @@ class ErrorTranslator(LazyGroup):
         if not standalone_mode:
             return self._click_main(*args, **settings)
         terminal.take_any_letter()
+        if _COMPLETES in os.environ:
+            from msdn.app.completion import register_shells
+
+            register_shells()
         try:
             code = self._run(*args, **settings)
             sys.stdout.flush()

@@ -223,6 +223,11 @@ def make_bar(console: Console, *columns: ProgressColumn, what: int, room: int) -
     )
 
 
+def counted(number: int, thing: str) -> str:
+    """So many things: `1 image`, `2 images`, `2 validation classes`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}{'es' if thing.endswith('s') else 's'}"
+
+
 def time_to_go(seconds: float) -> str:
     """How long something still takes: `1:05 to go`."""
     minutes, rest = divmod(int(min(seconds, 359_999)), 60)

@@ -88,8 +88,10 @@ def read_config(
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise WrongUsageError(f"--config {file}: no such file") from error
+    except IsADirectoryError as error:
+        raise WrongUsageError(f"--config {file}: is a folder; give a TOML file in it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUsageError(f"{file}: cannot be read as TOML ({error})") from error
 

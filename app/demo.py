@@ -51,7 +51,7 @@ def demo(home: Home, as_json: bool) -> None:
     from msdn.train.measure.watching import EpochView
 
     start = perf_counter()
-    with ProgressView(note_console()) as view, EpochView(every=10) as epochs:
+    with ProgressView(note_console()) as view, EpochView(every=10, explains=not as_json) as epochs:
         done = run_demo(home, view.watcher, lambda model: say(f"training {model}"), epochs)
     say("writing the report")
     report = report_line(home, done)
@@ -69,7 +69,7 @@ def run_demo(
     from msdn.extract.pipeline.extraction import extract
     from msdn.extract.pipeline.settings import ExtractSettings
     from msdn.train.loop.training import train_model
-    from msdn.train.measure.evaluate import evaluate_run
+    from msdn.train.measure.evaluate import evaluate_run, keep_results
     from msdn.train.models.presets import preset_settings
 
     extraction = extract(ExtractSettings(DATASET, weights=WEIGHTS, precision=PRECISION), home, watcher)
@@ -80,6 +80,7 @@ def run_demo(
             on_training(model)
             run = train_model(cache, settings, home.runs, preset="released/gzsl", on_epoch=on_epoch)
             figures[model] = evaluate_run(run, cache)
+            keep_results(run, figures[model])
             runs[model] = run.path
     images = home.data / find_spec(DATASET).images
     return Demo(figures, images, extraction.path, runs, len(extraction.masked))

@@ -26,12 +26,12 @@ from msdn.extract.pipeline.worker import Worker
 from msdn.machine import keep_threads
 from msdn.train.errors import RunError
 from msdn.train.groups.choose import choose_groups
-from msdn.train.loop.options import check_groups, choose_settings, preset_label
+from msdn.train.loop.options import check_groups, choose_settings
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.models import registry
-from msdn.train.models.presets import PRESET_NAMES, has_preset
-from msdn.train.models.rule import amounts_of, rule_used
+from msdn.train.models.presets import PRESET_NAMES
+from msdn.train.models.rule import amounts_of
 from msdn.train.runs.basis import load_basis
 from msdn.train.runs.run import Run, find_run, open_run_cache
 
@@ -211,21 +211,17 @@ def train(
     found = _find_model(model)
     with open_cache(features, map=map, home=place.root) as cache:
         overrides = {"model": found, **settings}
-        preset = os.fspath(preset)
         amounts = amounts_of(cache.annotations, cache.masked_rows)
-        chosen = choose_settings(cache.annotations.dataset, preset, overrides, amounts=amounts)
-        by_rule = preset == PRESET_NAMES[0] and not has_preset(cache.annotations.dataset, found)
-        registry.find_model(found).check_effect(chosen, overrides)
+        chosen = choose_settings(cache.annotations.dataset, os.fspath(preset), overrides, amounts=amounts)
+        registry.find_model(found).check_effect(chosen.settings, overrides)
         check_groups(found, None if groups is None else Path(groups))
         registry.remember(place, found)
         with keep_threads(threads):
             return train_model(
                 cache,
-                chosen,
+                chosen.settings,
                 place.runs,
-                preset=preset_label(preset, overrides),
-                overrides=overrides,
-                rule=rule_used(chosen, amounts) if by_rule else None,
+                **chosen.origin,
                 groups=None if groups is None else choose_groups(cache.annotations, Path(groups)),
                 device=device,
                 precision=precision,

@@ -19,7 +19,7 @@ from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.downloads.download import SourceState, measure, source_state
 from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, least_plan
 from msdn.extract.vectors.file import read_vectors
-from msdn.terminal import fit, json_option, paint
+from msdn.terminal import counted, fit, json_option, paint
 
 Status = Literal["missing", "partial", "present", "complete", "damaged"]
 MEANINGS = {"complete": "good", "present": "good", "partial": "warning", "damaged": "error"}  # of colours
@@ -184,8 +184,8 @@ def _describe_cache(path: Path) -> Entry:
         return Entry("cache", path.name, "damaged", path, measure(path), note=str(error))
     todo, count = int((header.states == layout.TODO).sum()), len(header.states)
     if todo or path.suffix == ".partial":
-        note = f"{todo} of {count} images to go; repeat the command that started it"
+        note = f"{todo} of {counted(count, 'image')} to go; repeat the command that started it"
         return Entry("cache", path.name, "partial", path, measure(path), note=note)
     masked = f", {len(header.masked_rows)} masked" if len(header.masked_rows) else ""
-    note = f"{count} images{masked}; '{command_line('cache', 'verify', path)}' checks every row"
+    note = f"{counted(count, 'image')}{masked}; '{command_line('cache', 'verify', path)}' checks every row"
     return Entry("cache", path.name, "complete", path, measure(path), note=note)

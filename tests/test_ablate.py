@@ -53,8 +53,9 @@ TRAININGS = 6  # of eight rows; three differ in the prediction alone
 
 
 @pytest.fixture(autouse=True)
-def features(home: Home) -> Path:
-    """A small cache of the dataset 'toy' in the home."""
+def features(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small cache of the dataset 'toy' in the home; it counts as one with a preset (else: test_rule_studies.py)."""
+    monkeypatch.setattr("msdn.train.loop.options.has_preset", lambda *_: True)
     return write_split_cache(home.features / "toy-224-random.h5")
 
 

@@ -121,6 +121,14 @@ def test_paper_style_is_a_protocol_of_its_own(home: Home, msdn: Msdn) -> None:
     assert "selection: test, paper style (BEST H AND BEST acc" in shown
 
 
+def test_blank_lines_stand_between_tables_only(home: Home, msdn: Msdn) -> None:
+    make_run(home, {})
+    assert not msdn().stdout.endswith("\n\n")
+    make_run(home, {}, dataset="cub")
+    two = msdn().stdout
+    assert not two.endswith("\n\n") and "\n\ntoy, task" in two.replace("\n\ncub, task", "\n\ntoy, task", 1)
+
+
 def test_one_table_says_nothing_of_others(home: Home, msdn: Msdn) -> None:
     make_run(home, {})
     make_run(home, {}, seed=1, lambda_cal=0.3)
@@ -160,11 +168,14 @@ def test_a_line_alone_names_what_is_not_as_in_the_preset(
     assert table["lines"][0]["settings"] == told
 
 
-def test_what_the_rule_for_own_data_chose_is_not_named(home: Home, tables_of: Tables) -> None:
+def test_what_the_rule_for_own_data_chose_is_in_a_note(home: Home, tables_of: Tables, msdn: Msdn) -> None:
     run = make_run(home, {}, epochs=98, batch_size=16, lambda_cal=0.3)
-    run.update(preset="released/gzsl", overrides={"model": "msdn", "lambda_cal": 0.3})
+    rule = {"epochs": "49 training images: 301 steps", "batch_size": "49 training images"}
+    run.update(preset=None, rule=rule, overrides={"model": "msdn", "lambda_cal": 0.3})
     (table,) = tables_of()
     assert table["lines"][0]["settings"] == {"lambda_cal": 0.3}
+    assert "epochs 98, batch_size 16" in table["lines"][0]["rule"]
+    assert "preset of msdn: none for these data; the rule" in " ".join(msdn().stdout.split())
 
 
 def test_a_published_dataset_is_compared_with_its_own_preset(home: Home, tables_of: Tables) -> None:
@@ -279,13 +290,14 @@ def test_what_cannot_be_compared_is_listed_with_its_reason(
     (table,) = tables_of()
     assert table["lines"][0]["seeds"] == [0]
     named = msdn(make_run(home, {}).path, tmp_path, make_run(home, {}, model="dazle").path, "--model", "msdn")
-    assert f"left out: {tmp_path}: {tmp_path}: not a run folder, it has no manifest.json\n" in named.stdout
+    assert f"left out: {tmp_path}: not a run folder, it has no manifest.json\n" in named.stdout
     assert ": not a run of msdn\n" in named.stdout
 
 
 def test_nothing_to_compare_is_an_error(home: Home, tmp_path: Path, msdn: Msdn) -> None:
     empty = msdn()
     assert empty.exit_code == 1
+    assert "left out: nope: no such run" in msdn("nope").stderr
     assert (
         f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME --home" in empty.stderr
     )

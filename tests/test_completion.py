@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
 
-from msdn.cache import Home
+from msdn.cache import FeatureCache, Home
 from msdn.cli import main
+from msdn.train.loop.training import train_model
+from msdn.train.models.registry import settings_of
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -58,6 +61,8 @@ def filled(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
         ("extract --backbone vit_b", ["vit_b_16", "vit_b_32"]),
         ("data download glo", ["glove"]),
         ("train --select v", ["val"]),
+        ("sweep --over lam", ["lambda_cal", "lambda_distill"]),
+        ("sweep --model baseline --over l", ["lr", "lambda_cal"]),
         ("nonsense --x", []),
         ("train --model nonsense --epo", ["--epochs"]),
     ],
@@ -70,6 +75,38 @@ def test_a_folder_may_stand_where_no_name_fits(filled: Home) -> None:
     shell = ShellComplete(main, {}, "msdn", "_MSDN_COMPLETE")
     assert [item.type for item in shell.get_completions(["train", "--dataset"], "./b")] == ["dir"]
     assert [item.type for item in shell.get_completions(["train", "--config"], "run")] == ["file"]
+
+
+def test_classes_of_a_run_are_completed(home: Home, make_cache: Callable[..., Path]) -> None:
+    with FeatureCache(make_cache()) as cache:
+        run = train_model(cache, settings_of("baseline", epochs=1), home.runs)
+        known = cache.annotations.class_names
+    shell = ShellComplete(main, {}, "msdn", "_MSDN_COMPLETE")
+    for words in (["--run", run.path.name, "--like"], ["--drop"]):
+        found = shell.get_completions(["predict", "--home", str(home.root), *words], known[0][:-1])
+        assert [one.value for one in found] == [name for name in known if name.startswith(known[0][:-1])]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("my", ["my try"]), (r"my\ t", ["my try"]), ("it", ["it's; $HOME"])]
+)
+def test_bash_gets_names_that_stay_one_word(filled: Home, typed: str, expected: list[str]) -> None:
+    """Run through bash as click's script does, and read by it once more as a command line is."""
+    for number, name in enumerate(("my try", "it's; $HOME")):
+        (filled.runs / f"z-{number}").mkdir()
+        (filled.runs / f"z-{number}" / "manifest.json").write_text(json.dumps({"name": name}))
+    code = "from msdn.cli import main; main(prog_name='msdn')"
+    environment = {**os.environ, "_MSDN_COMPLETE": "bash_complete", "COMP_CWORD": "3"}
+    environment["COMP_WORDS"] = f"msdn evaluate --run {typed}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    script = "IFS=',' read type value; eval \"printf '%s\\n' $value\""
+    read = [
+        subprocess.run(["bash", "-c", script], input=line, capture_output=True, text=True, check=True).stdout
+        for line in done.stdout.splitlines()
+    ]
+    assert read == [f"{name}\n" for name in expected]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -112,7 +112,9 @@ def test_mistakes_are_named(
     assert not [word for word in named if word not in done.stderr], done.stderr
 
 
-def test_a_file_that_is_missing_is_named(run_msdn: Callable[..., Result]) -> None:
+def test_a_file_that_is_missing_is_named(run_msdn: Callable[..., Result], tmp_path: Path) -> None:
+    folder = run_msdn("train", "--dataset", "toy", "--config", tmp_path)
+    assert folder.exit_code == 2 and f"{tmp_path}: is a folder" in folder.stderr
     done = run_msdn("train", "--dataset", "toy", "--config", "nowhere.toml")
     assert done.exit_code == 2 and "nowhere.toml: no such file" in done.stderr
 

@@ -35,7 +35,12 @@ def test_the_example_can_be_pasted(commands: list[str]) -> None:
     for seed in (0, 1, 2):
         assert_well_above_chance(run(f"{train} --model baseline --seed {seed} --json"))
     shown = run(train)
-    assert "│ H published │" in shown and "trained msdn on shapes" in shown and "random weights" in shown
+    assert (
+        "│ H no margin │" in shown
+        and "H published" not in shown
+        and "trained msdn on shapes" in shown
+        and "random weights" in shown
+    )
     assert_well_above_chance(run("msdn evaluate --model msdn --json"))
 
 

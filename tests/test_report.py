@@ -243,15 +243,21 @@ def test_a_file_that_is_no_report_is_left_alone(made: Made, tmp_path: Path) -> N
     assert thesis.read_text() == "three years of work"
 
 
-def test_without_the_features_the_rest_is_there(made: Made, tmp_path: Path, result: dict[str, Any]) -> None:
-    home = Home(tmp_path / "elsewhere")
+def test_without_the_features_the_rest_is_there(
+    made: Made, home: Home, result: dict[str, Any], run_msdn: Callable[..., Result]
+) -> None:
     shutil.copytree(made[2].path, home.runs / made[2].path.name)
     away = made[1].path.with_suffix(".away")
     made[1].path.rename(away)
     try:
-        seen = Seen(write_report(home, [Path(made[2].path.name)]).page.read_text(encoding="utf-8"))
+        done = run_msdn("report", made[2].path.name)
+        seen = Seen(Path(done.stdout.strip()).read_text(encoding="utf-8"))
     finally:
         away.rename(made[1].path)
+    assert (
+        "leaves out what needs the features" in done.stderr and "give their file with --cache" in done.stderr
+    )
+    assert "leaves out" not in run_msdn("report", made[2].path).stderr
     rows = {row[0]: row[1:] for row in seen.tables["summary"][0]}
     assert rows["msdn"][0] == percent(result["acc"])
     assert {"data-loss-final", "data-confusion"} <= seen.by_id.keys() and "classes" in seen.tables

@@ -17,7 +17,7 @@ from msdn.train.errors import SettingsError, TrainError
 from msdn.train.loop.batches import validation_division
 from msdn.train.loop.trainer import Trainer
 from msdn.train.loop.training import continue_run, train_model
-from msdn.train.measure.reporting import learning_notes
+from msdn.train.measure.reporting import is_hardly_better, learning_notes
 from msdn.train.measure.selection import choose_on_validation
 from msdn.train.models.presets import known_datasets, preset_settings, preset_values
 from msdn.train.models.registry import model_names, settings_of
@@ -233,6 +233,31 @@ def test_validation_tells_it_too() -> None:
     (note,) = learning_notes(result)
     assert "H 6.0 %" in note and "5.0 %" in note
     assert learning_notes({**result, "chosen": {"val_H": 40.0}}) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"acc": 50.0, "H": 40.0}, []),
+        ({"acc": 11.0, "H": 0.0}, ["acc 11.0 %", "10.0 %", "attributes that can be seen"]),
+        ({"acc": 50.0, "H": 0.0}, ["H 0.0 %", "5.0 %", "--select val"]),
+        ({"acc": 50.0, "H": None}, []),
+    ],
+)
+def test_training_images_alone_are_not_enough(figures: dict[str, float], said: list[str]) -> None:
+    told = {"seen": 100.0, "all": 100.0, "chance_seen": 10.0, "chance_all": 5.0}
+    result = {"training": told, "margin": 1.0, "select": "last", "chance": {"acc": 10.0, "H": 5.0}, **figures}
+    notes = learning_notes(result)
+    assert len(notes) == bool(said)
+    assert all(part in note for part in [*said, "100.0 % of training images"] for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("figure", "chance", "hardly"),
+    [(3.9, 2, True), (4.1, 2, False), (74, 50, True), (76, 50, False), (100, 100, False), (None, 2, False)],
+)
+def test_what_counts_as_chance(figure: float | None, chance: float, hardly: bool) -> None:
+    assert is_hardly_better(figure, chance) == hardly
 
 
 def test_a_training_that_learns_nothing_says_so_in_both_commands(

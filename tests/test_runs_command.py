@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,11 @@ def test_one_run_in_detail(runs: list[Run], run_msdn: Callable[..., Result]) -> 
     assert told["cache"]["fingerprint"] == runs[0].manifest["cache"]["fingerprint"]
     shown = run_msdn("runs", "show", runs[0].path.name).stdout
     assert "first-try" in shown and "epochs" in shown and "test AUSUC" in shown
+    started = datetime.fromisoformat(runs[0].manifest["started"])
+    assert f"{started:%Y-%m-%d %H:%M}\n" in shown and runs[0].manifest["started"] not in shown
+    aside = run_msdn("runs", "show", "first-try", other=runs[0].path / ".." / "..").stdout
+    assert f" {runs[0].path.resolve()}\n" in aside and ".." not in aside
+    assert repr(runs[0]) == f"<Run {runs[0].path}: msdn on toy, finished>"
 
 
 def test_a_run_gets_a_name(runs: list[Run], run_msdn: Callable[..., Result]) -> None:
@@ -85,6 +91,8 @@ def test_runs_are_deleted_when_the_user_says_so(
     words = ["runs", "delete", "first-try", "--home", str(home.root)]
     no = CliRunner().invoke(main, words, input="n\n")
     assert no.exit_code == 130 and paths[0].exists() and str(paths[0]) in no.stderr
+    nobody = CliRunner().invoke(main, words, input="")
+    assert nobody.exit_code == 1 and "--yes" in nobody.stderr and paths[0].exists()
     with runs[0].lock():
         held = run_msdn("runs", "delete", "first-try", "--yes")
     assert held.exit_code == 1 and "training this run" in held.stderr and paths[0].exists()

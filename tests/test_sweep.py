@@ -38,8 +38,9 @@ LAMBDA = (*SWEEP, "--over", "lambda_cal", "--values", "0.5,0.1")
 
 
 @pytest.fixture(autouse=True)
-def features(home: Home) -> Path:
-    """A small cache of the dataset 'toy' in the home."""
+def features(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small cache of the dataset 'toy' in the home; it counts as one with a preset (else: test_rule_studies.py)."""
+    monkeypatch.setattr("msdn.train.loop.options.has_preset", lambda *_: True)
     return write_split_cache(home.features / "toy-224-random.h5")
 
 
@@ -98,14 +99,14 @@ def test_settings_that_cannot_be_swept() -> None:
 
 def test_a_grid_ascends_in_both() -> None:
     over = {"alpha": ((0.1, 0.9), (0.2, 0.8)), "lambda_cal": (0.0, 1.0)}
-    rows = sweep_rows(settings_of(), over, {"epochs": 5}, "released/gzsl")
+    rows = sweep_rows("toy", over, {"epochs": 5})
     assert [row.label for row in rows] == [
         "alpha 0.1 0.9, lambda_cal 0",
         "alpha 0.1 0.9, lambda_cal 1",
         "alpha 0.2 0.8, lambda_cal 0",
         "alpha 0.2 0.8, lambda_cal 1",
     ]
-    assert rows[2].settings == settings_of(alpha=(0.2, 0.8), lambda_cal=0.0)
+    assert rows[2].settings == settings_of(epochs=5, alpha=(0.2, 0.8), lambda_cal=0.0)
     assert rows[2].facts == {"alpha_1": 0.2, "alpha_2": 0.8, "lambda_cal": 0.0}
     assert rows[2].overrides == {"epochs": 5, "alpha": (0.2, 0.8), "lambda_cal": 0.0}
 
@@ -143,7 +144,7 @@ def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home, run_msdn: 
     assert "test classes, mean ± std" in shown.stdout and "choose nothing by them" in shown.stdout
     assert "one seed" not in shown.stdout  # it has two
     assert "msdn train" not in shown.stdout
-    labels = [line.split("│")[1].strip() for line in shown.stdout.splitlines() if "lambda_cal" in line]
+    labels = [line.split("│")[1].strip() for line in rows_of(shown.stdout) if "lambda_cal" in line]
     assert labels == ["lambda_cal 0.1", "lambda_cal 0.5"]
     runs = {str(run.path): run for run in find_runs(home.studies / "runs")}
     lines = read_csv(home.studies / "sweep-toy-msdn-lambda_cal-last-epochs_2-batch_size_8.csv")
@@ -223,7 +224,7 @@ def test_the_best_value_comes_with_its_command(home: Home, task: str, figure: st
 
 def test_a_command_names_every_kind_of_setting() -> None:
     overrides = {"model": "msdn", "task": "czsl", "normalize_vectors": False, "sampler": "balanced"}
-    (row, _) = sweep_rows(settings_of(), {"alpha": ((0.1, 0.9), (0.2, 0.8))}, overrides, "paper/czsl")
+    (row, _) = sweep_rows("cub", {"alpha": ((0.1, 0.9), (0.2, 0.8))}, overrides, "paper")
     assert train_command("cub", row, ["--cache", "a b.h5"]) == (
         "msdn train --dataset cub --model msdn --cache 'a b.h5' --preset paper --task czsl "
         "--no-normalize-vectors --sampler balanced --alpha 0.1 0.9"
@@ -314,7 +315,7 @@ def rows_of(shown: str) -> list[str]:
     ],
 )
 def test_the_best_value_may_lie_at_the_edge(over: dict[str, Any], best: int, at_edge: list[str]) -> None:
-    rows = sweep_rows(settings_of("dedn" if "region_mix" in over else "msdn"), over, {}, "released/gzsl")
+    rows = sweep_rows("toy", over, {"model": "dedn" if "region_mix" in over else "msdn"})
     assert settings_at_edge(rows[best], over) == at_edge
 
 

@@ -27,7 +27,8 @@ from msdn.train.measure import watching
 from msdn.train.measure.show import Result as Found
 from msdn.train.measure.show import Table, draw, show
 from msdn.train.measure.summary import Spread
-from msdn.train.measure.watching import EpochView
+from msdn.train.measure.watching import EpochView, SeriesView
+from msdn.train.models.registry import settings_of
 
 RECORD = {"epochs": 120, "seconds": 0.5, "loss": 0.4146, "ce_av": 0.08306, "cal_av": 3.048, "distill": 6.154}
 
@@ -128,6 +129,46 @@ def test_a_training_shows_epoch_loss_and_time_to_go(monkeypatch: pytest.MonkeyPa
     assert len(said) == 1 and said[0].startswith(
         "validation epoch 120/120  loss 0.4146"
     )  # the last one stays
+
+
+def test_the_time_to_go_counts_every_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = screen(80)
+    monkeypatch.setattr(watching, "note_console", lambda: console)
+    monkeypatch.setattr(watching, "say", lambda line: None)
+    settings = settings_of(select="val", search_lr=True, epochs=120)
+    with EpochView() as view:
+        view.expect(settings)
+        for rate in (*settings.searched_rates, None):
+            phase = {} if rate is None else {"phase": "validation", "learning_rate": rate}
+            for epoch in range(1, 121):
+                view({**RECORD, **phase, "epoch": epoch})
+                if epoch == 60:
+                    console.print(view._bar)
+    bars = [bar for bar in bars_of(console) if " 60/120" in bar]
+    told = [bar.split("  60/120")[0] for bar in bars]
+    assert told == [f"{n} of 4: validation" for n in (1, 2, 3)] + ["4 of 4: epoch"]
+    each = RECORD["seconds"] * 120
+    for number, bar in enumerate(bars):
+        minutes, seconds = bar.split("  ")[-1].removesuffix(" to go").split(":")
+        assert int(minutes) * 60 + int(seconds) == pytest.approx(each * (3.5 - number), abs=2)
+
+
+def test_several_trainings_at_once_show_how_far_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = screen(80)
+    monkeypatch.setattr(watching, "note_console", lambda: console)
+    with SeriesView(2) as view:
+        view("seed 0", "/runs/toy-s0")
+        view("seed 0", {"epoch": 3, "epochs": 9})
+        view("seed 1", {"epoch": 4, "epochs": 9})
+        console.print(view._bar)
+        view.end("seed 0")
+        console.print(view._bar)
+    bars = [line for line in lines_of(console) if "epoch 4/9" in line]
+    assert bars[0].startswith("done 0 of 2") and "seed 0: epoch 3/9; seed 1: epoch 4/9" in bars[0]
+    assert bars[-1].startswith("done 1 of 2") and "seed 0" not in bars[-1]
+    assert capsys.readouterr().err.splitlines() == ["seed 0: run: /runs/toy-s0"]
 
 
 def test_a_training_has_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

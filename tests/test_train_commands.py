@@ -1,21 +1,26 @@
 """`msdn train` and `msdn evaluate` as a user types them."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+from toy_studies import Epochs
 
 from msdn.cache.home import Home
+from msdn.cli import main
 from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.loop.trainer import Trainer
 from msdn.train.measure.reporting import epoch_line, percent
+from msdn.train.models.presets import preset_settings
 from msdn.train.models.registry import find_model, model_names, settings_of
 from msdn.train.runs.run import Run, find_runs
 
 Msdn = Callable[..., Result]
 SHORT = ("--epochs", "3", "--batch-size", "8")
+ONE_SEED = ("--epochs", "1", "--seeds", "0", "--jobs", "1", "--device", "cpu")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,7 +146,7 @@ def test_a_resumed_run_keeps_its_settings(run_msdn: Msdn, monkeypatch: pytest.Mo
     interrupt(run_msdn, monkeypatch)
     for options, message in (
         (("--lr", "0.5"), "was started with --lr 0.0001, not 0.5: a resumed run keeps its settings"),
-        (("--preset", "paper"), "was started with --preset released/gzsl, not paper/gzsl"),
+        (("--preset", "paper"), "was started without --preset, not with paper/gzsl"),
         (("--watch-test",), "was started with --watch-test False, not True"),
     ):
         refused = run_msdn("train", "--resume", *options)
@@ -154,7 +159,7 @@ def test_a_resumed_run_keeps_its_settings(run_msdn: Msdn, monkeypatch: pytest.Mo
         (["train"], 2, "Missing option '--dataset'"),
         (["train", "--dataset", "tyo"], 1, "no cache of 'tyo'"),
         (["train", "--dataset", "toy", "--model", "msnd"], 2, "unknown model 'msnd'. Did you mean 'msdn'?"),
-        (["train", "--dataset", "toy", "--lr", "0"], 2, "--lr is 0.0, expected more than 0"),
+        (["train", "--dataset", "toy", "--lr", "0"], 2, "--lr (learning_rate) is 0.0, expected more than 0"),
         (
             ["train", "--dataset", "toy", "--model", "baseline", "--alpha", "1", "0"],
             2,
@@ -195,6 +200,60 @@ def test_evaluate_refuses_a_run_that_is_not_what_was_asked(run_msdn: Msdn, home:
     run_msdn("train", "--dataset", "toy", *SHORT)
     result = run_msdn("evaluate", "--run", str(only_run(home).path), "--model", "baseline")
     assert result.exit_code == 1 and "a run of the model 'msdn', not 'baseline'" in result.stderr
+
+
+def test_a_cache_names_its_dataset(run_msdn: Msdn, home: Home) -> None:
+    file = home.features / "toy-224-random.h5"
+    done = run_msdn("train", "--cache", file, "--model", "baseline", "--epochs", 1)
+    assert done.exit_code == 0 and "trained baseline on toy" in done.stdout, done.output
+    assert done.stderr.count("features: ") == 1
+    swept = run_msdn("sweep", "--cache", file, "--over", "lr", "--values", "1e-3,1e-2", *ONE_SEED)
+    assert swept.exit_code == 0, swept.output
+    neither = run_msdn("train")
+    assert neither.exit_code == 2 and "--dataset" in neither.stderr and "--cache" in neither.stderr
+
+
+def test_nothing_is_published_for_own_data(run_msdn: Msdn) -> None:
+    assert (
+        run_msdn("train", "--dataset", "toy", "--model", "baseline", "--epochs", 1, "--margin", 0.5).exit_code
+        == 0
+    )
+    assert "H published" not in run_msdn("evaluate").stdout
+    assert "H_published" in json.loads(run_msdn("evaluate", "--json").stdout)
+
+
+def test_help_does_not_promise_what_the_dataset_decides(run_msdn: Msdn) -> None:
+    def usual(option: str, *words: str) -> str:
+        said = " ".join(run_msdn("train", *words, "--help").stdout.split())
+        return said.split(f" {option} ")[1].split("[")[1].split("]")[0]
+
+    for option, value in (("--epochs", "30"), ("--margin", "1"), ("--batch-size", "50")):
+        assert usual(f"{option} {'FLOAT' if option == '--margin' else 'INTEGER'}") == (
+            f"the preset's or the rule's; else {value}"
+        )
+    epochs = preset_settings("msdn", "plumage").epochs  # type: ignore[attr-defined]
+    assert usual("--epochs INTEGER", "--dataset", "plumage") == f"default: {epochs}"
+    assert usual("--seed INTEGER") == "default: 0"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "explain", "report"])
+def test_threads_are_told_for_the_command_that_has_them(run_msdn: Msdn, command: str) -> None:
+    said = " ".join(run_msdn(command, "--help").stdout.split())
+    assert "--threads" in said and "resumed run" not in said and "each training" not in said
+
+
+def test_after_an_interruption_the_runs_name_will_do(
+    run_msdn: Msdn, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = Epochs(monkeypatch)
+    epochs.stop_before = 2
+    words = ("train", "--dataset", "toy", "--model", "baseline", "--epochs", 3, "--name", "my try")
+    stopped = run_msdn(*words)
+    epochs.stop_before = None
+    (line,) = (line for line in stopped.stderr.splitlines() if "continue with: " in line)
+    again = shlex.split(line.split("continue with: msdn ")[1])
+    assert again == ["train", "--resume", "my try", "--home", str(home.root)]
+    assert CliRunner().invoke(main, again).exit_code == 0
 
 
 def test_loss_terms_are_explained_once_and_not_to_machines(run_msdn: Msdn) -> None:

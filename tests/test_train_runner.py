@@ -329,9 +329,8 @@ def test_where_features_are_is_told_and_kept(tmp_path: Path) -> None:
         settings = dataclasses.replace(SETTINGS, epochs=1, select="val")
         notes: list[str] = []
         run = train_model(cache, settings, tmp_path / "runs", features="map", on_note=notes.append)
-    assert notes == [
-        "validation features: read from the file for training, read from the file for measuring; products in float32",
-        "features: read from the file for training; products in float32",
+    assert notes == [  # once, not in each phase
+        "features: read from the file for training, read from the file for measuring; products in float32",
     ]
     assert Run(run.path).manifest["features_in"] == {
         "validation": {"training": "read from the file", "measuring": "read from the file"},

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -68,6 +69,13 @@ def table_cells(shown: str, first: str) -> list[str]:
     return re.findall(r"–|\d+\.\d(?: ± \d+\.\d)?", row.split(first, 1)[1])
 
 
+def figures_of(shown: Result) -> list[str]:
+    """What is printed, without the last line, which names the folders."""
+    *lines, last = shown.stdout.splitlines()
+    assert last.startswith("see this again with: ")
+    return lines
+
+
 def test_the_table_shows_each_seed_then_mean_and_deviation(run_msdn: Msdn, home: Home) -> None:
     shown = run_msdn("train", *SHORT, "--seeds", "0-2", "--jobs", "1")
     assert shown.exit_code == 0, shown.output
@@ -81,6 +89,13 @@ def test_the_table_shows_each_seed_then_mean_and_deviation(run_msdn: Msdn, home:
     assert "baseline on toy, 3 seeds" in shown.stdout
     assert "selection: last (a fixed number of epochs, nothing chosen on test images)\n" in shown.stdout
     assert "backbone: random weights" in shown.stdout
+    assert "H no margin" in shown.stdout and "H_no_margin" not in shown.stdout
+    assert table_cells(shown.stdout, "chance") == [
+        f"{results[0]['chance'][name]:.1f}" for name in ("acc", "U", "S", "H")
+    ]
+    (again,) = (line for line in shown.stdout.splitlines() if line.startswith("see this again with: msdn "))
+    compared = run_msdn(*shlex.split(again.split(": msdn ")[1]))
+    assert compared.exit_code == 0 and "3: 0-2" in compared.stdout
     assert shown.stderr.count("epoch 3/3") == 3 and "done 3 of 3: seed 2  acc " in shown.stderr
 
 
@@ -93,6 +108,29 @@ def test_each_seed_is_the_run_that_it_is_alone(run_msdn: Msdn, home: Home, tmp_p
     for ours, theirs in zip(find_runs(home.runs), find_runs(alone / "runs"), strict=True):
         assert ours.settings == theirs.settings
         assert_same_run(ours, theirs)
+
+
+def test_a_choice_says_which_seed_it_was_made_for(run_msdn: Msdn, home: Home) -> None:
+    shown = run_msdn("train", *SHORT, "--seeds", "0-3", "--jobs", "1", "--select", "val").stdout
+    seeds: dict[str, list[str]] = {}
+    for seed, result in sorted(results_of(home).items()):
+        seeds.setdefault(result["selection"], []).append(str(seed))
+    assert len(seeds) > 1
+    for selection, of in seeds.items():
+        assert f"selection of seed {', '.join(of)}: {selection}\n" in shown
+
+
+def test_seeds_that_learn_nothing_say_so(run_msdn: Msdn) -> None:
+    steps = ("--epochs", "1", "--lr", "1e-9", "--margin", "0", "--seeds", "0-1", "--jobs", "1")
+    shown = run_msdn("train", *SHORT, *steps).stdout
+    assert "seed 0: hardly better than chance" in shown and "(likewise seed 1)" in shown
+
+
+def test_processes_say_which_runs_they_begin(run_msdn: Msdn, home: Home) -> None:
+    done = run_msdn("train", *SHORT, "--seeds", "0-1", "--jobs", "2", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    for run in find_runs(home.runs):
+        assert f"seed {run.settings.seed}: run: {run.path}\n" in done.stderr
 
 
 @pytest.mark.parametrize("select", ["last", "val", "test"])
@@ -165,7 +203,7 @@ def test_interrupted_and_repeated_it_trains_the_missing_epochs(
     assert stopped.exit_code != 0 and stopped.stdout == ""
     assert "interrupted; repeat the same command" in stopped.stderr
     repeated = run_msdn(*command)
-    assert len(trained) == 9 and repeated.stdout == whole.stdout
+    assert len(trained) == 9 and figures_of(repeated) == figures_of(whole)
     for ours, theirs in zip(find_runs(home.runs), find_runs(whole_home / "runs"), strict=True):
         assert_same_run(ours, theirs)
 
@@ -178,7 +216,7 @@ def test_jobs_at_once_give_the_same_figures(run_msdn: Msdn, home: Home, tmp_path
         for jobs, where in (("1", home.root), ("2", other))
     )
     assert two.exit_code == 0, two.output
-    assert one.stdout == two.stdout
+    assert figures_of(one) == figures_of(two)
     assert "done 2 of 2" in two.stderr
     ours, theirs = (
         sorted(find_runs(where / "runs"), key=lambda run: run.settings.seed) for where in (home.root, other)

@@ -24,8 +24,8 @@ from msdn.train.models.registry import find_model, model_names, presets_file, se
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rate": 0}, "--lr is 0, expected more than 0"),
-        ({"learning_rate": float("nan")}, "--lr is nan, expected a finite number"),
+        ({"learning_rate": 0}, "--lr .learning_rate. is 0, expected more than 0"),
+        ({"learning_rate": float("nan")}, "--lr .learning_rate. is nan, expected a finite number"),
         ({"epochs": 0}, "--epochs is 0, expected 1 or more"),
         ({"epochs": 1.5}, "--epochs is 1.5, expected a whole number"),
         ({"batch_size": True}, "--batch-size is True, expected a whole number"),

@@ -68,4 +68,8 @@ def test_the_demo_ends_with_one_table(home: Path, monkeypatch: pytest.MonkeyPatc
     assert "random weights" in shown.stdout
     places = dict(re.findall(r"^(images|features|baseline|msdn|report) +(\S+)$", shown.stdout, re.MULTILINE))
     assert len(places) == 5 and all(Path(path).exists() for path in places.values())
+    assert "ce_av: cross-entropy of A→V" in shown.stderr and "cal_va: " in shown.stderr
+    listed = {one["run"]: one for one in json.loads(run("runs", "--json").stdout)["runs"]}
+    for name, figures in rows[1:]:
+        assert f"{listed[Path(places[name]).name]['H']:.1f}" == figures.split("│")[3].strip()
     assert shown.stdout.splitlines()[-1].split() == ["report", str(Path(places["msdn"]) / "report.html")]

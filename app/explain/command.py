@@ -16,7 +16,7 @@ from msdn.cache.errors import MsdnError
 from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
 from msdn.machine import keep_threads
-from msdn.terminal import json_option, warn
+from msdn.terminal import counted, json_option, warn
 from msdn.train.measure.show import Result, Table, show
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def explain(
     else:
         show(Result({}, [], _notes(explainer)))
     if bad:
-        warn(f"{bad} of {len(paths)} images could not be used")
+        warn(f"{bad} of {counted(len(paths), 'image')} could not be used")
         ctx.exit(1)
 
 

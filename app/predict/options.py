@@ -66,7 +66,7 @@ def image_options(command: Command) -> Command:
             "--workers", type=click.IntRange(1, 256), help="Decoding threads.  [one per core, at most 8]"
         ),
         click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]"),
-        threads_option,
+        threads_option(),
     )
     return _add(command, options)
 

@@ -13,7 +13,7 @@ import click
 from msdn.app.predict.predictor import Prediction, Predictor
 from msdn.cache.csv_table import escape
 from msdn.cache.files import flush_folder
-from msdn.terminal import warn
+from msdn.terminal import counted, warn
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Result, Table, show
@@ -41,7 +41,7 @@ def tell(predictor: Predictor, found: Iterable[Prediction], as_json: bool, path:
     if not as_json:
         show(_result(predictor, shown, answers))
     if bad:
-        warn(f"{bad} of {bad + answers.total()} images could not be used")
+        warn(f"{bad} of {counted(bad + answers.total(), 'image')} could not be used")
     return bad
 
 

@@ -8,7 +8,7 @@ import click
 from msdn.cache import Home
 from msdn.cache.home import home_option
 from msdn.machine import keep_threads
-from msdn.terminal import json_option, print_json, say
+from msdn.terminal import counted, json_option, print_json, say, warn
 from msdn.train.loop.options import threads_option
 
 
@@ -35,7 +35,7 @@ from msdn.train.loop.options import threads_option
     help="The backbone's file, if the features come from your own backbone: it says how images were cut.",
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
-@threads_option
+@threads_option()
 @json_option
 @home_option
 def report(
@@ -64,8 +64,10 @@ def report(
     chosen = runs or (latest_run(home.runs, finished=True).path,)
     with keep_threads(threads):
         done = write_report(home, chosen, out=out, png=png, cache=cache, backbone=backbone, device=device)
+    for reason in done.missing:
+        warn(f"the report leaves out what needs the features: {reason}")
     if done.pictures:
-        say(f"{len(done.pictures)} charts in {png}")
+        say(f"{counted(len(done.pictures), 'chart')} in {png}")
     if as_json:
         print_json({"page": str(done.page), "pictures": list(map(str, done.pictures))})
     else:

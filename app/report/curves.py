@@ -9,6 +9,7 @@ import numpy as np
 from msdn.app.report.charts import MUTED, SERIES, Chart, Key, log_axis, percent_axis, whole_axis
 from msdn.app.report.html import Html, missing, note
 from msdn.app.report.subjects import Record, Subject
+from msdn.terminal import counted
 from msdn.train.measure.metrics import Curve, harmonic_mean, seen_unseen_curve
 from msdn.train.measure.predictions import coverage_curve, reliability
 from msdn.train.measure.reporting import TERMS
@@ -69,7 +70,7 @@ def _loss_terms(records: Sequence[Record], name: str, title: str) -> Chart:
         for key, term in zip(keys, terms, strict=True)
     ]
     first, last = records[0].get("loss"), records[-1].get("loss")
-    described = f"{title}: over {len(records)} epochs"
+    described = f"{title}: over {counted(len(records), 'epoch')}"
     if first is not None and last is not None:
         described += f" the loss goes from {first:.3g} to {last:.3g}"
     return Chart(

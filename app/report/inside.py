@@ -20,6 +20,7 @@ from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import MsdnError
 from msdn.cache.layout import ANNOTATIONS
 from msdn.extract.datasets.registry import find_image_folder
+from msdn.terminal import counted
 from msdn.train.errors import RunError
 from msdn.train.measure.evaluate import load_model
 from msdn.train.models.parts.base import preparation
@@ -144,7 +145,7 @@ def _picture(
         axes.grid(False)
         axes.set_frame_on(False)
 
-    described = f"t-SNE of {len(rows)} test images of {len(keys)} classes."
+    described = f"t-SNE of {counted(len(rows), 'test image')} of {counted(len(keys), 'class')}."
     return Chart(
         name, title, described, lines, draw, shared=list(keys.values()), size=(3.0, 2.8), shape="panel"
     )

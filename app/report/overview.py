@@ -5,11 +5,14 @@ from typing import Any
 
 from msdn.app.report.html import Html, element, figure_cell, join, missing, note, table
 from msdn.app.report.subjects import Subject, seeds_together
+from msdn.terminal import counted
 from msdn.train.measure.reporting import (
     WATCHED,
     counts_note,
     groups_line,
+    preset_words,
     provenance_notes,
+    read_time,
     reconstruction_notes,
 )
 from msdn.train.measure.selection import COMPARED, describe_selection
@@ -131,17 +134,15 @@ def _facts(one: Subject) -> dict[str, str]:
         "dataset": run.dataset,
         "classes and images": _counts(one),
         "model": settings.model,
-        "preset": "none for this data: a rule chose"
-        if manifest.get("rule")
-        else str(manifest.get("preset") or "none"),
-        "changed": show_settings(changed) or "nothing",
+        "preset": preset_words(settings, manifest.get("preset"), manifest.get("rule")),
+        "changed" if manifest.get("rule") is None else "given": show_settings(changed) or "nothing",
         "seed": str(settings.seed),
         "selection": describe_selection(settings, run.chosen),
         "margin": "–" if margin is None else f"{margin:.4g}",
         "features": f"{manifest['cache']['fingerprint'][:12]}, map {run.map}, {manifest['weights']} weights",
         **_recipe(one),
         "training": _training(one),
-        "started": str(manifest["started"]).replace("T", " ")[:16],
+        "started": read_time(str(manifest["started"])),
         "made with": ", ".join(f"{name} {value}" for name, value in manifest["environment"].items()),
     }
     if manifest.get("groups"):
@@ -155,8 +156,9 @@ def _counts(one: Subject) -> str:
     a, rows = one.cache.annotations, one.cache.rows
     seen, unseen = len(a.seen_classes), len(a.unseen_classes)
     return (
-        f"{seen} seen and {unseen} unseen classes, {a.attributes.shape[1]} attributes; "
-        f"{len(rows('trainval'))} training images, {len(rows('test_seen'))} test images of seen classes and "
+        f"{seen} seen and {counted(unseen, 'unseen class')}, {counted(a.attributes.shape[1], 'attribute')}; "
+        f"{counted(len(rows('trainval')), 'training image')}, {counted(len(rows('test_seen')), 'test image')} of seen "
+        f"classes and "
         f"{len(rows('test_unseen'))} of unseen ones"
     )
 
@@ -179,6 +181,6 @@ def _training(one: Subject) -> str:
     if one.result is None:
         return device
     return (
-        f"{one.run.settings.passes} epochs, {one.result['training_seconds']:.0f} s {device}, "
+        f"{counted(one.run.settings.passes, 'epoch')}, {one.result['training_seconds']:.0f} s {device}, "
         f"{one.result['parameters']:,} parameters"
     )

@@ -16,10 +16,11 @@ FILE = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the page, and the charts' own files."""
+    """What was written: the page, and the charts' own files; and why some of it could not be, a reason for each run."""
 
     page: Path
     pictures: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def write_report(
@@ -54,7 +55,8 @@ def write_report(
             png.mkdir(parents=True, exist_ok=True)
             charts = [part for one in sections for part in one.parts if isinstance(part, Chart)]
             pictures = [chart.write_png(png) for chart in charts]
-    return Report(path, tuple(pictures))
+        missing = tuple(f"{one.label}: {one.missing}" for one in subjects if one.missing)
+    return Report(path, tuple(pictures), missing)
 
 
 def sections_of(subjects: Sequence[Subject], home: Home, device: str, backbone: str | None) -> list[Section]:
@@ -66,11 +68,11 @@ def sections_of(subjects: Sequence[Subject], home: Home, device: str, backbone: 
         Section("classes", "Classes", "Accuracy by class", classes.by_class(subjects)),
         Section("confusion", "Confusion", "Confusion of unseen classes", classes.confusion(subjects)),
         Section("confidence", "Confidence", "Confidence", curves.confidence(subjects)),
-        Section("pictures", "t-SNE", "How the model sees the images", inside.pictures(subjects)),
+        Section("pictures", "t-SNE", "t-SNE: how the model sees the images", inside.pictures(subjects)),
         Section(
             "attention",
             "Attention",
-            "Where the model looks",
+            "Attention: where the model looks",
             inside.attention(subjects, home, device, backbone),
         ),
         Section("sweeps", "Sweeps", "Sweeps", sweeps.sweeps(subjects, home)),

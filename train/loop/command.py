@@ -22,6 +22,7 @@ from msdn.train.loop.options import (
     cache_option,
     check_groups,
     choose_settings,
+    dataset_of,
     dataset_option,
     groups_option,
     jobs_option,
@@ -31,7 +32,7 @@ from msdn.train.loop.options import (
     preset_label,
     preset_option,
     seeds_option,
-    threads_option,
+    training_threads_option,
 )
 from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.measure.evaluate_command import figures_table
@@ -40,17 +41,17 @@ from msdn.train.measure.reporting import (
     learning_notes,
     provenance_notes,
     reconstruction_notes,
+    rule_lines,
 )
 from msdn.train.measure.selection import describe_selection
-from msdn.train.measure.show import Result, show, show_value
+from msdn.train.measure.show import Result, show
 from msdn.train.measure.watching import EpochView
+from msdn.train.models.presets import PRESET_NAMES
 from msdn.train.models.registry import find_model, remember
-from msdn.train.models.rule import Amounts, rule_used
 
 if TYPE_CHECKING:
     from msdn.cache import FeatureCache
     from msdn.train.groups.groups import AttributeGroups
-    from msdn.train.loop.settings import RunSettings
     from msdn.train.runs.run import Run
 
 _LATEST = "latest"
@@ -58,7 +59,7 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
 
 
 @click.command(cls=SettingsCommand)
-@dataset_option()
+@dataset_option
 @cache_option
 @map_option
 @preset_option
@@ -73,7 +74,7 @@ _SHOWN = ("U", "S", "H", "AUSUC", "acc", "chance", "margin", "training")  # of t
     help="cpu, cuda, cuda:1, …; with --seeds several, with commas.  [a GPU if there is one]",
 )
 @precision_option
-@threads_option
+@training_threads_option
 @option(
     RUNNING,
     "--features",
@@ -133,14 +134,13 @@ def train(
         _refuse_with("--resume", seeds=seeds, groups=groups, name=name)
         given = {"dataset": dataset, "watch_test": watch_test or None, "map": map}
         given["precision"] = None if precision == "auto" else precision
-        given["preset"] = preset_label(preset, overrides) if preset else None
         how = {"device": None if device == "auto" else device, "features": features, "threads": threads}
-        _resume(home, resume, given, overrides, cache, as_json, **how)
+        _resume(home, resume, preset, given, overrides, cache, as_json, **how)
         return
-    if dataset is None:
-        raise click.UsageError("Missing option '--dataset'.")
+    dataset = dataset_of(dataset, cache)
     amounts = amounts_for(home, dataset, cache)
-    chosen = choose_settings(dataset, preset, overrides, amounts=amounts)
+    started_from = choose_settings(dataset, preset, overrides, amounts=amounts)
+    chosen = started_from.settings
     find_model(chosen.model).check_effect(chosen, overrides)
     remember(home, chosen.model)
     if watch_test and chosen.select == "val":
@@ -150,12 +150,12 @@ def train(
     from msdn.train.loop.training import train_model
     from msdn.train.runs.run import open_dataset_cache
 
-    facts: dict[str, Any] = {"preset": preset_label(preset, overrides), "overrides": overrides}
+    facts = started_from.origin
     with open_dataset_cache(home, dataset, cache, map) as opened:
         for note in provenance_notes(opened.provenance["weights"]["kind"], len(opened.masked_rows)):
             say(note)
-        if preset is None and amounts is not None:
-            facts["rule"] = _say_rule(chosen, amounts)
+        for line in rule_lines(chosen, started_from.rule):
+            say(line)
         facts["groups"] = _read_groups(opened, chosen.model, groups)
         if seeds is not None:
             _refuse_with(
@@ -170,7 +170,8 @@ def train(
             )
             show(series_result(of_seeds, results), as_json)
             return
-        with keep_threads(threads), _hint(name) as on_start, EpochView(explains=not as_json) as view:
+        view = EpochView(explains=not as_json)
+        with keep_threads(threads), _hint(view, name) as on_start, view:
             run = train_model(
                 opened,
                 chosen,
@@ -191,6 +192,7 @@ def train(
 def _resume(
     home: Home,
     resume: str,
+    preset: str | None,
     given: dict[str, Any],
     overrides: dict[str, Any],
     cache: Path | None,
@@ -207,12 +209,11 @@ def _resume(
         run = latest_run(home.runs, finished=False, dataset=given["dataset"], model=model)
     else:
         run = open_run(home.runs, Path(resume))
+    if preset is not None and (preset != PRESET_NAMES[0] or run.manifest.get("preset")):
+        given["preset"] = preset_label(preset, overrides)  # else the rule stands in for the one that is given
     _check_unchanged(run, given, overrides)
-    with (
-        open_run_cache(home, run, cache) as opened,
-        _hint() as on_start,
-        EpochView(explains=not as_json) as view,
-    ):
+    view = EpochView(explains=not as_json)
+    with open_run_cache(home, run, cache) as opened, _hint(view) as on_start, view:
         for note in provenance_notes(run.manifest["weights"], run.manifest["masked_images"]):
             say(note)
         run = continue_run(run, opened, on_start=on_start, on_epoch=view, on_note=say, **how)
@@ -228,15 +229,6 @@ def _check_name(home: Home, name: str, seeds: tuple[int, ...] | None) -> None:
             "--name is for one training; leave out --seeds, or name its runs with 'msdn runs name'."
         )
     check_name(home.runs, name)
-
-
-def _say_rule(settings: "RunSettings", amounts: Amounts) -> dict[str, str]:
-    """Say what the rule chose and why, and return it; what was given instead is left out."""
-    own, chosen = fields_of(type(settings)), rule_used(settings, amounts)
-    say(f"no preset for these data; the rule for their amounts chose{':' if chosen else ' nothing'}")
-    for name, reason in chosen.items():
-        say(f"  {option_name(own[name])} {show_value(getattr(settings, name))}: {reason}")
-    return chosen
 
 
 def _refuse_with(option: str, **given: Any) -> None:
@@ -263,14 +255,16 @@ def _check_unchanged(run: "Run", given: dict[str, Any], overrides: dict[str, Any
     for name, value in {**given, **overrides}.items():
         if value is not None and value != stored.get(name):
             option = option_name(own[name]) if name in overrides else "--" + name.replace("_", "-")
+            had = stored.get(name)
+            before = f"without {option}, not with" if had is None else f"with {option} {had}, not"
             raise RunError(
-                f"{run.path.name} was started with {option} {stored.get(name)}, not {value}: a resumed run keeps "
-                "its settings; leave the option out, or start a new run without --resume"
+                f"{run.path.name} was started {before} {value}: a resumed run keeps its settings; leave the option "
+                "out, or start a new run without --resume"
             )
 
 
 @contextmanager
-def _hint(name: str | None = None) -> Iterator[Callable[["Run"], None]]:
+def _hint(view: EpochView, name: str | None = None) -> Iterator[Callable[["Run"], None]]:
     """What to call with the run that begins, which may get a name: when it is interrupted, how to go on is said."""
     begun: list[Run] = []
 
@@ -278,13 +272,16 @@ def _hint(name: str | None = None) -> Iterator[Callable[["Run"], None]]:
         begun.append(run)
         if name or used_config():
             run.update(name=name or run.name, config=used_config())
+        view.expect(run.settings)
         say(f"run: {run.path}")
 
     try:
         yield on_start
     except KeyboardInterrupt:
         if begun:
-            warn(f"interrupted; continue with: {command_line('train', '--resume', begun[0].path)}")
+            name, path = begun[0].name, begun[0].path
+            home = Home(path.parent.parent) if name else None  # a path is found from anywhere
+            warn(f"interrupted; continue with: {command_line('train', '--resume', name or path, home=home)}")
         raise
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 import click
 
 from msdn.cache.errors import MsdnError
+from msdn.cache.header import read_header
 from msdn.cache.home import DEFAULT_HOME, Home, dataset_name
 from msdn.terminal import json_option
 from msdn.train.errors import SettingsError
@@ -22,22 +23,31 @@ from msdn.train.measure.show import show_value
 from msdn.train.measure.summary import parse_seeds
 from msdn.train.models import registry
 from msdn.train.models.model import Model
-from msdn.train.models.presets import PRESET_NAMES, has_preset, preset_settings
-from msdn.train.models.rule import Amounts, find_amounts
+from msdn.train.models.presets import PRESET_NAMES, decided_by_dataset, has_preset, is_file, preset_settings
+from msdn.train.models.rule import Amounts, find_amounts, rule_used
 
 SEVERAL_SEEDS = "a study has several seeds; give them with --seeds"
 WHAT, PROTOCOL, STEPS, RUNNING, OUTPUT = "What to train", "Protocol", "Steps", "Where and how", "Output"
 LOOKED_AT_FIRST = ("model", "dataset", "preset", "task", "home", "cache")  # options that decide on the others
+_USUAL_THREADS = "as many as torch uses, but not more than the cores that this process may use"
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _CHOICE = "msdn.choice"  # what was looked at first, in the context's `meta`
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The model that a command is called for, whether it was named, and its settings by the preset."""
+    """The model that a command is called for, and its settings as far as they are known.
+
+    Attributes:
+        named: whether the model was named.
+        settings: by the preset, or the rule.
+        left_open: those that the dataset decides, where it is not known yet.
+    """
 
     model: Model
     named: bool
     settings: RunSettings
+    left_open: frozenset[str] = frozenset()
 
 
 class SectionOption(click.Option):
@@ -49,7 +59,7 @@ class SectionOption(click.Option):
         self.section = section
 
 
-def option(section: str, *names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def option(section: str, *names: str, **settings: Any) -> Decorator:
     """`click.option` under a heading."""
     return click.option(*names, cls=SectionOption, section=section, **settings)
 
@@ -108,10 +118,15 @@ class SettingsCommand(click.Command):
     def _settings_options(self, ctx: click.Context) -> list[click.Parameter]:
         choice = _choice(ctx)
         return [
-            _setting_option(one, getattr(choice.settings, name), choice.model.name)
+            _setting_option(one, getattr(choice.settings, name), choice.model.name, name in choice.left_open)
             for name, one in fields_of(choice.model.settings).items()
             if name not in self.refused and not (name == "model" and self.fixed_model)
         ]
+
+
+def chosen_model(ctx: click.Context) -> Model:
+    """The model that a command is called for."""
+    return _choice(ctx).model
 
 
 def _choice(ctx: click.Context) -> Choice:
@@ -135,12 +150,16 @@ def _look_ahead(args: Sequence[str], fixed_model: str | None, usual: Mapping[str
     )
     preset, task = typed.get("--preset") or PRESET_NAMES[0], typed.get("--task") or TASKS[0]
     dataset, cache = dataset_name(typed.get("--dataset", "")), typed.get("--cache")
+    left_open: frozenset[str] = frozenset()
     try:
+        dataset = dataset or (dataset_of(None, Path(cache)) if cache else "")
         amounts = amounts_for(Home(Path(typed["--home"])), dataset, Path(cache) if cache else None)
         settings = preset_settings(model.name, dataset, preset=preset, task=task, amounts=amounts)
-    except ValueError:  # said when the command runs; help still works
+        if amounts is None and not is_file(preset) and not (dataset and has_preset(dataset, model.name)):
+            left_open = decided_by_dataset(model.name, preset)
+    except (ValueError, OSError):  # said when the command runs; help still works
         settings = model.default()
-    return Choice(model, named is not None, settings)
+    return Choice(model, named is not None, settings, left_open)
 
 
 def _owners(typed: str) -> list[str]:
@@ -152,8 +171,10 @@ def _owners(typed: str) -> list[str]:
     ]
 
 
-def _setting_option(one: "dataclasses.Field[Any]", value: Any, model: str) -> SectionOption:
-    """The option of a setting, whose help shows the value that will be used."""
+def _setting_option(
+    one: "dataclasses.Field[Any]", value: Any, model: str, is_open: bool = False
+) -> SectionOption:
+    """The option of a setting, whose help shows the value that will be used, as far as it is known."""
     name, choices, default = option_name(one), one.metadata.get("choices"), cast(Any, one.default)
     section = STEPS if one.name in fields_of(TrainingSettings) else model
     if one.name in fields_of(RunSettings):
@@ -167,7 +188,12 @@ def _setting_option(one: "dataclasses.Field[Any]", value: Any, model: str) -> Se
         name, shape = f"{name}/--no-{name[2:]}", {}
     elif isinstance(default, tuple):
         shape = {"type": float, "nargs": len(default)}
-    meaning = f"{one.metadata['meaning']}  [default: {show_value(value)}]"
+    usual = (
+        f"the preset's or the rule's; else {show_value(value)}"
+        if is_open
+        else f"default: {show_value(value)}"
+    )
+    meaning = f"{one.metadata['meaning']}  [{usual}]"
     return SectionOption([name, one.name], section=section, default=None, help=meaning, **shape)
 
 
@@ -175,18 +201,13 @@ def _complete_model(_context: click.Context, _parameter: click.Parameter, typed:
     return [name for name in registry.model_names() if name.startswith(typed)]
 
 
-def dataset_option(required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option `--dataset`."""
-    return option(
-        WHAT,
-        "--dataset",
-        metavar="NAME|FOLDER",
-        required=required,
-        callback=lambda _context, _parameter, typed: typed and dataset_name(typed),
-        help="The dataset whose features to train on.",
-    )
-
-
+dataset_option = option(
+    WHAT,
+    "--dataset",
+    metavar="NAME|FOLDER",
+    callback=lambda _context, _parameter, typed: typed and dataset_name(typed),
+    help="The dataset whose features to train on.  [with --cache: the one it is of]",
+)
 preset_option = option(
     WHAT,
     "--preset",
@@ -198,7 +219,7 @@ cache_option = option(
     WHAT,
     "--cache",
     type=click.Path(path_type=Path),
-    help="The features, if the dataset has several caches.",
+    help="The file of the features, if the dataset has several caches.",
 )
 map_option = option(
     WHAT, "--map", help="The map of the features to train on, if they have several.  [the main one]"
@@ -232,16 +253,19 @@ precision_option = option(
     help="Of the large products; weights, softmaxes and losses are float32. auto: bfloat16 where this machine is much "
     "faster at it (AMX, tensor cores).",
 )
-threads_option = option(
-    RUNNING,
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Threads on a CPU, for each training.  [as many as torch uses, but not more than the cores that this "
-    "process may use; a series: 1; a resumed run: as at its start]",
+
+
+def threads_option(meaning: str = f"Threads that compute on a CPU.  [{_USUAL_THREADS}]") -> Decorator:
+    """The option `--threads`."""
+    return option(RUNNING, "--threads", type=click.IntRange(min=1), help=meaning)
+
+
+training_threads_option = threads_option(
+    f"Threads on a CPU, for each training.  [{_USUAL_THREADS}; with --seeds 1; a resumed run: as at its start]"
 )
 
 
-def seeds_option(**settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def seeds_option(**settings: Any) -> Decorator:
     """The option `--seeds`, whose value is a tuple of numbers."""
     return option(RUNNING, "--seeds", metavar="0-4", callback=_parse_seeds, **settings)
 
@@ -255,16 +279,16 @@ def _parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(str(error)) from error
 
 
-def study_options(seeds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def study_options(seeds: str) -> Decorator:
     """Add what every study takes: the features, seeds, workers, files, and output."""
     options = (
-        dataset_option(required=True),
+        dataset_option,
         cache_option,
         seeds_option(default=seeds, show_default=True, help="The seeds that every row is trained with."),
         jobs_option,
         devices_option,
         precision_option,
-        threads_option,
+        threads_option("Threads on a CPU, for each training; figures depend a little on their number.  [1]"),
         option(
             OUTPUT,
             "--name",
@@ -288,9 +312,40 @@ def check_groups(model: str, file: Path | None) -> None:
         raise SettingsError(f"--groups is not a setting of the model '{model}'; leave it out")
 
 
+def dataset_of(dataset: str | None, cache: Path | None) -> str:
+    """The dataset that is named, or whose features the cache holds."""
+    if dataset is not None:
+        return dataset
+    if cache is None:
+        raise click.UsageError("Missing option '--dataset' (or --cache, whose features name it).")
+    return read_header(cache).annotations.dataset
+
+
 def amounts_for(home: Home, dataset: str, cache: Path | None) -> Amounts | None:
     """What the rule for data without a preset goes by; None for a dataset that has one."""
     return None if not dataset or has_preset(dataset) else find_amounts(home, dataset, cache)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The settings of a training, and where they come from, as its manifest tells it.
+
+    Attributes:
+        settings: all of them.
+        preset: the preset's name and task; None where there is none for the data, and the rule stands in for it.
+        overrides: what was given instead.
+        rule: the settings that the rule chose, each with its reason; None where it had no say.
+    """
+
+    settings: RunSettings
+    preset: str | None
+    overrides: dict[str, Any]
+    rule: dict[str, str] | None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What `train_model` is told of it."""
+        return {"preset": self.preset, "overrides": self.overrides, "rule": self.rule}
 
 
 def choose_settings(
@@ -299,10 +354,11 @@ def choose_settings(
     overrides: Mapping[str, Any],
     model: str | None = None,
     amounts: Amounts | None = None,
-) -> RunSettings:
+) -> Chosen:
     """The preset's settings of a model on a dataset, or the rule's, with what was given on the command line.
 
-    A learning rate that was given is not searched, and nothing is where no validation chooses.
+    A learning rate that was given is not searched, and nothing is where no validation chooses. Whatever trains comes
+    here, so that a study tunes the very training that 'msdn train' does.
     """
     model = model or overrides.get("model", registry.DEFAULT)
     task = overrides.get("task", TASKS[0])
@@ -312,15 +368,19 @@ def choose_settings(
         raise SettingsError(f"'{unknown[0]}' is not a setting of the model '{model}'; leave it out")
     is_fixed = "learning_rate" in overrides or overrides.get("select", "val") != "val"
     fixed = {"search_lr": False} if settings.searched_rates and is_fixed else {}
-    return dataclasses.replace(settings, **{**fixed, **overrides, "model": model})
+    settings = dataclasses.replace(settings, **{**fixed, **overrides, "model": model})
+    name, rule = preset or PRESET_NAMES[0], None
+    if amounts is not None and not is_file(name) and not has_preset(dataset, model):
+        rule = rule_used(settings, amounts, overrides)
+    label = None if rule is not None and name == PRESET_NAMES[0] else preset_label(name, overrides)
+    return Chosen(settings, label, dict(overrides), rule)
 
 
-def preset_label(preset: str | None, overrides: Mapping[str, Any]) -> str:
+def preset_label(preset: str, overrides: Mapping[str, Any]) -> str:
     """The preset's name and task, as manifests keep it."""
-    return f"{preset or PRESET_NAMES[0]}/{overrides.get('task', TASKS[0])}"
+    return f"{preset}/{overrides.get('task', TASKS[0])}"
 
 
-def split_label(label: str | None) -> tuple[str, str]:
-    """Preset and task of such a label; a preset may be a path."""
-    preset, _, task = (label or "").rpartition("/")
-    return preset, task
+def preset_of(label: str | None) -> str:
+    """The preset of such a label, which may be a path; without one, the usual."""
+    return label.rpartition("/")[0] if label else PRESET_NAMES[0]

@@ -139,7 +139,7 @@ def fields_of(settings: type[RunSettings]) -> "dict[str, dataclasses.Field[Any]]
 
 
 def _check(one: "dataclasses.Field[Any]", value: Any) -> None:
-    where = option_name(one)
+    where = option_name(one) + (f" ({one.name})" if "flag" in one.metadata else "")
     choices, default = one.metadata.get("choices"), cast(Any, one.default)
     if choices and value not in choices:
         raise SettingsError(f"{where} is {value!r}, expected one of: {', '.join(choices)}")

@@ -199,6 +199,7 @@ class _Training:
         self._features, self._on_epoch, self._on_note = features, on_epoch, on_note
         self._saving = _SavingTimes()
         self._state: dict[str, Any] | None = None
+        self._told_place = ""
         self.records: list[Record] = []
         self.kept: dict[str, dict[str, Any]] = {}
         if run.checkpoint.exists():
@@ -299,10 +300,10 @@ class _Training:
         """Where the features of a phase are kept, and what the products are computed in."""
         places = {"training": features.place} | ({"measuring": scorer.features.place} if scorer else {})
         self._run.update(features_in={**self._run.manifest.get("features_in", {}), phase: places})
-        if self._on_note:
-            of = "validation " if phase == VALIDATION else ""
+        if self._on_note and features.place != self._told_place:
             where = ", ".join(f"{place} for {use}" for use, place in places.items())
-            self._on_note(f"{of}features: {where}; products in {self._run.precision}")
+            self._on_note(f"features: {where}; products in {self._run.precision}")
+        self._told_place = features.place
 
     def _keep_best(self, record: Record, trainer: Trainer) -> None:
         for task in kept_tasks(self._run.settings):

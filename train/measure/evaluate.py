@@ -117,6 +117,7 @@ def evaluate_run(
         "settings": settings.as_json(),
         "reconstruction": find_model(settings.model).reconstruction or None,
         "preset": run.manifest.get("preset"),
+        "rule": run.manifest.get("rule"),
         "precision": run.precision,
         "training_seconds": round(sum(record["seconds"] for record in content["metrics"]), 1),
         "parameters": content["parameters"],

@@ -24,6 +24,7 @@ from msdn.train.measure.reporting import (
 )
 from msdn.train.measure.show import Cell, Line, Result, Table, csv_text, show, show_value
 from msdn.train.models import registry
+from msdn.train.models.presets import has_preset
 
 if TYPE_CHECKING:
     from msdn.train.measure.evaluate import ScoredTest
@@ -91,7 +92,7 @@ _MEANINGS = {
     "the one that --select val chose]",
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, …  [a GPU if there is one]")
-@threads_option
+@threads_option()
 @json_option
 @click.option(
     "--out",
@@ -231,13 +232,14 @@ def _collector(cache: FeatureCache, answers: list[Line] | None) -> "Callable[[Sc
 
 
 def figures_table(result: dict[str, Any]) -> Table:
-    """All figures that were measured, with the chance level."""
+    """The figures that were measured and mean something for these data, with the chance level."""
     rows: list[list[Cell]] = []
     for name, meaning in _MEANINGS.items():
-        other_h = name.startswith("H_") and (
+        is_idle = name.startswith("H_") and (
             result.get(name) is None or result["margin"] == result["margins"][name]
         )
-        if name in result and not other_h:
+        is_idle = is_idle or (name == "H_published" and not has_preset(result["dataset"], result["model"]))
+        if name in result and not is_idle:
             chance = result["chance"].get(name, "")
             rows.append([name.replace("_", " "), result[name], chance, meaning])
     columns = ("figure", "%", "chance %", "per-class mean of")

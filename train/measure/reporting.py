@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.home import command_line
+from msdn.train.loop.settings import RunSettings, fields_of, option_name
 from msdn.train.measure.selection import RATE
-from msdn.train.measure.show import percent
+from msdn.train.measure.show import percent, show_settings, show_value
 from msdn.train.models.registry import find_model
 
 WATCHED = "test figures were shown while training (--watch-test)"
-_CLEARLY = 2.0  # times what guessing reaches
+_MORE_STEPS = "more --epochs, a higher --lr"
+_OTHER_MARGIN = "--select val, which chooses the margin, another --margin, or fewer --epochs"
+_OTHER_CLASSES = "attributes that can be seen in the pictures, more classes to train on, or other features"
 _EPOCH_FIGURES = ("U", "S", "H", "acc")
 _VAL_FIGURES = ("H", "AUSUC", "acc")
 TERMS = {
@@ -76,35 +79,105 @@ def counts_note(dataset: str) -> str:
     return f"splits: their sizes are not those of {dataset}, so no published figures are shown beside these"
 
 
+def is_hardly_better(figure: float | None, chance: float) -> bool:
+    """Whether a figure has hardly left chance: below twice of it, or below halfway to 100 % where that is less."""
+    return figure is not None and figure < chance + min(chance, (100 - chance) / 2)
+
+
 def learning_notes(result: Mapping[str, Any]) -> list[str]:
-    """What to say, and to try, where a training has hardly left chance: by training and validation images alone."""
+    """What to say, and to try, where a training has hardly left chance; what is wrong first where it shows first."""
     told, chosen = result.get("training"), result.get("chosen")
     if not told or told["seen"] is None:
         return []
-    if told["seen"] < _CLEARLY * told["chance_seen"]:
+    if is_hardly_better(told["seen"], told["chance_seen"]):
         return [
             f"hardly better than chance: {told['seen']:.1f} % of training images are recognised, guessing gives "
-            f"{told['chance_seen']:.1f} %; try more --epochs, a higher --lr, --model baseline, or other features "
+            f"{told['chance_seen']:.1f} %; try {_MORE_STEPS}, --model baseline, or other features "
             "('msdn extract' with trained weights)"
         ]
-    if told["all"] < _CLEARLY * told["chance_all"]:
+    if is_hardly_better(told["all"], told["chance_all"]):
         return [
             f"the margin of {result['margin']:.3g} is too large for these scores: with it {told['all']:.1f} % of "
             "training images are recognised; try --select val, which chooses it, or a smaller --margin"
         ]
-    if result.get("select") == "val" and chosen:
-        found, chance = chosen["val_H"], told["chance_all"]
-        if found is not None and found < _CLEARLY * chance:
-            return [
-                f"hardly better than chance on validation classes: H {found:.1f} %, guessing gives {chance:.1f} %; try "
-                "attributes that can be seen in the pictures, more classes to train on, or other features"
-            ]
+    if result.get("select") == "val" and chosen and is_hardly_better(chosen["val_H"], told["chance_all"]):
+        return [
+            f"hardly better than chance on validation classes: H {chosen['val_H']:.1f} %, guessing gives "
+            f"{told['chance_all']:.1f} %; try {_OTHER_CLASSES}"
+        ]
+    return _overfitting_notes(result, told["seen"])
+
+
+def _overfitting_notes(result: Mapping[str, Any], seen: float) -> list[str]:
+    """What to say where training images are recognised, but the test classes are not."""
+    chance, acc, h = result.get("chance", {}), result.get("acc"), result.get("H")
+    although = f"although {seen:.1f} % of training images are recognised"
+    if "acc" in chance and is_hardly_better(acc, chance["acc"]):
+        return [
+            f"hardly better than chance on unseen classes: acc {percent(acc)} %, guessing gives {chance['acc']:.1f} %, "
+            f"{although}; try {_OTHER_CLASSES}"
+        ]
+    if "H" in chance and is_hardly_better(h, chance["H"]):
+        return [
+            f"hardly better than chance when all classes compete: H {percent(h)} %, guessing gives "
+            f"{chance['H']:.1f} %, {although}; try {_OTHER_CLASSES if result.get('select') == 'val' else _OTHER_MARGIN}"
+        ]
     return []
+
+
+def seeds_learning_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The same of several seeds: the first such note whole, of the others which seeds they are of."""
+    poor = [(str(result["seed"]), note) for result in results for note in learning_notes(result)]
+    others = ", ".join(seed for seed, _ in poor[1:])
+    return [
+        f"seed {seed}: {note}" + (f" (likewise seed {others})" if others else "") for seed, note in poor[:1]
+    ]
+
+
+def study_learning_notes(
+    rows: Sequence[tuple[str, str, float | None]], chance: Mapping[str, float]
+) -> list[str]:
+    """What to say of a study's rows, each with its label, the figure it goes by, and that figure's mean."""
+    poor = [
+        f"{label} ({name} {percent(mean)} %, guessing gives {chance[name]:.1f} %)"
+        for label, name, mean in rows
+        if name in chance and is_hardly_better(mean, chance[name])
+    ]
+    if not poor:
+        return []
+    return [f"hardly better than chance: {'; '.join(poor)}; try {_MORE_STEPS}, or {_OTHER_CLASSES}"]
 
 
 def reconstruction_notes(models: Iterable[str]) -> list[str]:
     """What to say of models whose method's text was not available."""
     return [note for name in dict.fromkeys(models) if (note := find_model(name).reconstruction)]
+
+
+def rule_lines(settings: RunSettings, rule: Mapping[str, str] | None) -> list[str]:
+    """What the rule for data without a preset chose, a line each with the reason; nothing where it had no say."""
+    if rule is None:
+        return []
+    own = fields_of(type(settings))
+    return [
+        f"no preset for these data; the rule for their amounts chose{':' if rule else ' nothing'}",
+        *(
+            f"  {option_name(own[name])} {show_value(getattr(settings, name))}: {why}"
+            for name, why in rule.items()
+        ),
+    ]
+
+
+def preset_words(settings: RunSettings, preset: str | None, rule: Mapping[str, str] | None) -> str:
+    """Where settings come from: the preset, or that there is none and the rule chose."""
+    if rule is None:
+        return preset or "none"
+    chose = show_settings({name: getattr(settings, name) for name in rule}) or "nothing"
+    return f"{preset or 'none for these data'}; the rule for their amounts chose: {chose}"
+
+
+def read_time(stored: str) -> str:
+    """A manifest's moment for people: `2026-11-21 21:34`, in the time zone it was written in."""
+    return stored.replace("T", " ")[:16]
 
 
 def groups_line(groups: Mapping[str, Any]) -> str:
@@ -114,7 +187,7 @@ def groups_line(groups: Mapping[str, Any]) -> str:
 
 
 def training_notes(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """What to know of single trainings of a series, each with its name: which failed, and which showed test figures."""
+    """What to know of single trainings, each with its name: which failed, and which showed test figures."""
     failed = {name: result for name, result in results if result.get("failed")}
     lines = [f"failed: {name}: {result['failed']} ({result['run']})" for name, result in failed.items()]
     if failed:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
 
+from msdn.terminal import counted
 from msdn.train.loop.settings import RunSettings
 
 Record = dict[str, Any]
@@ -70,7 +71,7 @@ def describe_selection(settings: RunSettings, chosen: dict[str, Any] | None) -> 
     if settings.select == "last":
         return "last (a fixed number of epochs, nothing chosen on test images)"
     if settings.select == "val":
-        epochs = f"{chosen['epochs']} of {settings.passes} epochs" if chosen else "epochs"
+        epochs = f"{chosen['epochs']} of {counted(settings.passes, 'epoch')}" if chosen else "epochs"
         margin = f"margin {chosen['margin']:.3g}" if chosen else "margin"
         if settings.searched_rates:
             margin += f" and learning rate {chosen[RATE]:.3g}" if chosen else " and learning rate"

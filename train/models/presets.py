@@ -13,7 +13,7 @@ from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, fields_of
 from msdn.train.models.registry import builtin_names, find_model, model_names, presets_file
-from msdn.train.models.rule import RULE, Amounts, rule_values
+from msdn.train.models.rule import EXAMPLES, RULE, Amounts, rule_values
 
 Sourced = dict[str, tuple[Any, str]]  # a setting's value, and where it comes from
 
@@ -91,6 +91,16 @@ def has_preset(dataset: str, model: str | None = None) -> bool:
     """
     names = {*builtin_names(), *([model] if model else [])}
     return any(dataset in _read(name).get("released", {}) for name in names)
+
+
+def decided_by_dataset(model: str, preset: str = PRESET_NAMES[0]) -> frozenset[str]:
+    """The settings that are not a model's default on some dataset: by a preset, or by the rule where there is none."""
+    default = find_model(model).default()
+    found = [preset_values(model, dataset, preset=preset) for dataset in known_datasets()]
+    found += [preset_values(model, "", preset=preset, amounts=amounts) for amounts in EXAMPLES]
+    return frozenset(
+        name for values in found for name, (value, _) in values.items() if value != getattr(default, name)
+    )
 
 
 def known_datasets() -> list[str]:

@@ -80,7 +80,9 @@ def presets(
         )
     if model and dataset:
         rows = setting_rows(models[0], datasets[0], task, preset, amounts)
-        title = f"{models[0]} on {datasets[0]}: preset {preset}, task {task}"
+        has_none = preset == stored.PRESET_NAMES[0] and not stored.has_preset(datasets[0], models[0])
+        name = "no preset for these data" if has_none else f"preset {preset}"
+        title = f"{models[0]} on {datasets[0]}: {name}, task {task}"
         content = {"model": models[0], "dataset": datasets[0], **facts, "settings": rows, "notes": notes}
     else:
         shown = [one for one in models if preset != "paper" or stored.has_paper_preset(one)]

@@ -1,5 +1,6 @@
 """Settings for data that nobody published a preset for: a rule that goes by how many images and classes there are."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from msdn.cache.annotations import Annotations
 from msdn.cache.errors import MsdnError
 from msdn.cache.header import read_header
 from msdn.cache.home import Home, find_caches
+from msdn.terminal import counted
 from msdn.train.loop.settings import RunSettings, fields_of
 
 RULE = "rule for data without a preset"
@@ -52,6 +54,12 @@ class Amounts:
         )
 
 
+EXAMPLES = (  # one for everything that the rule can say
+    Amounts(1000, 20, 10, 300, 140, has_vectors=False),
+    Amounts(40, 4, 0, 0, 0, has_vectors=False),
+)
+
+
 def amounts_of(annotations: Annotations, masked_rows: np.ndarray) -> Amounts:
     """Count what a cache holds."""
     labels = annotations.labels
@@ -87,17 +95,18 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
     batch = int(np.clip(n // STEPS_OF_AN_EPOCH, SMALLEST_BATCH, LARGEST_BATCH))
     steps = STEPS if amounts.can_validate else BLIND_STEPS
     epochs = max(-(-steps * batch // n), FEWEST_EPOCHS) if n else FEWEST_EPOCHS
-    why = f"{n} training images"
+    why = counted(n, "training image")
     values: dict[str, tuple[Any, str]] = {
         "batch_size": (batch, why),
-        "epochs": (epochs, f"{why}: {max(n * epochs // batch, epochs)} steps"),
+        "epochs": (epochs, f"{why}: {counted(max(n * epochs // batch, epochs), 'step')}"),
     }
-    found = f"{amounts.validation_classes} validation classes with {amounts.validation_images} images"
+    found = counted(amounts.validation_classes, "validation class")
+    found += f" with {counted(amounts.validation_images, 'image')}"
     if amounts.can_validate:
         values["select"] = ("val", f"{found}, enough to choose the margin and the number of epochs by")
         values["search_lr"] = (True, f"{found}, enough to choose the learning rate by")
     else:
-        values["select"] = ("last", f"{found} are too few to choose anything by")
+        values["select"] = ("last", f"{found}: too few to choose anything by")
         values["margin"] = (
             BLIND_MARGIN,
             "worked better on small datasets than the published 1, where nothing can choose it",
@@ -110,11 +119,11 @@ def rule_values(amounts: Amounts) -> dict[str, tuple[Any, str]]:
     return values
 
 
-def rule_used(settings: RunSettings, amounts: Amounts) -> dict[str, str]:
-    """The settings that are as the rule has them, each with its reason: the others were given."""
+def rule_used(settings: RunSettings, amounts: Amounts, given: Container[str] = ()) -> dict[str, str]:
+    """The settings that are as the rule has them, each with its reason, but for those that were `given`."""
     own = fields_of(type(settings))
     return {
         name: reason
         for name, (value, reason) in rule_values(amounts).items()
-        if name in own and getattr(settings, name) == value
+        if name in own and name not in given and getattr(settings, name) == value
     }

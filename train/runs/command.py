@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from msdn.cache.files import LockError
 from msdn.cache.home import Home, dataset_name, home_option
 from msdn.terminal import fit_fact, json_option, say
 from msdn.train.errors import RunError
+from msdn.train.measure.reporting import preset_words, read_time
 from msdn.train.measure.selection import COMPARED, describe_selection
 from msdn.train.measure.show import Cell, Result, Table, percent, show, show_value
 from msdn.train.runs.results import kept_figures
@@ -54,10 +56,11 @@ def show_(home: Home, run: Path, as_json: bool) -> None:
     manifest = found.manifest
     facts = {
         **_brief(found),
-        "path": str(found.path.absolute()),
+        "path": str(found.path.resolve()),
         "select": found.settings.select,
         "selection": describe_selection(found.settings, found.chosen),
         "preset": manifest.get("preset"),
+        "rule": manifest.get("rule"),
         "overrides": manifest.get("overrides") or {},
         "finished": manifest.get("finished"),
         "cache": manifest["cache"],
@@ -70,9 +73,11 @@ def show_(home: Home, run: Path, as_json: bool) -> None:
         "settings": found.settings.as_json(),
         "figures": kept_figures(found),
     }
-    hidden = ("settings", "figures", *_FIGURES, "cache")
+    hidden = ("settings", "figures", *_FIGURES, "cache", "rule")
+    said = facts | {"preset": preset_words(found.settings, facts["preset"], facts["rule"])}
+    said |= {name: read_time(facts[name]) for name in ("started", "finished") if facts[name]}
     lines = {
-        name: _value(value) for name, value in facts.items() if name not in hidden and value not in (None, {})
+        name: _value(value) for name, value in said.items() if name not in hidden and value not in (None, {})
     }
     lines["features"] = manifest["cache"]["path"]
     figures = facts["figures"] or {}
@@ -112,10 +117,25 @@ def delete(home: Home, runs: tuple[Path, ...], yes: bool) -> None:
         say(f"{path}  {_size(path) / 1e6:.1f} MB")
     if not yes:
         one = "this run" if len(found) == 1 else f"these {len(found)} runs"
-        click.confirm(f"Delete {one} for good?", abort=True, err=True)
+        _confirm(f"Delete {one} for good?")
     for path in found:
         _delete(path)
         click.echo(f"deleted: {path}")
+
+
+def _confirm(question: str) -> None:
+    """Ask, and go on only after a yes."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise RunError(
+            "nothing is deleted: nobody is here to answer; to delete unasked, give --yes"
+        ) from error
+    if not agreed:
+        raise click.Abort
 
 
 def _use(home: Home) -> None:

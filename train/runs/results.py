@@ -111,6 +111,7 @@ def kept_result(run: Run) -> dict[str, Any] | None:
         "masked_images": run.manifest["masked_images"],
         "watch_test": run.manifest.get("watch_test"),
         "preset": run.manifest.get("preset"),
+        "rule": run.manifest.get("rule"),
         "reconstruction": find_model(run.settings.model).reconstruction or None,
     }
 
@@ -145,7 +146,7 @@ def _open_given(home: Home, given: Sequence[Path]) -> tuple[list[Run], list[Left
             run = open_run(home.runs, path)
             runs.setdefault(run.path.resolve(), run)
         except RunError as error:
-            left_out.append(LeftOut(str(path), str(error)))
+            left_out.append(LeftOut(str(path), str(error).removeprefix(f"{path}: ")))
     return list(runs.values()), left_out
 
 

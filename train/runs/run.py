@@ -97,6 +97,10 @@ class Run:
             raise self._explain(error) from error
         self._check_chosen()
 
+    def __repr__(self) -> str:
+        """What it is, in one line."""
+        return f"<Run {self.path}: {self.settings.model} on {self.dataset}, {self.manifest['status']}>"
+
     @property
     def checkpoint(self) -> Path:
         """The checkpoint's file."""

@@ -13,8 +13,9 @@ import click
 
 from msdn.cache import Home
 from msdn.cache.home import home_option
-from msdn.train.loop.options import SEVERAL_SEEDS, SettingsCommand, study_options
+from msdn.train.loop.options import SEVERAL_SEEDS, SettingsCommand, amounts_for, dataset_of, study_options
 from msdn.train.models.published import published_ablation
+from msdn.train.models.rule import Amounts
 from msdn.train.studies.study import (
     RowResult,
     Study,
@@ -82,9 +83,15 @@ CLAIMS = (
 
 
 def ablation_rows(
-    dataset: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None
+    dataset: str,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    amounts: Amounts | None = None,
 ) -> tuple[StudyRow, ...]:
-    """The rows on a dataset by the presets of their models; `overrides` hold for every row whose model has them."""
+    """The rows on a dataset by the presets of their models, or by the rule, which goes by `amounts`.
+
+    `overrides` hold for every row whose model has them.
+    """
     published = published_ablation(dataset)
     return tuple(
         model_row(
@@ -96,6 +103,7 @@ def ablation_rows(
             common=overrides,
             facts={KEY: one.key},
             published=published.get(one.key),
+            amounts=amounts,
         )
         for one in VARIANTS
     )
@@ -191,7 +199,7 @@ class AblateCommand(SettingsCommand):
 @home_option
 def ablate(
     home: Home,
-    dataset: str,
+    dataset: str | None,
     cache: Path | None,
     seeds: tuple[int, ...],
     jobs: int | None,
@@ -214,7 +222,8 @@ def ablate(
     HOME/studies: NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
-    rows = ablation_rows(dataset, preset, overrides)
+    dataset = dataset_of(dataset, cache)
+    rows = ablation_rows(dataset, preset, overrides, amounts_for(home, dataset, cache))
     name = choose_name(name, default_name(["ablate", dataset], rows))
     from msdn.train.runs.run import open_dataset_cache
 

@@ -19,12 +19,18 @@ from msdn.terminal import json_option, say
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.latex import latex
-from msdn.train.measure.reporting import WATCHED, counts_note, provenance_notes, reconstruction_notes
+from msdn.train.measure.reporting import (
+    WATCHED,
+    counts_note,
+    preset_words,
+    provenance_notes,
+    reconstruction_notes,
+)
 from msdn.train.measure.selection import describe_selection
 from msdn.train.measure.show import Line as CsvLine
 from msdn.train.measure.show import Result, Table, csv_text, show, show_settings, show_value
 from msdn.train.measure.summary import Spread, spread
-from msdn.train.models.presets import PRESET_NAMES, has_preset, preset_settings
+from msdn.train.models.presets import preset_settings
 from msdn.train.models.published import PAPER_FIGURES, Published, published_figures
 from msdn.train.models.registry import choose_model, find_model, use_home
 from msdn.train.runs.results import COMPARED, LeftOut, Measured, collect_results
@@ -62,6 +68,7 @@ class Line:
         runs: the folders, in the seeds' order.
         figures: mean and standard deviation over the seeds.
         reconstruction: what to say of a model whose method's text was not available.
+        rule: what the rule chose, in words, where the dataset has no preset.
     """
 
     rank: int | None
@@ -71,6 +78,7 @@ class Line:
     runs: tuple[str, ...]
     figures: dict[str, Spread]
     reconstruction: str | None
+    rule: str | None
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,7 @@ def _ranked(by: str, groups: list[list[tuple[int, Measured]]]) -> tuple[Line, ..
                 runs=tuple(str(one.run.path) for _, one in seeds),
                 figures=of_line,
                 reconstruction=find_model(own["model"]).reconstruction or None,
+                rule=_rule_words(seeds[0][1].run),
             )
         )
     return tuple(sorted(lines, key=lambda line: (line.rank is None, line.rank, line.model)))
@@ -204,11 +213,16 @@ def _told_settings(run: Run, own: dict[str, Any], alike: Sequence[dict[str, Any]
 
 def _changed_settings(run: Run, own: dict[str, Any]) -> set[str]:
     """The settings that are not the preset's; or where a rule for such data stood in for it, those typed."""
-    label = run.manifest.get("preset") or ""
-    if label.startswith(PRESET_NAMES[0]) and not has_preset(run.dataset, run.settings.model):
+    if run.manifest.get("rule") is not None:
         return set(run.manifest.get("overrides") or {}) - {"model"}
     usual = preset_settings(run.settings.model, run.dataset, task=run.settings.task).as_json()
     return {name for name, value in own.items() if usual.get(name, value) != value}
+
+
+def _rule_words(run: Run) -> str | None:
+    """Where the settings come from if the dataset has no preset."""
+    rule = run.manifest.get("rule")
+    return None if rule is None else preset_words(run.settings, run.manifest.get("preset"), rule)
 
 
 def _described(run: Run) -> dict[str, Any]:
@@ -276,7 +290,8 @@ def compare(
 
     A RUN may be a folder copied from another machine, so that runs made in several places become one table. Figures
     that 'msdn evaluate' left in a run's folder are used as they are; other runs are measured now, which needs
-    the features that they were trained on. A line names the settings that are not those of the dataset's preset.
+    the features that they were trained on. A line names the settings that are not those of the dataset's preset; for
+    data without a preset, those that were given, and a note says what the rule chose.
     """
     if as_json and as_latex:
         raise click.UsageError("--json and --latex print the same tables in two forms; give one of them.")
@@ -313,6 +328,8 @@ def comparison(boards: Sequence[Board], left_out: Sequence[LeftOut]) -> Result:
         why = ", ".join(differences([board.protocol for board in boards]))
         apart = f"{len(boards)} tables that are not ranked against each other; they differ in: {why}"
         tables[0] = dataclasses.replace(tables[0], above=[apart, "", *tables[0].above])
+    followed = len(tables) - (not left_out)
+    tables[:followed] = [dataclasses.replace(one, below=[*one.below, ""]) for one in tables[:followed]]
     facts = {
         "tables": [_board_json(board) for board in boards],
         "left_out": [dataclasses.asdict(one) for one in left_out],
@@ -342,7 +359,7 @@ def board_table(board: Board) -> Table:
         words=("model",),
         foot=papers,
         above=_heading(board),
-        below=[*_notes(board), ""],
+        below=_notes(board),
         mark_best=True,
     )
 
@@ -363,6 +380,7 @@ def _heading(board: Board) -> list[str]:
 def _notes(board: Board) -> list[str]:
     """Where the papers' figures are from, and what to know of the runs."""
     lines = [f"paper: {model} from {one.source}" for model, one in board.papers.items()]
+    lines += dict.fromkeys(f"preset of {line.model}: {line.rule}" for line in board.lines if line.rule)
     if board.watched:
         lines.append(f"{WATCHED}: {_few(board.watched)}")
     if board.repeated:

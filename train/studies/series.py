@@ -7,11 +7,13 @@ import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +36,22 @@ from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.measure.reporting import (
     provenance_notes,
     reconstruction_notes,
+    seeds_learning_notes,
     training_notes,
 )
-from msdn.train.measure.show import Result, Table, percent
+from msdn.train.measure.show import Cell, Result, Table, percent
 from msdn.train.measure.summary import summarize
-from msdn.train.measure.watching import EpochView
+from msdn.train.measure.watching import EpochView, SeriesView
 from msdn.train.models.registry import load_model_file, own_files
 from msdn.train.runs.results import COMPARED, kept_result
 from msdn.train.runs.run import VALIDATED, Run, find_runs
 
 SHOWN = ("acc", "U", "S", "H", "H_no_margin", "AUSUC")  # of a series that differs in the seed alone
 _MOST_WORKERS = 8  # on a CPU, unless --jobs says otherwise
-_OF_ALL = ("dataset", "model", "weights", "fingerprint", "select", "settings", "reconstruction")
+_OF_ALL = ("dataset", "model", "weights", "fingerprint", "select", "settings", "reconstruction", "chance")
 _TOLD = ("groups", "preset", "overrides", "rule", "precision")  # of a job, to a training that begins
+_NEWS_EVERY = 0.5  # seconds, from a process that trains
+_to_parent: "list[SimpleQueue[tuple[int, str | Record]]]" = []  # in such a process
 Numbered = tuple[int, "Job"]  # a job and its position
 Done = tuple[int, dict[str, Any]]  # a job's position, and its result
 
@@ -287,15 +292,14 @@ def _one_by_one(
 ) -> Iterator[Done]:
     """The jobs in this process; each run that begins, and its epochs, are said on stderr."""
     for position, job in todo:
-        with _threads_on_a_cpu(devices[0], threads), EpochView() as view:
-            result = measure_job(
-                cache,
-                job,
-                runs,
-                device=devices[0],
-                on_start=lambda run: say(f"run: {run.path}"),
-                on_epoch=view,
-            )
+        view = EpochView()
+
+        def begin(run: Run, view: EpochView = view) -> None:
+            say(f"run: {run.path}")
+            view.expect(run.settings)
+
+        with _threads_on_a_cpu(devices[0], threads), view:
+            result = measure_job(cache, job, runs, device=devices[0], on_start=begin, on_epoch=view)
         yield position, result
 
 
@@ -305,19 +309,26 @@ def _at_once(
     """The jobs in a process for each of `devices`; they share the features through the file's map."""
     let_waiting_threads_sleep()  # the processes inherit it, and load torch afterwards
     context = multiprocessing.get_context("spawn")  # a forked child can use neither CUDA nor torch's threads
-    free = list(devices)
-    with ProcessPoolExecutor(len(free), context, _prepare, (own_files(),)) as pool:
+    free, news = list(devices), context.SimpleQueue()
+    names = {position: job.name for position, job in todo}
+    prepared = ProcessPoolExecutor(len(free), context, _prepare, (own_files(), news))
+    with prepared as pool, SeriesView(len(todo)) as view:
         waiting, running = list(todo)[::-1], dict[Future[dict[str, Any]], tuple[int, str]]()
         try:
             while waiting or running:
                 # No more than can begin at once: what waits in the pool would still be trained after a Ctrl-C.
                 while waiting and free:
                     (position, job), device = waiting.pop(), free.pop(0)
-                    future = pool.submit(_work, cache.path, cache.map.name, job, runs, device, threads)
-                    running[future] = position, device
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    what = position, job, runs, device, threads
+                    running[pool.submit(_work, cache.path, cache.map.name, *what)] = position, device
+                ended = wait(running, timeout=_NEWS_EVERY, return_when=FIRST_COMPLETED).done
+                while not news.empty():
+                    about, told = news.get()
+                    view(names[about], told)
+                for future in ended:
                     position, device = running.pop(future)
                     free.append(device)
+                    view.end(names[position])
                     yield position, future.result()
         except BrokenProcessPool as error:
             raise TrainError(
@@ -326,17 +337,30 @@ def _at_once(
             ) from error
 
 
-def _prepare(model_files: Sequence[Path]) -> None:
+def _prepare(model_files: Sequence[Path], news: "SimpleQueue[tuple[int, str | Record]]") -> None:
     """Make a process ready: jobs of a user's own models can be read only where these are known."""
     for file in model_files:
         load_model_file(file)
+    _to_parent.append(news)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _work(path: Path, map: str, job: Job, runs: Path, device: str, threads: int) -> dict[str, Any]:
-    features = "auto" if device.startswith("cuda") else "map"
+def _work(
+    path: Path, map: str, position: int, job: Job, runs: Path, device: str, threads: int
+) -> dict[str, Any]:
+    """Do a job, and tell the parent which run begins, and now and then how far it is."""
+    how: dict[str, Any] = {"device": device, "features": "auto" if device.startswith("cuda") else "map"}
+    told = -float("inf")
+
+    def tell(record: Record) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _NEWS_EVERY:  # a queue that fills up would hold up the training
+            _to_parent[0].put((position, record))
+            told = time.monotonic()
+
+    how |= {"on_start": lambda run: _to_parent[0].put((position, str(run.path))), "on_epoch": tell}
     with FeatureCache(path, map) as cache, _threads_on_a_cpu(device, threads):
-        return measure_job(cache, job, runs, device=device, features=features)
+        return measure_job(cache, job, runs, **how)
 
 
 def _threads_on_a_cpu(device: str, threads: int) -> AbstractContextManager[None]:
@@ -346,7 +370,8 @@ def _threads_on_a_cpu(device: str, threads: int) -> AbstractContextManager[None]
 
 def series_result(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]) -> Result:
     """The jobs, which differ in the seed alone: a line for each seed, then mean and deviation."""
-    first = next(result for result in results if not result.get("failed"))
+    good = [result for result in results if not result.get("failed")]
+    first = good[0]
     spreads = summarize(results, SHOWN)
     of_seed = ("seed", "run", "selection", "watch_test", *SHOWN, "failed")
     facts = {
@@ -354,14 +379,27 @@ def series_result(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]) -> 
         "summary": {name: one.as_json() for name, one in spreads.items()},
         "seeds": [{name: result.get(name) for name in of_seed} for result in results],
     }
-    rows = [[str(result["seed"]), *(result.get(name) for name in SHOWN)] for result in results]
+    rows: list[list[Cell]] = [["chance", *(first["chance"].get(name, "") for name in SHOWN)]]
+    rows += [[str(result["seed"]), *(result.get(name) for name in SHOWN)] for result in results]
     rows.append(["mean ± std", *spreads.values()])
-    title = f"{first['model']} on {first['dataset']}, {len(results)} seeds"
-    selections = dict.fromkeys(result["selection"] for result in results if "selection" in result)
+    columns = ("seed", *(name.replace("_", " ") for name in SHOWN))
     notes = [
-        *(f"selection: {selection}" for selection in selections),
+        *_selection_lines(good),
         *training_notes([(job.name, result) for job, result in zip(jobs, results, strict=True)]),
+        *seeds_learning_notes(good),
         *reconstruction_notes([first["model"]]),
         *provenance_notes(first["weights"], first["masked_images"]),
+        f"see this again with: {command_line('compare', *(Path(result['run']) for result in good))}",
     ]
-    return Result(facts, [Table(("seed", *SHOWN), rows, title, words=("seed",))], notes)
+    title = f"{first['model']} on {first['dataset']}, {len(results)} seeds"
+    return Result(facts, [Table(columns, rows, title, words=("seed",))], notes)
+
+
+def _selection_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How the weights were chosen, once where it came out the same for all seeds."""
+    seeds: dict[str, list[str]] = {}
+    for result in results:
+        seeds.setdefault(result["selection"], []).append(str(result["seed"]))
+    if len(seeds) == 1:
+        return [f"selection: {selection}" for selection in seeds]
+    return [f"selection of seed {', '.join(of)}: {selection}" for selection, of in seeds.items()]

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from msdn.cache import FeatureCache, Home, layout
 from msdn.cache.errors import WrongUsageError
 from msdn.terminal import say
-from msdn.train.loop.options import choose_settings, preset_label, split_label
+from msdn.train.loop.options import choose_settings, preset_of
 from msdn.train.loop.settings import TASKS, RunSettings
 from msdn.train.measure.reporting import (
     counts_note,
     groups_line,
+    preset_words,
     provenance_notes,
     reconstruction_notes,
+    study_learning_notes,
     training_notes,
 )
 from msdn.train.measure.selection import COMPARED, VALIDATION, describe_selection
@@ -29,6 +31,7 @@ from msdn.train.measure.summary import Spread, summarize
 from msdn.train.models.presets import PRESET_NAMES
 from msdn.train.models.published import PAPER_FIGURES, Published
 from msdn.train.models.registry import find_model
+from msdn.train.models.rule import Amounts
 
 if TYPE_CHECKING:
     from msdn.train.groups.groups import AttributeGroups
@@ -50,10 +53,11 @@ class StudyRow:
         label: the row in tables.
         settings: what is trained; the seed is the study's.
         facts: columns of its own in files, such as the value of a sweep.
-        preset: the preset's name and task, for the manifests.
+        preset: the preset's name and task, for the manifests; None where the rule stands in for it.
         overrides: what was changed of the preset, for the manifests and files.
         given: the part of it that was asked for all rows, not for this one.
         published: the paper's figures for this row, where it has some.
+        rule: what the rule for data without a preset chose, each setting with its reason.
     """
 
     label: str
@@ -63,6 +67,12 @@ class StudyRow:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
     published: Published | None = None
+    rule: dict[str, str] | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where the settings come from, in words."""
+        return preset_words(self.settings, self.preset, self.rule)
 
 
 @dataclass(frozen=True)
@@ -154,15 +164,8 @@ class Study:
 
         settings = dataclasses.replace(row.settings, seed=seed)
         overrides = {**row.overrides, "seed": seed}
-        return Job(
-            settings,
-            self.groups,
-            row.preset,
-            overrides,
-            self.validate_only,
-            label=row.label,
-            precision=self.precision,
-        )
+        what: dict[str, Any] = {"precision": self.precision, "label": row.label, "rule": row.rule}
+        return Job(settings, self.groups, row.preset, overrides, self.validate_only, **what)
 
 
 def model_row(
@@ -175,16 +178,18 @@ def model_row(
     common: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     published: Published | None = None,
+    amounts: Amounts | None = None,
 ) -> StudyRow:
-    """The row of a model by its preset, the released code's where none is named.
+    """The row of a model by its preset, the released code's where none is named; or by the rule, where there is none.
 
-    `changes` make the row; `common` holds what was asked for all rows, of which a row takes what its model has.
+    `changes` make the row; `common` holds what was asked for all rows, of which a row takes what its model has;
+    `amounts` is what the rule goes by.
     """
     given = find_model(model).select(common or {})
-    overrides = {**given, **(changes or {})}
-    settings = choose_settings(dataset, preset, overrides, model)
+    chosen = choose_settings(dataset, preset, {**given, **(changes or {})}, model, amounts)
+    facts = facts or {}
     return StudyRow(
-        label, settings, facts or {}, preset_label(preset, overrides), overrides, given, published
+        label, chosen.settings, facts, chosen.preset, chosen.overrides, given, published, chosen.rule
     )
 
 
@@ -211,6 +216,8 @@ def measure_study(
         study = dataclasses.replace(study, rows=rows)
     for note in provenance_notes(facts.weights, facts.masked_images):
         say(note)
+    for origin in dict.fromkeys(row.origin for row in study.rows if row.rule is not None):
+        say(f"preset: {origin}")
     if any(find_model(row.settings.model).takes_groups for row in study.rows):
         say(groups_line((study.groups or choose_groups(cache.annotations)).as_json()))
     results = run_jobs(
@@ -273,7 +280,7 @@ def study_result(
 
 def default_name(words: Sequence[str], rows: Sequence[StudyRow]) -> str:
     """The name of a study's files: these words, then task and preset if not the default ones, and changed settings."""
-    preset, task = split_label(rows[0].preset)
+    preset, task = preset_of(rows[0].preset), rows[0].settings.task
     unusual = [task] * (task != TASKS[0]) + [Path(preset).stem] * (preset != PRESET_NAMES[0])
     given = changed_settings(rows, but_for=("model", "task", "select"))
     changed = [f"{name}_{show_value(value)}" for name, value in given.items()]
@@ -332,6 +339,10 @@ def study_notes(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
         lines.append(counts_note(facts.dataset))
     lines += reconstruction_notes(done.row.settings.model for done in rows)
     trained = [(f"{done.row.label}, seed {one['seed']}", one) for done in rows for one in done.results]
+    goes_by = [
+        (done.row.label, by, done.figures[by].mean) for done in rows for by in [done.row.settings.ranked_by]
+    ]
+    lines += study_learning_notes(goes_by, facts.chance)
     return lines + training_notes(trained) + provenance_notes(facts.weights, facts.masked_images)
 
 
@@ -346,11 +357,11 @@ def _selection_lines(facts: Facts, rows: Sequence[RowResult]) -> list[str]:
 
 
 def _preset_line(rows: Sequence[RowResult]) -> list[str]:
-    """The presets, and what was changed of them in all rows that have the setting."""
-    presets = dict.fromkeys(done.row.preset for done in rows if done.row.preset)
+    """The presets, or what the rule chose, and what was changed of them in all rows that have the setting."""
+    origins = dict.fromkeys(done.row.origin for done in rows if done.row.preset or done.row.rule is not None)
     given = changed_settings([done.row for done in rows], but_for=_TOLD_APART)
     changed = f"changed: {show_settings(given)}" if given else "nothing changed"
-    return [f"preset: {', '.join(presets)}; {changed}"] if presets else []
+    return [f"preset: {', '.join(origins)}; {changed}"] if origins else []
 
 
 def changed_settings(rows: Sequence[StudyRow], but_for: Sequence[str]) -> dict[str, Any]:
@@ -369,6 +380,7 @@ def _row_json(facts: Facts, done: RowResult) -> dict[str, Any]:
         "selection": facts.selection(row),
         "reconstruction": find_model(row.settings.model).reconstruction or None,
         "preset": row.preset,
+        "rule": row.rule,
         "overrides": dict(row.overrides),
         "settings": settings,
         "summary": {name: one.as_json() for name, one in done.figures.items()},
@@ -397,6 +409,6 @@ def _mean_line(facts: Facts, done: RowResult) -> Line:
 
 def _common(facts: Facts, done: RowResult) -> dict[str, Any]:
     """What a row's lines end with in both files."""
-    changed = {"preset": done.row.preset, "overrides": show_settings(done.row.overrides)}
+    changed = {"preset": done.row.origin, "overrides": show_settings(done.row.overrides)}
     of_all = {name: getattr(facts, name) for name in _OF_ALL}
     return {**changed, **of_all, "selection": facts.selection(done.row)}

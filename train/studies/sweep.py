@@ -19,17 +19,18 @@ from msdn.train.loop.options import (
     SEVERAL_SEEDS,
     WHAT,
     SettingsCommand,
+    amounts_for,
     check_groups,
-    choose_settings,
+    dataset_of,
     groups_option,
     option,
-    preset_label,
-    split_label,
+    preset_of,
     study_options,
 )
-from msdn.train.loop.settings import RunSettings, fields_of, option_name
+from msdn.train.loop.settings import fields_of, option_name
 from msdn.train.measure.show import show_settings
 from msdn.train.models.registry import DEFAULT, find_model, remember
+from msdn.train.models.rule import Amounts
 from msdn.train.studies.study import (
     Facts,
     RowResult,
@@ -39,6 +40,7 @@ from msdn.train.studies.study import (
     default_name,
     keep_and_show,
     measure_study,
+    model_row,
     study_result,
     study_table,
 )
@@ -77,7 +79,7 @@ class SweepCommand(SettingsCommand):
 @home_option
 def sweep(
     home: Home,
-    dataset: str,
+    dataset: str | None,
     over: tuple[str, ...],
     values: tuple[str, ...],
     cache: Path | None,
@@ -103,10 +105,11 @@ def sweep(
     NAME.csv (each seed), NAME-means.csv and NAME.json.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
+    dataset = dataset_of(dataset, cache)
     swept = _swept(over, values, overrides)
-    base = choose_settings(dataset, preset, overrides)
+    rows = sweep_rows(dataset, swept, overrides, preset, amounts_for(home, dataset, cache))
+    base = rows[0].settings
     check_groups(base.model, groups)
-    rows = sweep_rows(base, swept, overrides, preset_label(preset, overrides))
     name = choose_name(name, default_name(["sweep", dataset, base.model, *swept, base.select], rows))
     remember(home, base.model)
     from msdn.train.groups.choose import choose_groups
@@ -178,20 +181,29 @@ def parse_values(one: "dataclasses.Field[Any]", text: str | None) -> tuple[Any, 
 
 
 def sweep_rows(
-    base: RunSettings, over: Swept, overrides: Mapping[str, Any], preset: str
+    dataset: str,
+    over: Swept,
+    overrides: Mapping[str, Any],
+    preset: str | None = None,
+    amounts: Amounts | None = None,
 ) -> tuple[StudyRow, ...]:
-    """A row for each value, or for each combination of values, ascending; refuses values outside the limits."""
+    """A row for each value, or for each combination of values, ascending; refuses values outside the limits.
+
+    Each is what 'msdn train' makes of that value: the preset's settings, or the rule's, which goes by `amounts`.
+    """
     rows = []
     for values in itertools.product(*over.values()):
         changes = dict(zip(over, values, strict=True))
         rows.append(
-            StudyRow(
-                label=show_settings(changes),
-                settings=dataclasses.replace(base, **changes),
-                facts=dict(itertools.chain.from_iterable(_columns(*change) for change in changes.items())),
+            model_row(
+                dataset,
+                overrides.get("model", DEFAULT),
+                show_settings(changes),
                 preset=preset,
-                overrides={**overrides, **changes},
-                given=overrides,
+                changes=changes,
+                common=overrides,
+                facts=dict(itertools.chain.from_iterable(_columns(*change) for change in changes.items())),
+                amounts=amounts,
             )
         )
     return tuple(rows)
@@ -219,10 +231,10 @@ def train_command(
     dataset: str, row: StudyRow, places: Sequence[str | Path] = (), home: Home | None = None
 ) -> str:
     """The command that trains a row's settings; `places` are further words, such as those of `--cache`."""
-    preset, task = split_label(row.preset)
     own = fields_of(type(row.settings))
     words: list[Any] = ["train", "--dataset", dataset, "--model", row.settings.model, *places]
-    words += ["--preset", preset, "--task", task]
+    words += ["--preset", preset_of(row.preset)] if row.preset else []
+    words += ["--task", row.settings.task]
     for name, value in row.overrides.items():
         if name not in ("model", "task"):
             words += _option_words(own[name], value)
