@@ -7,6 +7,7 @@ import codecs
 import io
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -219,9 +220,16 @@ def make_bar(console: Console, *columns: ProgressColumn, what: int, room: int) -
 
 
 def time_to_go(seconds: float) -> str:
-    """How long something still takes: `1:05 to go`."""
+    """How long something still takes: `1:05 to go`, or `-:--` where that is not known."""
+    if not math.isfinite(seconds):
+        return "-:--"
     minutes, rest = divmod(int(min(seconds, 359_999)), 60)
     return f"{minutes}:{rest:02d} to go"
+
+
+def count(number: int, what: str) -> str:
+    """So many things: `1 image`, `2 images`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def shorten_path(path: str, width: int) -> str:

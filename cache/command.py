@@ -13,7 +13,7 @@ from msdn.cache.header import Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.published import write_published
 from msdn.cache.reader import FeatureCache, find_damaged_rows
-from msdn.terminal import fit_fact, json_option, print_json, tell, warn
+from msdn.terminal import count, fit_fact, json_option, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 RANDOM_NOTE = " (never trained: results say nothing about published figures)"
@@ -80,7 +80,7 @@ def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, a
         write_published(opened, out, compress)
         masked, kind = len(opened.masked_rows), opened.provenance["weights"]["kind"]
     if masked:
-        warn(f"{masked} masked images are zero there, and in none of its splits")
+        warn(f"masked images: {masked} (zero there, and in none of its splits)")
     if kind == "random":
         warn("backbone: random weights; results say nothing about published figures")
     if as_json:
@@ -116,7 +116,7 @@ def _describe_state(header: Header) -> str:
             f"unfinished: {todo} of {len(header.states)} images missing; repeat the command that started it"
         )
     masked = len(header.masked_rows)
-    return f"complete, {masked} images masked" if masked else "complete"
+    return f"complete, {count(masked, 'image')} masked" if masked else "complete"
 
 
 def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:

@@ -111,7 +111,7 @@ def test_info_tells_of_masked_images(make_cache, home: Home) -> None:
     result = run("cache", "info", make_cache(masked={3: "missing"}))
     assert result.exit_code == 0
     for part in (
-        "complete, 1 images masked",
+        "complete, 1 image masked",
         "class_0/3.jpg: missing",
         "4 seen, 2 unseen",
         "fingerprint",
@@ -123,14 +123,14 @@ def test_info_tells_of_masked_images(make_cache, home: Home) -> None:
 def test_corrupt_images_are_listed_then_masked_and_counted(home: Home) -> None:
     (home.data / "TOY/images/class_1/7.jpg").write_text("broken")
     result = run(*EXTRACT)
-    assert_one_sentence(result, "1 images cannot be used:")
+    assert_one_sentence(result, "1 image cannot be used:")
     assert "class_1/7.jpg: not an image" in result.stderr and "--bad-images mask" in result.stderr
     assert count_done(partial_path(home.features / CACHE)) == 29
     unfinished = run("cache", "info", partial_path(home.features / CACHE))
     assert "unfinished: 1 of 30 images missing" in unfinished.stdout
     masked = run(*EXTRACT, "--bad-images", "mask")
-    assert masked.exit_code == 0 and "1 images masked: never trained or tested on" in masked.stderr
-    assert "1 images masked" in run(*EXTRACT).stderr  # and again, whenever the cache is named
+    assert masked.exit_code == 0 and "1 image masked: never trained or tested on" in masked.stderr
+    assert "1 image masked" in run(*EXTRACT).stderr  # and again, whenever the cache is named
 
 
 def test_a_second_extraction_is_refused(home: Home) -> None:

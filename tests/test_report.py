@@ -310,7 +310,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
     run = train(home, cache, epochs=1)
     seen = Seen(write_report(home, [run.path]).page.read_text(encoding="utf-8"))
     assert re.search(
-        r"own/images/class_\d+/\d+\.jpg: missing; if the images are there", seen.by_id["attention"]
+        r"own/images/class_\d+/\d+\.jpg: no such file; if the images are there", seen.by_id["attention"]
     )
     assert "data-seen-unseen" in seen.by_id
 

@@ -22,7 +22,7 @@ from msdn.cache import Home
 from msdn.cache.home import command_line
 from msdn.cli import COMMANDS, load_command, main
 from msdn.extract.downloads.command import DownloadView
-from msdn.extract.pipeline.progress import Progress, ProgressView
+from msdn.extract.pipeline.progress import Progress, ProgressView, describe
 from msdn.train.measure import watching
 from msdn.train.measure.show import Result as Found
 from msdn.train.measure.show import Table, draw, show
@@ -341,3 +341,9 @@ def test_a_command_to_paste_is_quoted_and_right_from_any_folder(
 def test_a_slip_in_a_datasets_name_is_seen(run_msdn: Callable[..., Result], words: tuple[str, ...]) -> None:
     done = run_msdn(*words)
     assert done.exit_code in (1, 2) and "Did you mean 'cub'?" in done.stderr
+
+
+def test_a_time_that_nobody_can_know_is_not_made_up() -> None:
+    assert describe(Progress(61, 61)) == "" and describe(Progress(61, 5)) == ""
+    assert terminal.time_to_go(float("inf")) == "-:--" and terminal.time_to_go(65) == "1:05 to go"
+    assert describe(Progress(61, 60, computed=10, elapsed=5.0), with_stages=False) == "2.0 images/s  0:00 to go"

@@ -14,7 +14,7 @@ from msdn.extract.pipeline.settings import (
     PRECISIONS,
     ExtractSettings,
 )
-from msdn.terminal import json_option, print_json, say, warn
+from msdn.terminal import count, json_option, print_json, say, warn
 
 if TYPE_CHECKING:
     from msdn.extract.pipeline.extraction import Extraction
@@ -139,9 +139,9 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
     elif done.progress.computed:
         say(_times(done.progress))
     if done.added:
-        say(f"{done.added} images added; train again to use them; runs trained before this predict as before")
+        say(f"{count(done.added, 'image')} added; train again to use them; runs trained before this predict as before")
     if done.masked:
-        warn(f"{len(done.masked)} images masked: never trained or tested on")
+        warn(f"{count(len(done.masked), 'image')} masked: never trained or tested on")
         for path, reason in done.masked.items():
             warn(f"  {path}: {reason}")
     if done.weights_kind == "random":

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +31,14 @@ from msdn.extract.backbones.weights import Weights, load_network
 from msdn.extract.datasets.registry import is_own_folder, open_dataset
 from msdn.extract.datasets.spec import UNDATED, Dataset
 from msdn.extract.errors import ExtractError
-from msdn.extract.pipeline.growing import grow, in_cache_order
+from msdn.extract.pipeline.growing import grow, in_cache_order, removed_rows
 from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images, require_readers
 from msdn.extract.pipeline.recipe import check_recipe, check_request, write_recipe
 from msdn.extract.pipeline.settings import DEFAULT_BLOCK_ROWS, ExtractSettings
 from msdn.extract.pipeline.writing import fill_cache
 from msdn.machine import choose_device
+from msdn.terminal import count
 
 CALIBRATION_IMAGES = 256
 CALIBRATION_BATCH = 32
@@ -87,6 +88,8 @@ class _Job:
     device: torch.device
     final: Path
     watcher: Watcher
+    removed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows whose image is gone
+    masked: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows that a pass before this masked
 
     def run(self) -> Extraction:
         with warnings.catch_warnings():  # set here: decoding threads share the filters
@@ -105,7 +108,8 @@ class _Job:
         begun = next((file for file in (partial, self.final) if file.exists()), None)
         if begun is not None and not self.settings.restart:
             header = read_header(begun)
-            return replace(self, dataset=in_cache_order(self.dataset, header))._go_on(header)
+            known = {"removed": removed_rows(self.dataset, header), "masked": header.masked_rows}
+            return replace(self, dataset=in_cache_order(self.dataset, header), **known)._go_on(header)
         self.watcher.on_stage(describe_annotations(self.dataset))
         self._begin(partial)  # replaces an old unfinished file only when the new one is whole
         return self._fill()
@@ -131,7 +135,7 @@ class _Job:
         if self.weights.kind == "random":
             restore_statistics(self.network, header.backbone_state)
         if n > had:
-            self.watcher.on_stage(f"{n - had} new images; the features of the other {had} stay as they are")
+            self.watcher.on_stage(f"{count(n - had, 'new image')}; the features of the other {had} stay as they are")
             grow(
                 header, partial_path(self.final), self.dataset, self._recipe(header.provenance["block_rows"])
             )
@@ -150,7 +154,8 @@ class _Job:
         check(header.provenance, self._recipe(block_rows), str(header.path))
         if header.annotations.image_paths != self.dataset.annotations.image_paths:
             return  # the cache grows, and takes all annotations anew
-        changed = name_differences(header.annotations, self.dataset.annotations)
+        splits = {name: np.setdiff1d(rows, self.removed) for name, rows in header.annotations.splits.items()}
+        changed = name_differences(replace(header.annotations, splits=splits), self.dataset.annotations)
         if changed:
             data = typed_dataset(self.settings.dataset)
             self.watcher.on_stage(
@@ -160,6 +165,7 @@ class _Job:
 
     def _require_images(self, rows: Sequence[int]) -> None:
         if self.settings.bad_images == "stop":
+            rows = np.setdiff1d(rows, [*self.removed, *self.masked]).tolist()
             require_images(self.dataset, rows)
             require_readers([self.dataset.image_path(row) for row in rows])
 
@@ -209,15 +215,27 @@ class _Job:
         network = FrozenNetwork(self.network, self.plan, self.device, self.settings.precision)
         with PartialCache(self.final) as cache:
             progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
-            masked = {str(self.dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
-            if bad and self.settings.bad_images == "stop":
-                raise ExtractError(_list_bad(masked, cache.path, self.settings.restart))
+            bad |= {row: "removed" for row in bad.keys() & set(self.removed.tolist())}
+            masked = {row: str(self.dataset.image_path(row)) for row in sorted(bad)}
+            new = {masked[row]: bad[row] for row in masked if row not in {*self.removed, *self.masked}}
+            if new and self.settings.bad_images == "stop":
+                raise ExtractError(self._list_bad(new, cache.path))
             if bad:
                 cache.mask_rows(bad)
             cache.finish()
             grown = cache.header.provenance.get(GROWN)
         added = len(cache.states) - grown[-1]["rows"] if grown else 0
-        return Extraction(self.final, progress, masked, self.weights.kind, added=added)
+        named = {path: bad[row] for row, path in masked.items()}
+        return Extraction(self.final, progress, named, self.weights.kind, added=added)
+
+    def _list_bad(self, bad: dict[str, str], partial: Path) -> str:
+        again = "repeat the command without --restart" if self.settings.restart else "repeat the command"
+        fix = "replace or remove" if is_own_folder(self.settings.dataset) else "replace"
+        lines = "".join(f"\n  {path}: {reason}" for path, reason in bad.items())
+        return (
+            f"{count(len(bad), 'image')} cannot be used:{lines}\nAll others are done and kept in {partial}; {fix} "
+            f"what is named here and {again}, or add '--bad-images mask' to leave it out."
+        )
 
     def _advise_on_memory(self) -> str:
         """What needs less: the number of images at once belongs to a cache, so another number starts it again."""
@@ -232,15 +250,6 @@ class _Job:
 def _is_out_of_memory(error: BaseException) -> bool:
     """torch says it in its own way on a GPU, and by a plain RuntimeError on a CPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def _list_bad(masked: dict[str, str], partial: Path, restart: bool) -> str:
-    again = "repeat the command without --restart" if restart else "repeat the command"
-    lines = "".join(f"\n  {path}: {reason}" for path, reason in masked.items())
-    return (
-        f"{len(masked)} images cannot be used:{lines}\nAll others are done and kept in {partial}; fix these and "
-        f"{again}, or add '--bad-images mask' to leave them out."
-    )
 
 
 def _name_masked(header: Header) -> dict[str, str]:
