@@ -109,8 +109,7 @@ def keep_removed(a: Annotations, before: Annotations, without_features: Sequence
     gone = [
         (before.image_paths[row], numbers[name])
         for row in without_features
-        if before.image_paths[row] not in here
-        and (name := before.class_names[before.labels[row]]) in numbers
+        if before.image_paths[row] not in here and (name := before.class_names[before.labels[row]]) in numbers
     ]
     paths, labels = tuple(path for path, _ in gone), [number for _, number in gone]
     return replace(

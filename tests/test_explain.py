@@ -198,7 +198,9 @@ def test_bad_files_do_not_stop_the_rest(
     done = run_msdn(*words, other=made.root)
     assert done.exit_code == 1
     assert (
-        f"{missing}: no such file" in done.stderr and str(broken) in done.stderr and "2 of 3 images" in done.stderr
+        f"{missing}: no such file" in done.stderr
+        and str(broken) in done.stderr
+        and "2 of 3 images" in done.stderr
     )
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{images[0].stem}.png"]
 

@@ -13,6 +13,7 @@ from msdn.app.predict.options import check_images, find_images, image_options, p
 from msdn.cache import FeatureCache, Home
 from msdn.cache.csv_table import escape
 from msdn.cache.errors import MsdnError
+from msdn.cache.files import check_new
 from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
 from msdn.machine import keep_threads
@@ -105,7 +106,7 @@ def explain(
             paths, found = _find_rows(explainer, cache, rows, home, backbone)
         for one, picture in zip(found, name_pictures(out, paths), strict=True):
             if one.error:
-                bad += 1
+                bad += not one.is_masked
                 warn(escape(f"{one.image}: {one.error}"))
                 shown.append(one.as_json())
                 continue
@@ -138,8 +139,7 @@ def name_pictures(out: Path, images: Sequence[Path]) -> list[Path]:
             raise click.UsageError(
                 f"--out {out}: one file cannot hold {len(images)} pictures; give a folder."
             )
-        if out.exists():
-            raise MsdnError(f"{out}: exists already, and nothing is overwritten; choose another --out")
+        check_new(out, "--out")
         return [out]
     if out.exists() and not out.is_dir():
         raise click.UsageError(f"--out {out}: neither a folder nor a new file that ends in {PNG}.")

@@ -259,6 +259,12 @@ def _read_numbers(report: Report, row: Row, table: CsvTable) -> list[float]:
     return [np.nan if complaint else float(cell) for cell, complaint in cells]
 
 
+def read_number(cell: str) -> float | None:
+    """The number that a cell means, `yes` and `no` among them; None where it means none."""
+    text = WORDS.get(cell.lower(), cell)
+    return None if _complain(text) else float(text)
+
+
 def _complain(cell: str) -> str:
     if NUMBER.fullmatch(cell):
         return "" if abs(float(cell)) <= LARGEST else f"{quote(cell)} is too large, the limit is {LARGEST:g}"

@@ -139,7 +139,9 @@ def extract(home: Home, as_json: bool, **choices: Any) -> None:
     elif done.progress.computed:
         say(_times(done.progress))
     if done.added:
-        say(f"{count(done.added, 'image')} added; train again to use them; runs trained before this predict as before")
+        say(
+            f"{count(done.added, 'image')} added; train again to use them; runs trained before this predict as before"
+        )
     if done.masked:
         warn(f"{count(len(done.masked), 'image')} masked: never trained or tested on")
         for path, reason in done.masked.items():

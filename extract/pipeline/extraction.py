@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from msdn.cache.annotations import name_differences
-from msdn.cache.files import FileLock
+from msdn.cache.files import FileLock, check_folder
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, command_line, name_cache, typed_dataset
 from msdn.cache.layout import DONE, GROWN, MapSpec
@@ -59,6 +59,8 @@ class Extraction:
 
 def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) -> Extraction:
     """Extract a dataset's features, going on where an earlier, interrupted run stopped."""
+    if settings.out is not None:
+        check_folder(settings.out, "--out")
     device = choose_device(settings.device)
     plan = make_plan(find_backbone(settings.backbone), settings.image_size, settings.layer, settings.also)
     own = is_own_folder(settings.dataset)
@@ -89,7 +91,9 @@ class _Job:
     final: Path
     watcher: Watcher
     removed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows whose image is gone
-    masked: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows that a pass before this masked
+    masked: np.ndarray = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )  # rows that a pass before this masked
 
     def run(self) -> Extraction:
         with warnings.catch_warnings():  # set here: decoding threads share the filters
@@ -135,7 +139,9 @@ class _Job:
         if self.weights.kind == "random":
             restore_statistics(self.network, header.backbone_state)
         if n > had:
-            self.watcher.on_stage(f"{count(n - had, 'new image')}; the features of the other {had} stay as they are")
+            self.watcher.on_stage(
+                f"{count(n - had, 'new image')}; the features of the other {had} stay as they are"
+            )
             grow(
                 header, partial_path(self.final), self.dataset, self._recipe(header.provenance["block_rows"])
             )

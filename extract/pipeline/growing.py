@@ -30,7 +30,9 @@ def in_cache_order(dataset: Dataset, header: Header) -> Dataset:
     if annotations.image_paths[: len(had)] != had:
         here = set(annotations.image_paths)
         gone = [path for path in had if path not in here]
-        count, it = ("1 image is gone,", "it") if len(gone) == 1 else (f"{len(gone)} images are gone, first", "them")
+        count, it = (
+            ("1 image is gone,", "it") if len(gone) == 1 else (f"{len(gone)} images are gone, first", "them")
+        )
         raise ExtractError(
             f"{header.path}: the dataset's images changed since the cache was started: {count} '{gone[0]}'; put {it} "
             "back, or start again with --restart"
@@ -41,7 +43,9 @@ def in_cache_order(dataset: Dataset, header: Header) -> Dataset:
 def removed_rows(dataset: Dataset, header: Header) -> np.ndarray:
     """The rows of a cache whose image the dataset does not have any more."""
     here = set(dataset.annotations.image_paths)
-    return np.array([n for n, path in enumerate(header.annotations.image_paths) if path not in here], np.int64)
+    return np.array(
+        [n for n, path in enumerate(header.annotations.image_paths) if path not in here], np.int64
+    )
 
 
 def grow(header: Header, partial: Path, dataset: Dataset, recipe: Mapping[str, Any]) -> None:

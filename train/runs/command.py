@@ -37,7 +37,7 @@ def list_(home: Home, dataset: str | None, model: str | None, as_json: bool) -> 
         cells = [[*row[:1], *row[2:]] for row in cells]
         columns = columns[:1] + columns[2:]
     notes = [f"home: {home.root.absolute()}"]
-    tables = [Table(columns, cells, words=words)] if rows else []
+    tables = [Table(columns, cells, words=words, whole=("run", "name"))] if rows else []
     if not rows:
         notes = [f"no run in {home.runs.absolute()}; 'msdn train --dataset NAME' trains one"]
     show(Result({"home": str(home.root.absolute()), "runs": rows}, tables, notes), as_json)

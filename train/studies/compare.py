@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from msdn.cache.files import replace_file
+from msdn.cache.files import check_folder, replace_file
 from msdn.cache.home import Home, command_line, dataset_name, home_option
 from msdn.terminal import json_option, say
 from msdn.train.errors import RunError
@@ -280,6 +280,8 @@ def compare(
     """
     if as_json and as_latex:
         raise click.UsageError("--json and --latex print the same tables in two forms; give one of them.")
+    if csv_file is not None:
+        check_folder(csv_file, "--csv")
     use_home(home)
     model = model and choose_model(model).name
     measured, left_out = collect_results(
