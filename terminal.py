@@ -162,7 +162,7 @@ def tell(line: str) -> None:
 def wrap(line: str, width: int) -> list[str]:
     """A line as several of at most `width` letters, the later ones as far in as the first."""
     indent = " " * (len(line) - len(line.lstrip()))
-    if len(line) <= width:
+    if len(line) <= width or line.startswith("  msdn "):  # a command on a line of its own
         return [line]
     lines, here = list[str](), ""
     chunks = re.split("  +", line.strip())

@@ -187,5 +187,5 @@ def _describe_cache(path: Path) -> Entry:
         note = f"{todo} of {count} images to go; repeat the command that started it"
         return Entry("cache", path.name, "partial", path, measure(path), note=note)
     masked = f", {len(header.masked_rows)} masked" if len(header.masked_rows) else ""
-    note = f"{count} images{masked}; '{command_line('cache', 'verify', path)}' checks every row"
+    note = f"{count} images{masked}; check every row with: {command_line('cache', 'verify', path)}"
     return Entry("cache", path.name, "complete", path, measure(path), note=note)

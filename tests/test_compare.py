@@ -269,7 +269,7 @@ def test_what_cannot_be_compared_is_listed_with_its_reason(
     halves = [make_run(home, {}, seed=seed, status="interrupted") for seed in range(2, 7)]
     shown = msdn().stdout
     assert (
-        f"left out: {lost.path}: not measured yet, and 'msdn evaluate --run {lost.path} --home {home.root}' does not"
+        f"left out: {lost.path}: not measured yet, because its features are not found"
         in shown
     )
     assert f"the features that {lost.path.name} was trained on are neither at" in shown
@@ -287,7 +287,7 @@ def test_nothing_to_compare_is_an_error(home: Home, tmp_path: Path, msdn: Msdn) 
     empty = msdn()
     assert empty.exit_code == 1
     assert (
-        f"no run to compare in {home.runs}; train one with 'msdn train --dataset NAME --home" in empty.stderr
+        f"no run to compare in {home.runs}. Train one with: msdn train --dataset NAME --home" in empty.stderr
     )
     wrong = msdn(tmp_path)
     assert wrong.exit_code == 1

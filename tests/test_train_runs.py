@@ -48,8 +48,10 @@ def test_latest_run_is_chosen_by_status_dataset_and_model(tmp_path: Path) -> Non
     assert latest_run(tmp_path, finished=False).path == third.path
     with pytest.raises(RunError, match=r"no unfinished baseline run of 'toy'.*is finished: see it with"):
         latest_run(tmp_path, finished=False, dataset="toy", model="baseline")
-    with pytest.raises(RunError, match=r"no finished run of 'new'.*msdn train --dataset new"):
-        latest_run(tmp_path, finished=True, dataset="new")
+    with pytest.raises(RunError, match=r"no finished run of 'toyy'.*Did you mean 'toy'\? Known: .*other"):
+        latest_run(tmp_path, finished=True, dataset="toyy")
+    with pytest.raises(RunError, match=r"no finished run of 'cub'.*: msdn train --dataset cub"):
+        latest_run(tmp_path, finished=True, dataset="cub")
 
 
 def test_a_failed_run_is_continued_only_where_no_other_is_unfinished(tmp_path: Path) -> None:

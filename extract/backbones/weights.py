@@ -67,9 +67,14 @@ def find_kept(backbone: Backbone, home: Home) -> Path | None:
 
 
 def _choices(backbone: Backbone) -> str:
+    return f"choose '--weights imagenet' (its own, fetched once), {_others(backbone)}"
+
+
+def _others(backbone: Backbone) -> str:
+    """The weights that need no download."""
     return (
-        f"choose '--weights imagenet' (its own, fetched once), '--weights FILE' (a state dict of {backbone.name}), or "
-        "'--weights random' (never trained: only for trying things out)"
+        f"'--weights FILE' (a state dict of {backbone.name}), or '--weights random' (never trained: only for trying "
+        "things out)"
     )
 
 
@@ -108,7 +113,7 @@ def _fetch_own(backbone: Backbone, home: Home) -> Path:
     except MsdnError as error:
         raise WeightsError(
             f"no weights of {backbone.name} in {home.data}: {error}; put {SOURCES[source].file} into "
-            f"{home.data / 'weights'}, or {_choices(backbone)}"
+            f"{home.data / 'weights'}, or choose {_others(backbone)}"
         ) from error
 
 

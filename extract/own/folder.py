@@ -62,7 +62,7 @@ def open_own_dataset(folder: Path) -> Dataset:
     """Read a folder as a dataset, or raise a `DatasetError` that names its mistakes."""
     found: list[Mistake] = []
     contents = _read(folder, found)
-    refuse(found, f"'{command_line('data', 'check', folder)}' lists all of them")
+    refuse(found, f"To list all of them: {command_line('data', 'check', folder)}")
     assert contents is not None and contents.table is not None, "unread, and no mistake"
     table, vectors = contents.table, contents.vectors
     annotations = Annotations(

@@ -255,7 +255,7 @@ def continue_run(
         run = Run(run.path)  # what another process may have written before we had the lock
         if run.finished:
             raise RunError(
-                f"{run.path}: finished already; see it with '{command_line('evaluate', '--run', run.path)}'"
+                f"{run.path}: finished already; see it with: {command_line('evaluate', '--run', run.path)}"
             )
         run.check_features(cache)
         run.check_model()
