@@ -17,6 +17,11 @@ KINDS = ("cpu", "cuda", "mps")
 _AMPERE = (8, 0)  # the first generation of NVIDIA's GPUs with products in bfloat16
 
 
+def how_to_install(extra: str) -> str:
+    """The command that brings an extra; the package is on no index, so it is run where the repository is."""
+    return f"run in the folder of msdn's repository: pip install -e '.[{extra}]'"
+
+
 class DeviceError(MsdnError):
     """A device that this machine does not have."""
 

@@ -53,7 +53,9 @@ def open_cache(features: Place, *, map: str = MAIN, home: Place | None = None) -
     """
     if os.fspath(features).endswith(_CACHE_ENDING):
         return FeatureCache(Path(features).expanduser(), map)
-    return FeatureCache(choose_cache(_home(home), dataset_name(os.fspath(features)), None, known_datasets()), map)
+    return FeatureCache(
+        choose_cache(_home(home), dataset_name(os.fspath(features)), None, known_datasets()), map
+    )
 
 
 def extract(

@@ -123,7 +123,9 @@ def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
     a = header.annotations
     bare = f", {count} without images" if (count := len(a.classes_without_images)) else ""
     yield "classes", f"{len(a.class_names)}: {len(a.seen_classes)} seen, {len(a.unseen_classes)} unseen{bare}"
-    vectors = "none" if a.attribute_vectors is None else f"{a.attribute_vectors.shape[1]}-d vectors"
+    vectors = (
+        "no word vectors" if a.attribute_vectors is None else f"{a.attribute_vectors.shape[1]}-d vectors"
+    )
     named = "named" if a.attribute_names else "unnamed"
     yield "attributes", f"{a.attributes.shape[1]}, {named}, {vectors}"
     for name, rows in a.splits.items():
@@ -135,6 +137,8 @@ def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
 
 def _describe_provenance(header: Header) -> Iterator[tuple[str, str]]:
     for key, value in header.provenance.items():
+        if (key, value) == ("dataset", header.annotations.dataset):
+            continue  # named above
         text = _flatten(value)
         if key == layout.GROWN:
             text = "; ".join(f"the first {part['rows']} rows as in {part['fingerprint']}" for part in value)
@@ -148,4 +152,5 @@ def _flatten(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     inner = {k: f"({_flatten(v)})" if isinstance(v, dict) else v for k, v in value.items()}
+    inner = {k: "(without a date)" if v == "undated" else v for k, v in inner.items()}  # a file of lists
     return ", ".join(f"{k} {v}" for k, v in inner.items())

@@ -268,10 +268,7 @@ def test_what_cannot_be_compared_is_listed_with_its_reason(
     lost = make_run(home, seed=1)
     halves = [make_run(home, {}, seed=seed, status="interrupted") for seed in range(2, 7)]
     shown = msdn().stdout
-    assert (
-        f"left out: {lost.path}: not measured yet, because its features are not found"
-        in shown
-    )
+    assert f"left out: {lost.path}: not measured yet, because its features are not found" in shown
     assert f"the features that {lost.path.name} was trained on are neither at" in shown
     assert (
         ", ".join(str(run.path) for run in halves[:3]) + " and 2 more: not finished (interrupted)\n" in shown

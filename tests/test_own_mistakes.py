@@ -275,7 +275,8 @@ def test_opening_names_ten_mistakes_and_counts_all(folder: Path) -> None:
     for number in range(12):
         write(f"{ROBIN}/{number}.txt", "x")(folder)
     with pytest.raises(
-        DatasetError, match=r"^12 mistakes:(\n  .*){10}\n  and 2 more\nTo list all of them: msdn data check .*birds$"
+        DatasetError,
+        match=r"^12 mistakes:(\n  .*){10}\n  and 2 more\nTo list all of them: msdn data check .*birds$",
     ):
         open_own_dataset(folder)
 

@@ -98,7 +98,9 @@ def commands_of(done: Result) -> list[list[str]]:
     return [shlex.split(line[line.index("msdn ") :]) for line in done.stdout.splitlines() if "msdn " in line]
 
 
-@pytest.mark.parametrize("words", ["train --dataset", "ablate --dataset", "data groups", "predict x.jpg --dataset"])
+@pytest.mark.parametrize(
+    "words", ["train --dataset", "ablate --dataset", "data groups", "predict x.jpg --dataset"]
+)
 def test_an_unknown_dataset_is_no_dataset_to_extract(spaced: tuple[Home, Path], words: str) -> None:
     home, _ = spaced
     for name, hint in (("nope", "Known: "), ("my shape", f"Did you mean '{NAME}'?"), ("cubb", "'cub'")):

@@ -256,7 +256,8 @@ def test_msdn_needs_word_vectors_and_the_baseline_does_not(
 ) -> None:
     annotations = dataclasses.replace(make_annotations(), attribute_vectors=None)
     with FeatureCache(make_cache(annotations=annotations)) as cache:
-        advice = r"--vectors learned, or --model(?s:.*)\n  msdn data vectors toy\n  msdn cache annotate .*\.h5 --vectors FILE$"
+        commands = r"\n  msdn data vectors toy\n  msdn cache annotate .*\.h5 --vectors FILE$"
+        advice = rf"--vectors learned, or --model(?s:.*){commands}"
         with pytest.raises(TrainError, match=rf"holds no attribute vectors, .*'msdn' needs one.*{advice}"):
             train_model(cache, SETTINGS, tmp_path / "runs")
         assert not (tmp_path / "runs").exists()

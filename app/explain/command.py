@@ -16,7 +16,7 @@ from msdn.cache.errors import MsdnError
 from msdn.cache.files import check_new
 from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
-from msdn.machine import keep_threads
+from msdn.machine import how_to_install, keep_threads
 from msdn.terminal import json_option, warn
 from msdn.train.measure.show import Result, Table, show
 
@@ -128,7 +128,7 @@ def check_matplotlib() -> None:
     """Raise where nothing can be drawn."""
     if find_spec("matplotlib") is None:
         raise MsdnError(
-            "pictures are drawn with matplotlib, which is not installed; add it with: pip install 'msdn[viz]'"
+            f"pictures are drawn with matplotlib, which is not installed; {how_to_install('viz')}"
         )
 
 

@@ -7,6 +7,7 @@ import textwrap
 import warnings
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from msdn.app.explain.drawing import branch_title, overlay
@@ -14,6 +15,7 @@ from msdn.app.explain.explainer import Explanation
 from msdn.cache.csv_table import escape
 
 _SIDE = 2.2  # inches of one picture
+_CROSS = 0.03  # half of a cross, as a share of the picture
 _LETTERS = 28  # of a line above a picture
 
 
@@ -33,7 +35,8 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
         for row, look in enumerate(reason.looks):
             panel = axes[row, column]
             panel.imshow(overlay(one.pixels, look.attention, one.places))
-            panel.plot(look.peak[1], look.peak[0], "+", color="white", markersize=9, markeredgewidth=1.5)
+            y, x = place_cross(look.peak, len(one.pixels))
+            panel.plot(x, y, "+", color="white", markersize=9, markeredgewidth=1.5)
             title = f"{branch_title(look.branch)} {look.score:.3f}"
             title = f"{_wrap(reason.attribute)}\n{title}" if row == 0 else title
             panel.set_title(title, fontsize=8, parse_math=False)
@@ -42,6 +45,11 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
             "ignore", "Glyph .* missing"
         )  # of a script that matplotlib's font lacks: boxes are drawn
         figure.savefig(path, dpi=dpi, format="png")
+
+
+def place_cross(peak: tuple[int, int], size: int) -> tuple[int, ...]:
+    """Where a peak's cross is drawn, row and column: one at the edge moves in, so that all of it is seen."""
+    return tuple(int(np.clip(at, _CROSS * size, (1 - _CROSS) * size)) for at in peak)
 
 
 def _wrap(text: str) -> str:

@@ -17,6 +17,7 @@ from msdn.extract.backbones.torchvision_networks import drop_silent_branches, ow
 from msdn.extract.downloads.download import fetch_source, source_state
 from msdn.extract.downloads.sources import PLANS, SOURCES, Source
 from msdn.extract.errors import WeightsError
+from msdn.machine import how_to_install
 
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
@@ -160,7 +161,7 @@ def _read(path: Path) -> Any:
         from safetensors.torch import load_file
     except ImportError as error:
         raise WeightsError(
-            f"{path}: reading safetensors needs the package safetensors; 'pip install msdn[timm]' installs it"
+            f"{path}: reading safetensors needs the package safetensors; {how_to_install('timm')}"
         ) from error
     return load_file(path)
 

@@ -103,6 +103,9 @@ def _describe(dataset: "Dataset", make_vectors: str) -> Iterator[tuple[str, str]
     elif "file" in splits:
         yield "splits", splits["file"]
     yield "vectors", _describe_vectors(a, make_vectors)
+    for name in (a.class_names[label] for label in a.classes_without_images):
+        if "/" in name:
+            yield "note", f"class '{name}' can have no photos: no folder's name can hold a '/'"
     for name, values in zip(a.attribute_names, a.attributes.T, strict=False):
         if values.min() == values.max():
             yield "note", f"attribute '{name}' is the same for all classes, so it gives no information"

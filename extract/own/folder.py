@@ -101,7 +101,8 @@ def find_mistakes(folder: Path) -> list[Mistake]:
 
 def _read(folder: Path, found: list[Mistake]) -> _Contents | None:
     if not folder.is_dir():
-        found.append(Mistake(folder, "there is no such folder"))
+        what = "is a file; give the folder that it is in" if folder.exists() else "there is no such folder"
+        found.append(Mistake(folder, what))
         return None
     found += _find_bad_names(folder)
     images = _read_images(folder, found)
@@ -172,7 +173,11 @@ def _find_strangers(folder: Path, images: ImageList, table: ClassTable) -> Itera
             yield Mistake(folder / ATTRIBUTES, message, line)
     for name, spelt in folders.items():
         if name in strange:
-            yield Mistake(folder / IMAGES / spelt, f"attributes.csv has no row for class {quote(name)}")
+            cut = next((other for other in table.class_names if other.startswith(f"{name}/")), None)
+            why = (
+                f"; it has {quote(cut)}, but no folder's name can hold a '/': rename the class" if cut else ""
+            )
+            yield Mistake(folder / IMAGES / spelt, f"attributes.csv has no row for class {quote(name)}{why}")
 
 
 def _divide(folder: Path, images: Images, found: list[Mistake]) -> dict[str, np.ndarray]:

@@ -165,8 +165,8 @@ class _Job:
         if changed:
             data = typed_dataset(self.settings.dataset)
             self.watcher.on_stage(
-                f"the dataset's {', '.join(changed)} changed since this cache was started; when it is complete, put the "
-                f"new ones into it with: {command_line('cache', 'annotate', self.final, '--dataset', data)}"
+                f"the dataset's {', '.join(changed)} changed since this cache was started; when it is complete, put "
+                f"the new ones into it with: {command_line('cache', 'annotate', self.final, '--dataset', data)}"
             )
 
     def _require_images(self, rows: Sequence[int]) -> None:

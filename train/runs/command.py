@@ -39,7 +39,9 @@ def list_(home: Home, dataset: str | None, model: str | None, as_json: bool) -> 
     notes = [f"home: {home.root.absolute()}"]
     tables = [Table(columns, cells, words=words, whole=("run", "name"))] if rows else []
     if not rows:
-        notes = [f"no run in {home.runs.absolute()}. Train one with: {command_line('train', '--dataset', 'NAME', home=home)}"]
+        notes = [
+            f"no run in {home.runs.absolute()}. Train one with: {command_line('train', '--dataset', 'NAME', home=home)}"
+        ]
     show(Result({"home": str(home.root.absolute()), "runs": rows}, tables, notes), as_json)
 
 
