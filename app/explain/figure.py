@@ -7,15 +7,13 @@ import textwrap
 import warnings
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from msdn.app.explain.drawing import branch_title, overlay
+from msdn.app.explain.drawing import branch_title, overlay, place_cross
 from msdn.app.explain.explainer import Explanation
 from msdn.cache.csv_table import escape
 
 _SIDE = 2.2  # inches of one picture
-_CROSS = 0.03  # half of a cross, as a share of the picture
 _LETTERS = 28  # of a line above a picture
 
 
@@ -45,11 +43,6 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
             "ignore", "Glyph .* missing"
         )  # of a script that matplotlib's font lacks: boxes are drawn
         figure.savefig(path, dpi=dpi, format="png")
-
-
-def place_cross(peak: tuple[int, int], size: int) -> tuple[int, ...]:
-    """Where a peak's cross is drawn, row and column: one at the edge moves in, so that all of it is seen."""
-    return tuple(int(np.clip(at, _CROSS * size, (1 - _CROSS) * size)) for at in peak)
 
 
 def _wrap(text: str) -> str:

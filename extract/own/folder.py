@@ -166,7 +166,7 @@ def _find_strangers(folder: Path, images: ImageList, table: ClassTable) -> Itera
     described = set(table.class_names)
     strange = folders.keys() - described
     for name, line in zip(table.class_names, table.lines, strict=True):
-        near = get_close_matches(name, strange, n=1) if name not in folders else []
+        near = get_close_matches(name, strange, n=1) if name not in folders and "/" not in name else []
         if near:
             spelt = quote(folders[near[0]])
             message = f"class {quote(name)} has no folder images/{name}; is {spelt} meant?"
