@@ -113,10 +113,10 @@ def choose_cache(home: Home, dataset: str, given: Path | None, known: Iterable[s
         if dataset in {*known} or Path(dataset).is_dir():
             make = command_line("extract", "--dataset", typed_dataset(dataset), home=home)
             raise CacheError(f"{where}. Make one with: {make}")
-        names = {*known, *cached_datasets(home)}
+        there = {*known, *cached_datasets(home)}
         make = command_line("extract", "--dataset", "FOLDER", home=home)
         raise CacheError(
-            f"{where}. {nearest(dataset, names)}Known: {', '.join(sorted(names))}. If it is your own folder, extract "
+            f"{where}. {nearest(dataset, there)}Known: {', '.join(sorted(there))}. If it is your own folder, extract "
             f"that first: {make}"
         )
     if len(found) > 1:

@@ -112,8 +112,8 @@ class _Job:
         begun = next((file for file in (partial, self.final) if file.exists()), None)
         if begun is not None and not self.settings.restart:
             header = read_header(begun)
-            known = {"removed": removed_rows(self.dataset, header), "masked": header.masked_rows}
-            return replace(self, dataset=in_cache_order(self.dataset, header), **known)._go_on(header)
+            dataset, removed = in_cache_order(self.dataset, header), removed_rows(self.dataset, header)
+            return replace(self, dataset=dataset, removed=removed, masked=header.masked_rows)._go_on(header)
         self.watcher.on_stage(describe_annotations(self.dataset))
         self._begin(partial)  # replaces an old unfinished file only when the new one is whole
         return self._fill()
