@@ -375,7 +375,7 @@ def test_csv_holds_every_line(home: Home, tmp_path: Path, msdn: Msdn) -> None:
     assert two["paper_source"] == "MSDN (CVPR 2022), Table 1; chosen on the test set"
     assert (rows[2]["H"], rows[2]["paper_H"]) == ("", "")
     nowhere = msdn("--csv", tmp_path / "no" / "lines.csv")
-    assert nowhere.exit_code == 1 and "No such file or directory" in nowhere.stderr
+    assert nowhere.exit_code == 1 and "there is no folder" in nowhere.stderr
 
 
 def test_the_best_of_a_column_is_bold_on_a_terminal(home: Home) -> None:

@@ -112,8 +112,6 @@ def draw(table: Table, console: Console) -> rich_table.Table:
     Where it is wider than the terminal it has no frame, words wrap, and a deviation stands below its mean.
     """
     drawn = _draw(table, None)
-    if not console.is_terminal:
-        return drawn
     fits = console.measure(drawn, options=console.options.update(width=10_000)).maximum <= console.width
     return drawn if fits else _draw(table, console.width)
 
