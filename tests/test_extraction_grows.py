@@ -254,7 +254,7 @@ def spoil(settings: ExtractSettings, name: str = "robin/2.png") -> Path:
 
 
 def test_a_bad_image_that_is_moved_away_needs_no_restart(home: Home, settings: ExtractSettings) -> None:
-    whole = rows_by_path(extract(replace(settings, out=home.root / "whole.h5"), home).path)
+    whole = rows_by_path(extract(replace(settings, out=home.root.parent / "whole.h5"), home).path)
     image = spoil(settings)
     with pytest.raises(
         ExtractError, match=r"1 image cannot be used(?s:.*)robin/2.png(?s:.*)replace or remove"

@@ -239,8 +239,8 @@ class _Job:
         fix = "replace or remove" if is_own_folder(self.settings.dataset) else "replace"
         lines = "".join(f"\n  {path}: {reason}" for path, reason in bad.items())
         return (
-            f"{count(len(bad), 'image')} cannot be used:{lines}\nAll others are done and kept in {partial}; {fix} "
-            f"what is named here and {again}, or add '--bad-images mask' to leave it out."
+            f"{count(len(bad), 'image')} cannot be used:{lines}\nAll others are done and kept; {fix} what is named "
+            f"here and {again}, or add '--bad-images mask' to leave it out.\nkept in: {partial}"
         )
 
     def _advise_on_memory(self) -> str:

@@ -23,9 +23,13 @@ MADE_BY = (
 
 
 def in_cache_order(dataset: Dataset, header: Header) -> Dataset:
-    """The dataset with the cache's images first, in the cache's order; raises where it lacks one that has features."""
+    """The dataset with the cache's images first, in the cache's order; raises where it lacks one.
+
+    Of a folder of one's own, images may be gone that never gave features: their rows stay, in no split.
+    """
     had = header.annotations.image_paths
-    without = np.flatnonzero(header.states != DONE).tolist()
+    is_own = "folder" in dataset.sources
+    without = np.flatnonzero(header.states != DONE).tolist() if is_own else []
     annotations = arrange(keep_removed(dataset.annotations, header.annotations, without), had)
     if annotations.image_paths[: len(had)] != had:
         here = set(annotations.image_paths)
