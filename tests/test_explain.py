@@ -225,7 +225,7 @@ def test_without_matplotlib_the_extra_is_named(
         "msdn.app.explain.command.find_spec", lambda name: None if name == "matplotlib" else find(name)
     )
     done = run_msdn("explain", images[0], other=made.root)
-    assert done.exit_code == 1 and "msdn[viz]" in done.output and "matplotlib" in done.output
+    assert done.exit_code == 1 and "'.[viz]'" in done.output and "matplotlib" in done.output
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,7 @@ def test_the_command_says_where_and_writes_pictures(
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     out = tmp_path / "a folder" / "r.html"
+    out.parent.mkdir()
     done = run_msdn(
         "report", run.path.name, "--out", out, "--png", tmp_path / "png", "--open", other=home.root
     )
@@ -367,4 +368,4 @@ def test_without_matplotlib_one_sentence_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = run_msdn("report", made[2].path, other=made[0].root)
-    assert done.exit_code == 1 and "matplotlib" in done.stderr and "msdn[viz]" in done.stderr
+    assert done.exit_code == 1 and "matplotlib" in done.stderr and "'.[viz]'" in done.stderr
