@@ -84,6 +84,16 @@ MEMORY_ADVICE = {  # by the option that it needs
     "--device": "stop other programs, or choose another --device",
 }
 _COMPLETES = "_MSDN_COMPLETE"  # a shell that asks for completions sets it
+EVERY_COMMANDS = (
+    "--home",
+    "--config",
+    "--json",
+    "-q",
+    "--quiet",
+    "-v",
+    "--verbose",
+    "--dataset",
+)  # or nearly
 _COMMAND = "msdn.command"  # what was called, in the context's `meta`
 
 
@@ -94,13 +104,14 @@ class LazyGroup(click.Group):
         """Offer the commands of `table`, written as `COMMANDS` is; `usual` is called where none is named."""
         super().__init__(**settings)
         self._table = table
-        self._usual = usual
+        self.usual = usual
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put in the command that is meant where none is named."""
+        _refuse_early_option(ctx, args)
         names_none = not args or (args[0].startswith("-") and args[0] not in ("-h", "--help"))
-        if self._usual and names_none and not ctx.resilient_parsing:
-            args = [self._usual, *args]
+        if self.usual and names_none and not ctx.resilient_parsing:
+            args = [self.usual, *args]
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -140,6 +151,14 @@ class LazyGroup(click.Group):
                 values = read_config(file, (name, command, rest), COMMANDS, load_command, ctx)
                 ctx.default_map = {name: values}
         return found
+
+
+def _refuse_early_option(ctx: click.Context, args: list[str]) -> None:
+    """Say where an option belongs that stands before the command; a group that does something by itself takes it."""
+    group, option = ctx.command, args[0].partition("=")[0] if args else ""
+    has_usual = isinstance(group, LazyGroup) and group.usual
+    if option in EVERY_COMMANDS and not has_usual and not ctx.resilient_parsing:
+        raise click.UsageError(f"Put {option} after the command: {ctx.command_path} COMMAND {option} …", ctx)
 
 
 def load_command(place: str) -> click.Command:

@@ -21,6 +21,11 @@ KINDS = ("cpu", "cuda", "mps")
 _KEPT_MEMORY = {-1: 2**31 - 1, -3: 2**30}  # of <malloc.h>: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
 
 
+def how_to_install(extra: str) -> str:
+    """The command that brings an extra; the package is on no index, so it is run where the repository is."""
+    return f"run in the folder of msdn's repository: pip install -e '.[{extra}]'"
+
+
 class DeviceError(MsdnError):
     """A device that this machine does not have."""
 

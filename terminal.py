@@ -7,6 +7,7 @@ import codecs
 import io
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+from rich.text import Text
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 MEANINGS: dict[str, dict[str, Any]] = {  # all colours there are
@@ -28,13 +30,17 @@ MEANINGS: dict[str, dict[str, Any]] = {  # all colours there are
     "error": {"fg": "red", "bold": True},
     "dim": {"dim": True},
 }
-PIPED = 160  # columns of a table that goes into a file or a pipe
+PIPED = 100_000  # columns of a table that goes into a file or a pipe: nothing is folded there
 NARROW = 110  # columns; below them a bar leaves out what is not needed to wait for it
 CONFIG = "msdn.config"  # what a config file gave, in the context's `meta`
 _ASCII = "msdn_ascii"
 _LEVEL = "msdn.level"  # in the context's `meta`
 _PLAIN = {"–": "-", "—": "-", "×": "x", "±": "~", "…": ".", "→": ">", "’": "'", "━": "-", "─": "-", "│": "|"}
-_PARTS = re.compile(r"'msdn [^']+'\S*|(?<=: )msdn .+|\S+")  # what is never broken: a command, or a word
+_moving: list[Bar] = []  # the bars on the screen now
+_PATH = r"(?:^|(?<=: ))[^\s:;,]*/[^:;,]*$"  # at the end of a line, and it may hold spaces
+_PARTS = re.compile(
+    rf"'msdn [^']+'\S*|(?<=: )msdn .+|{_PATH}|\S+"
+)  # what is never broken: a command, path or word
 
 
 def common_options() -> list[click.Parameter]:
@@ -128,7 +134,11 @@ def show_error(message: str, usage: str = "") -> None:
 
 
 def _write(line: str, meaning: str) -> None:
-    click.echo(paint(fit(line, sys.stderr), meaning), err=True)
+    text = paint(fit(line, sys.stderr), meaning)
+    if _moving:  # on a line of its own, above the bar
+        _moving[-1].console.print(Text.from_ansi(text), soft_wrap=True)
+        return
+    click.echo(text, err=True)
     sys.stderr.flush()
 
 
@@ -157,7 +167,7 @@ def tell(line: str) -> None:
 def wrap(line: str, width: int) -> list[str]:
     """A line as several of at most `width` letters, the later ones as far in as the first."""
     indent = " " * (len(line) - len(line.lstrip()))
-    if len(line) <= width:
+    if len(line) <= width or line.startswith("  msdn "):  # a command on a line of its own
         return [line]
     lines, here = list[str](), ""
     chunks = re.split("  +", line.strip())
@@ -174,17 +184,23 @@ def wrap(line: str, width: int) -> list[str]:
 
 def fit_fact(name: str, value: str, width: int = 18) -> list[str]:
     """A fact as lines for standard output: its name, and its value, which goes on below itself."""
-    lines = [value]
+    lines, columns = [value], math.inf
     if sys.stdout.isatty():
-        room = max(Console().width - width - 1, 20)
+        columns = Console().width
+        room = max(columns - width - 1, 20)
         whole = [
             line
             for part in wrap(value, room)
-            for line in ([part] if "/" in part else textwrap.wrap(part, room))
+            for line in ([part] if "/" in part else textwrap.wrap(part, room, break_long_words=False))
         ]
         lines = whole or [value]
     names = [name, *[""] * (len(lines) - 1)]
-    return [f"{one:<{width}} {line}" for one, line in zip(names, lines, strict=True)]
+    # a long word, such as a hash, begins further left: it is to be copied
+    starts = [
+        min(width, max(int(columns - len(line)) - 1, len(name))) if columns < math.inf else width
+        for line in lines
+    ]
+    return [f"{one:<{start}} {line}" for one, start, line in zip(names, starts, lines, strict=True)]
 
 
 class _Console(Console):
@@ -209,11 +225,25 @@ def has_bar(console: Console) -> bool:
     return console.is_terminal and not console.quiet
 
 
+class _Bar(Bar):
+    """A bar that lines are written above for as long as it moves."""
+
+    def start(self) -> None:
+        super().start()
+        if not self.disable and self not in _moving:
+            _moving.append(self)
+
+    def stop(self) -> None:
+        if self in _moving:
+            _moving.remove(self)
+        super().stop()
+
+
 def make_bar(console: Console, *columns: ProgressColumn, what: int, room: int) -> Bar:
     """A bar behind what is being done, in `what` letters at most, and before `columns`, which take up to `room`."""
     length = min(40, max(8, console.width - what - room - 2))
     name = Column(no_wrap=True, overflow="ellipsis", max_width=what)
-    return Bar(
+    return _Bar(
         TextColumn("{task.description}", table_column=name, markup=False),
         BarColumn(length),
         *columns,
@@ -229,7 +259,9 @@ def counted(number: int, thing: str) -> str:
 
 
 def time_to_go(seconds: float) -> str:
-    """How long something still takes: `1:05 to go`."""
+    """How long something still takes: `1:05 to go`, or `-:--` where that is not known."""
+    if not math.isfinite(seconds):
+        return "-:--"
     minutes, rest = divmod(int(min(seconds, 359_999)), 60)
     return f"{minutes}:{rest:02d} to go"
 

@@ -155,8 +155,8 @@ def _examine_holdings(entries: list["Entry"], home: Home) -> Iterator[Finding]:
     if here:
         yield Finding("ok", f"datasets here: {', '.join(here)}", "'msdn data status' lists the others")
     else:
-        fetch, draw = (command_line(*words, home=home) for words in (("data", "download", "cub"), ("demo",)))
-        advice = f"'{fetch}' fetches one, '{draw}' draws one"
+        draw = command_line("demo", home=home)
+        advice = f"'msdn data status' says how to get one; draw one with: {draw}"
         yield Finding("todo", "there is no dataset here", advice)
     weights = next(entry for entry in entries if entry.name == "weights")
     if weights.is_here:

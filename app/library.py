@@ -30,7 +30,7 @@ from msdn.train.loop.options import check_groups, choose_settings
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
 from msdn.train.models import registry
-from msdn.train.models.presets import PRESET_NAMES
+from msdn.train.models.presets import PRESET_NAMES, known_datasets
 from msdn.train.models.rule import amounts_of
 from msdn.train.runs.basis import load_basis
 from msdn.train.runs.run import Run, find_run, open_run_cache
@@ -55,7 +55,9 @@ def open_cache(features: Place, *, map: str = MAIN, home: Place | None = None) -
     """
     if os.fspath(features).endswith(_CACHE_ENDING):
         return FeatureCache(Path(features).expanduser(), map)
-    return FeatureCache(choose_cache(_home(home), dataset_name(os.fspath(features)), None), map)
+    return FeatureCache(
+        choose_cache(_home(home), dataset_name(os.fspath(features)), None, known_datasets()), map
+    )
 
 
 def extract(

@@ -187,5 +187,5 @@ def _describe_cache(path: Path) -> Entry:
         note = f"{todo} of {counted(count, 'image')} to go; repeat the command that started it"
         return Entry("cache", path.name, "partial", path, measure(path), note=note)
     masked = f", {len(header.masked_rows)} masked" if len(header.masked_rows) else ""
-    note = f"{counted(count, 'image')}{masked}; '{command_line('cache', 'verify', path)}' checks every row"
+    note = f"{counted(count, 'image')}{masked}; check every row with: {command_line('cache', 'verify', path)}"
     return Entry("cache", path.name, "complete", path, measure(path), note=note)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from msdn.cache import layout
-from msdn.cache.annotations import Annotations, arrange, name_differences, settle_types
+from msdn.cache.annotations import Annotations, arrange, keep_removed, name_differences, settle_types
 from msdn.cache.copying import copy_rows
 from msdn.cache.errors import CacheError
 from msdn.cache.files import FileLock, flush_folder
@@ -35,6 +35,7 @@ def replace_annotations(
         header = read_header(path)
         check_complete(header)
         if not header.provenance.get(layout.UNNAMED_IMAGES):
+            annotations = keep_removed(annotations, header.annotations, header.masked_rows.tolist())
             annotations = arrange(annotations, header.annotations.image_paths)
         _check_same_images(header, annotations)
         changed = name_differences(header.annotations, annotations)

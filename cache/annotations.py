@@ -135,6 +135,23 @@ def digest(a: Annotations) -> str:
     return found.hexdigest()[:32]
 
 
+def keep_removed(a: Annotations, before: Annotations, without_features: Sequence[int]) -> Annotations:
+    """The same with images that are gone since `before`, behind the others and in no split.
+
+    Only images of `without_features` are kept so, and only where their class is still known: nothing is lost by them.
+    """
+    here, numbers = set(a.image_paths), {name: number for number, name in enumerate(a.class_names)}
+    gone = [
+        (before.image_paths[row], numbers[name])
+        for row in without_features
+        if before.image_paths[row] not in here and (name := before.class_names[before.labels[row]]) in numbers
+    ]
+    paths, labels = tuple(path for path, _ in gone), [number for _, number in gone]
+    return replace(
+        a, image_paths=a.image_paths + paths, labels=np.append(a.labels, np.array(labels, a.labels.dtype))
+    )
+
+
 def name_differences(before: Annotations, after: Annotations) -> list[str]:
     """Name what differs between the annotations of the same images."""
     before, after = settle_types(before), settle_types(after)

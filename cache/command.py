@@ -14,7 +14,7 @@ from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.merging import merge_parts
 from msdn.cache.published import write_published
 from msdn.cache.reader import FeatureCache, check_rows, find_damaged_rows
-from msdn.terminal import fit_fact, json_option, note_console, print_json, tell, warn
+from msdn.terminal import counted, fit_fact, json_option, note_console, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 RANDOM_NOTE = " (never trained: results say nothing about published figures)"
@@ -119,7 +119,7 @@ def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, a
         write_published(opened, out, compress)
         masked, kind = len(opened.masked_rows), opened.provenance["weights"]["kind"]
     if masked:
-        warn(f"{masked} masked images are zero there, and in none of its splits")
+        warn(f"masked images: {masked} (zero there, and in none of its splits)")
     if kind == "random":
         warn("backbone: random weights; results say nothing about published figures")
     if as_json:
@@ -159,14 +159,16 @@ def _describe_state(header: Header) -> str:
             f"unfinished: {todo} of {len(header.states)} images missing; repeat the command that started it"
         )
     masked = len(header.masked_rows)
-    return f"complete, {masked} images masked" if masked else "complete"
+    return f"complete, {counted(masked, 'image')} masked" if masked else "complete"
 
 
 def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
     a = header.annotations
     bare = f", {count} without images" if (count := len(a.classes_without_images)) else ""
     yield "classes", f"{len(a.class_names)}: {len(a.seen_classes)} seen, {len(a.unseen_classes)} unseen{bare}"
-    vectors = "none" if a.attribute_vectors is None else f"{a.attribute_vectors.shape[1]}-d vectors"
+    vectors = (
+        "no word vectors" if a.attribute_vectors is None else f"{a.attribute_vectors.shape[1]}-d vectors"
+    )
     named = "named" if a.attribute_names else "unnamed"
     yield "attributes", f"{a.attributes.shape[1]}, {named}, {vectors}"
     for name, rows in a.splits.items():
@@ -178,6 +180,8 @@ def _describe_annotations(header: Header) -> Iterator[tuple[str, str]]:
 
 def _describe_provenance(header: Header) -> Iterator[tuple[str, str]]:
     for key, value in header.provenance.items():
+        if (key, value) == ("dataset", header.annotations.dataset):
+            continue  # named above
         text = _flatten(value)
         if key == layout.PART:
             continue  # told above
@@ -197,4 +201,5 @@ def _flatten(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     inner = {k: f"({_flatten(v)})" if isinstance(v, dict) else v for k, v in value.items()}
+    inner = {k: "(without a date)" if v == "undated" else v for k, v in inner.items()}  # a file of lists
     return ", ".join(f"{k} {v}" for k, v in inner.items())

@@ -23,6 +23,24 @@ def replace_file(path: Path, content: bytes) -> None:
     flush_folder(path.parent)
 
 
+def check_folder(path: Path, option: str) -> None:
+    """Refuse a file for the user in a folder that is not there: only folders for output are created."""
+    if not path.parent.is_dir():
+        raise CacheError(f"{path}: there is no folder {path.parent}; create it, or choose another {option}")
+
+
+def check_new(path: Path, option: str) -> None:
+    """Refuse a file for the user that exists, or whose folder does not."""
+    if path.exists():
+        raise exists_already(path, option)
+    check_folder(path, option)
+
+
+def exists_already(path: Path, option: str) -> CacheError:
+    """What to say of a file that is not overwritten."""
+    return CacheError(f"{path}: exists already, and nothing is overwritten; choose another {option}")
+
+
 def flush_folder(folder: Path) -> None:
     """Make a rename inside the folder survive a power cut."""
     fd = os.open(folder, os.O_RDONLY)

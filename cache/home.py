@@ -44,7 +44,8 @@ class Home:
 def command_line(*words: object, home: Home | None = None) -> str:
     """A command to suggest: it can be pasted into a shell as it is, in any folder.
 
-    Paths are written in full, and `--home` is added where the home is not the one that is used anyway.
+    Paths are written in full, and `--home` is added where the home is not the one that is used anyway. A name with a
+    space is quoted, so no sentence puts quotes around it: it ends a line, behind a colon.
     """
     full = [str(word.absolute() if isinstance(word, Path) else word) for word in words]
     usual = Path(os.environ.get("MSDN_HOME") or DEFAULT_HOME).absolute()
@@ -87,24 +88,36 @@ def name_cache(dataset: str, size: int | str, weights_tag: str) -> str:
 def find_caches(home: Home, dataset: str) -> list[Path]:
     """List the finished caches of a dataset, by name."""
     caches = sorted(home.features.glob("*.h5"))
-    return [path for path in caches if path.name.rsplit("-", 2)[0] == dataset and path.is_file()]
+    return [path for path in caches if _dataset_of(path) == dataset and path.is_file()]
+
+
+def cached_datasets(home: Home) -> set[str]:
+    """The datasets that have a finished cache."""
+    return {_dataset_of(path) for path in home.features.glob("*.h5")}
+
+
+def _dataset_of(cache: Path) -> str:
+    return cache.name.rsplit("-", 2)[0]
 
 
 def choose_cache(home: Home, dataset: str, given: Path | None, known: Iterable[str] = ()) -> Path:
     """Return the given cache, or the only one of the dataset; several fitting ones are listed.
 
-    A name that is not among the `known` datasets may be a slip, and the nearest one is named.
+    A name that is not among the `known` datasets may be a slip, and the nearest one and all are named.
     """
     if given is not None:
         return given
     found = find_caches(home, dataset)
     if not found:
-        here = {path.name.rsplit("-", 2)[0] for path in home.features.glob("*.h5")}
-        hint = "" if dataset in known else nearest(dataset, {*known, *here})
-        make = command_line("extract", "--dataset", dataset, home=home)
+        where = f"no cache of '{dataset}' in {home.features.absolute()}"
+        if dataset in {*known} or Path(dataset).is_dir():
+            make = command_line("extract", "--dataset", typed_dataset(dataset), home=home)
+            raise CacheError(f"{where}. Make one with: {make}")
+        there = {*known, *cached_datasets(home)}
+        make = command_line("extract", "--dataset", "FOLDER", home=home)
         raise CacheError(
-            f"no cache of '{dataset}' in {home.features.absolute()}. {hint}To make one, run '{make}' "
-            "(for your own data, give the folder's path)"
+            f"{where}. {nearest(dataset, there)}Known: {', '.join(sorted(there))}. If it is your own folder, extract "
+            f"that first: {make}"
         )
     if len(found) > 1:
         names = ", ".join(shlex.quote(str(path)) for path in found)

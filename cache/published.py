@@ -15,7 +15,7 @@ import numpy as np
 
 from msdn.cache.annotations import LOCATIONS, NAME_LISTS, SPLIT_NAMES, Annotations
 from msdn.cache.errors import CacheError, explain_damage
-from msdn.cache.files import check_free_space
+from msdn.cache.files import check_folder, check_free_space
 from msdn.cache.layout import EXPORTED_MAP, MAIN
 from msdn.cache.reader import FeatureCache
 
@@ -41,8 +41,7 @@ class PublishedFile:
 
 def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:
     """Write a cache's features and annotations to `path` in the published layout."""
-    if not path.parent.is_dir():
-        raise CacheError(f"{path.parent}: there is no such folder; make it, or choose another place")
+    check_folder(path, "place")
     if not compress:
         check_free_space(path, int(np.prod(cache.shape)) * 4)
     making = path.with_name(path.name + ".partial")

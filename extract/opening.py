@@ -8,15 +8,16 @@ from PIL import Image
 
 from msdn.extract.errors import BadImageError
 from msdn.extract.tars import read_member, split_path
+from msdn.machine import how_to_install
 
 HEIF_ENDINGS = ("heic", "heif", "avif")
-EXTRA = "pip install 'msdn[heic]'"
+EXTRA = how_to_install("heic")
 
 
 def open_image(path: Path) -> Image.Image:
     """Open an image as Pillow does, HEIC, HEIF and AVIF too; raises a `BadImageError` where the extra is missing."""
     if not can_read(path):
-        raise BadImageError(f"is a {ending_of(path).upper()} image and needs the extra 'heic': {EXTRA}")
+        raise BadImageError(f"is a {ending_of(path).upper()} image and needs the extra 'heic'; {EXTRA}")
     place = split_path(path)
     return Image.open(path if place is None else io.BytesIO(read_member(*place)))
 
@@ -27,7 +28,7 @@ def find_unreadable_kinds(paths: Iterable[Path]) -> str:
     if not lacking:
         return ""
     kinds = " and ".join(sorted({ending_of(path).upper() for path in lacking}))
-    return f"{len(lacking)} images are {kinds}, the first is {lacking[0].name}; install the extra 'heic': {EXTRA}"
+    return f"{len(lacking)} images are {kinds}, the first is {lacking[0].name}; they need the extra 'heic'; {EXTRA}"
 
 
 def can_read(path: Path) -> bool:

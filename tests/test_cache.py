@@ -245,8 +245,10 @@ def test_a_disk_too_small_is_noticed_before_anything_is_written(tmp_path: Path) 
 
 def test_choosing_a_cache(make_cache, tmp_path: Path) -> None:
     home = Home(tmp_path)
-    with pytest.raises(CacheError, match=r"no cache of 'toy' .* run 'msdn extract --dataset toy --home "):
-        choose_cache(home, "toy", None)
+    with pytest.raises(CacheError, match=r"no cache of 'toy' .* with: msdn extract --dataset toy --home "):
+        choose_cache(home, "toy", None, ["toy"])
+    with pytest.raises(CacheError, match=r"Did you mean 'toy'\? Known: cub, toy\. .*--dataset FOLDER"):
+        choose_cache(home, "toyy", None, ["toy", "cub"])
     first = make_cache(home.features / "toy-224-random.h5")
     make_cache(home.features / "toy-2-224-random.h5")
     assert choose_cache(home, "toy", None) == first

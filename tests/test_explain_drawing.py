@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from msdn.app.explain.drawing import find_peak, overlay, upsample
+from msdn.app.explain.drawing import find_peak, overlay, place_cross, upsample
 from msdn.extract.backbones.entry import Backbone, MapChoice, Plan, Preparation
 from msdn.extract.backbones.places import Places, even_places, locate_regions
 from msdn.extract.backbones.registry import find_backbone
@@ -85,3 +85,7 @@ def test_a_map_need_not_be_square(grey: np.ndarray) -> None:
     row, column = np.unravel_index(smooth.argmax(), smooth.shape)
     assert row < 70 <= column < 105
     assert find_peak(attention, 140) == (34, 87)
+
+
+def test_a_cross_at_the_edge_is_drawn_whole() -> None:
+    assert place_cross((0, 100), 200) == (6, 100) and place_cross((199, 40), 200) == (194, 40)

@@ -111,7 +111,7 @@ def test_bad_images_can_be_masked(home: Home) -> None:
     assert [Path(path).name for path in done.masked] == ["2.jpg", "7.jpg", "29.jpg"]
     with FeatureCache(done.path) as cache:
         assert cache.masked_rows.tolist() == [2, 7, 29]
-        assert cache.mask_reasons[2] == "missing"
+        assert cache.mask_reasons[2] == "no such file"
         assert 29 not in cache.rows("test_unseen") and 2 not in cache.rows("trainval")
 
 

@@ -227,7 +227,7 @@ def test_images_that_are_gone_are_refused(home: Home, settings: ExtractSettings)
     before = path.read_bytes()
     add_images(home)
     (Path(settings.dataset) / "images/robin/2.png").unlink()
-    with pytest.raises(ExtractError, match=r"1 are gone, first 'robin/2.png'.*--restart"):
+    with pytest.raises(ExtractError, match=r"1 image is gone, 'robin/2.png'.*--restart"):
         extract(settings, home)
     with pytest.raises(ClickException, match="other images"):
         main(["cache", "annotate", str(path), "--dataset", settings.dataset], standalone_mode=False)
@@ -245,3 +245,65 @@ def test_own_images_are_turned_upright_unless_told(home: Home, settings: Extract
     assert repeater.plan.preparation.upright, "images to be predicted are turned as those trained on"
     with pytest.raises(ExtractError, match=r"turned upright by EXIF.*now .*no EXIF rotation"):
         extract(replace(settings, exif="keep"), home)
+
+
+def spoil(settings: ExtractSettings, name: str = "robin/2.png") -> Path:
+    image = Path(settings.dataset) / "images" / name
+    image.write_text("broken")
+    return image
+
+
+def test_a_bad_image_that_is_moved_away_needs_no_restart(home: Home, settings: ExtractSettings) -> None:
+    whole = rows_by_path(extract(replace(settings, out=home.root.parent / "whole.h5"), home).path)
+    image = spoil(settings)
+    with pytest.raises(
+        ExtractError, match=r"1 image cannot be used(?s:.*)robin/2.png(?s:.*)replace or remove"
+    ):
+        extract(settings, home)
+    image.unlink()
+    done, notes = notes_of(settings, home)
+    assert list(done.masked.values()) == ["removed"] and done.progress.computed == 0
+    assert "splits changed" not in notes and extract(settings, home).was_complete
+    header = read_header(done.path)
+    (row,) = header.masked_rows
+    assert header.annotations.image_paths[row] == "robin/2.png" and header.mask_reasons[row] == "removed"
+    found = rows_by_path_but_masked(done.path)
+    assert found == {name: row for name, row in whole.items() if name != "robin/2.png"}
+
+
+def rows_by_path_but_masked(path: Path) -> dict[str, bytes]:
+    with FeatureCache(path) as cache:
+        good = np.setdiff1d(np.arange(cache.shape[0]), cache.masked_rows)
+        names = cache.annotations.image_paths
+        return {names[n]: row.tobytes() for n, row in zip(good, cache.read_rows(good), strict=True)}
+
+
+def test_a_masked_image_that_is_removed_needs_no_restart(home: Home, settings: ExtractSettings) -> None:
+    image = spoil(settings)
+    path = extract(replace(settings, bad_images="mask"), home).path
+    old = rows_by_path_but_masked(path)
+    image.unlink()
+    assert extract(settings, home).was_complete
+    main(["cache", "annotate", str(path), "--dataset", settings.dataset], standalone_mode=False)
+    header = read_header(path)
+    assert all(header.masked_rows[0] not in rows for rows in header.annotations.splits.values())
+    add_images(home)
+    done = extract(settings, home)
+    assert done.added == 3 and list(done.masked.values()) == ["removed"]
+    found = rows_by_path_but_masked(path)
+    assert {name: found[name] for name in old} == old and len(found) == 14
+
+
+def test_growing_does_not_stop_at_what_is_masked_already(home: Home, settings: ExtractSettings) -> None:
+    image = spoil(settings)
+    extract(replace(settings, bad_images="mask"), home)
+    add_images(home)
+    spoil(settings, "wren/1.png")  # has features: not looked at again
+    done = extract(settings, home)
+    assert done.added == 3 and [Path(path).name for path in done.masked] == ["2.png"]
+    write_image(image, 90)
+    write_image(Path(settings.dataset) / "images/wren/9.png", 80)
+    assert not extract(settings, home).masked, "tried again, and good now"
+    spoil(settings, "wren/10.png")
+    with pytest.raises(ExtractError, match=r"wren/10.png: not an image"):
+        extract(settings, home)

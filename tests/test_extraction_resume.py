@@ -88,7 +88,7 @@ def test_a_resume_after_labels_changed_goes_on_and_names_annotate(home: Home) ->
     done, notes = notes_of(SETTINGS, home)
     assert done.progress.computed < 30
     assert "the dataset's attributes, attribute vectors changed since this cache was started" in notes
-    assert f"'msdn cache annotate {done.path} --dataset toy' puts the new ones into it" in notes
+    assert f"put the new ones into it with: msdn cache annotate {done.path} --dataset toy" in notes
 
 
 def test_a_resume_after_images_changed_is_refused(home: Home) -> None:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from toy_cache import make_annotations
 from toy_dataset import PROGRAM, TOY, toy_environment, write_toy_dataset
 from toy_extraction import CACHE, count_done
 
@@ -59,6 +61,9 @@ def assert_one_sentence(result: Result, *parts: str, code: int = 1) -> None:
         ([*EXTRACT, "--layer", "layer7"], ["unknown layer of resnet101 'layer7'", "layer4"]),
         ([*EXTRACT, "--also", "global=layer3,pool=x"], ["--also global=layer3,pool=x", "pool=HxW"]),
         (["extract", "--dataset", "cub", "--batch-size", "0"], ["0 is not in the range"]),
+        (["--home", "x", "runs"], ["Put --home after the command", "COMMAND --home"]),
+        (["data", "--json", "status"], ["Put --json after the command"]),
+        (["--helpp"], ["No such option", "--help"]),
         (["cache", "inf", "x"], ["unknown command 'inf'", "Did you mean 'info'?"]),
         (["train", "--dataset", "toy", "--model", "msdm"], ["unknown model 'msdm'", "Did you mean 'msdn'?"]),
     ],
@@ -79,7 +84,7 @@ def test_wrong_usage_ends_with_exit_code_2(home: Home, arguments: list[str], par
         ([*EXTRACT, "--out", "a" * 300 + ".h5"], ["File name too long"]),
         ([*EXTRACT, "--out", f"{__file__}/a.h5"], ["test_failures.py"]),
         ([*EXTRACT, "--weights", "none.pth"], ["none.pth: no such file", "--weights random"]),
-        (["train", "--dataset", "toy"], ["no cache of 'toy'", "msdn extract --dataset toy"]),
+        (["train", "--dataset", "cub"], ["no cache of 'cub'", "msdn extract --dataset cub"]),
         (["cache", "info", "none.h5"], ["none.h5: no such file"]),
     ],
 )
@@ -111,7 +116,8 @@ def test_info_tells_of_masked_images(make_cache, home: Home) -> None:
     result = run("cache", "info", make_cache(masked={3: "missing"}))
     assert result.exit_code == 0
     for part in (
-        "complete, 1 images masked",
+        "complete, 1 image masked",
+        "-d vectors",
         "class_0/3.jpg: missing",
         "4 seen, 2 unseen",
         "fingerprint",
@@ -123,14 +129,14 @@ def test_info_tells_of_masked_images(make_cache, home: Home) -> None:
 def test_corrupt_images_are_listed_then_masked_and_counted(home: Home) -> None:
     (home.data / "TOY/images/class_1/7.jpg").write_text("broken")
     result = run(*EXTRACT)
-    assert_one_sentence(result, "1 images cannot be used:")
+    assert_one_sentence(result, "1 image cannot be used:")
     assert "class_1/7.jpg: not an image" in result.stderr and "--bad-images mask" in result.stderr
     assert count_done(partial_path(home.features / CACHE)) == 29
     unfinished = run("cache", "info", partial_path(home.features / CACHE))
     assert "unfinished: 1 of 30 images missing" in unfinished.stdout
     masked = run(*EXTRACT, "--bad-images", "mask")
-    assert masked.exit_code == 0 and "1 images masked: never trained or tested on" in masked.stderr
-    assert "1 images masked" in run(*EXTRACT).stderr  # and again, whenever the cache is named
+    assert masked.exit_code == 0 and "1 image masked: never trained or tested on" in masked.stderr
+    assert "1 image masked" in run(*EXTRACT).stderr  # and again, whenever the cache is named
 
 
 def test_a_second_extraction_is_refused(home: Home) -> None:
@@ -230,3 +236,26 @@ def test_ctrl_c_keeps_what_was_done(home: Home, tmp_path: Path) -> None:
     assert run(*EXTRACT, "--batch-size", "1").exit_code == 0
     with FeatureCache(home.features / CACHE) as cache:
         assert cache.shape[0] == 30
+
+
+def test_info_says_everything_once_and_in_words(make_cache) -> None:
+    bare = replace(make_annotations(), attribute_vectors=None)
+    told = {"dataset": bare.dataset, "annotations": {"lists": {"att_splits.mat": "undated"}}}
+    shown = run(
+        "cache", "info", make_cache(annotations=bare, provenance={"weights": {"kind": "file"}, **told})
+    ).stdout
+    assert "no word vectors" in shown and "att_splits.mat (without a date)" in shown
+    assert sum(line.startswith("dataset ") for line in shown.splitlines()) == 1
+
+
+def test_an_unknown_backbone_gets_help_instead_of_eighty_names() -> None:
+    shown = run("extract", "--dataset", "cub", "--backbone", "resnet5").stderr
+    assert "'msdn backbones' lists all" in shown and "vgg16" not in shown
+
+
+def test_a_file_is_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty.csv", "./empty.csv"):
+        shown = run("data", "check", name)
+        assert shown.exit_code == 1 and "is a file; give " in shown.stdout + shown.stderr

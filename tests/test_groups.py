@@ -333,7 +333,7 @@ def test_the_command_overwrites_nothing(run_msdn: Callable[..., Result], tmp_pat
     out.write_text("dear to me")
     done = run_msdn("data", "groups", "toy", "--csv", out)
     assert done.exit_code == 1
-    assert "mine.csv: is there already; choose another name" in done.stderr
+    assert "mine.csv: exists already" in done.stderr
     assert out.read_text() == "dear to me"
 
 
@@ -344,7 +344,7 @@ def test_the_command_overwrites_nothing(run_msdn: Callable[..., Result], tmp_pat
         (["cub"], "no cache of 'cub'"),
         (["toy", "--groups", "nowhere.csv"], "nowhere.csv: No such file"),
         (["toy", "--groups", "."], "Is a directory"),
-        (["toy", "--csv", "no/such/folder.csv"], "folder.csv: No such file"),
+        (["toy", "--csv", "no/such/folder.csv"], "folder.csv: there is no folder no/such"),
     ],
 )
 def test_what_the_command_cannot_do_is_one_sentence(

@@ -37,12 +37,12 @@ def without_extra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("without_extra")
 def test_without_the_extra_one_sentence_names_it(folder: Path) -> None:
     (mistake,) = find_mistakes(folder)
-    for said in ("2 images are HEIC", "1.HEIC", "pip install 'msdn[heic]'"):
+    for said in ("2 images are HEIC", "1.HEIC", "pip install -e '.[heic]'"):
         assert said in mistake.message
     paths = sorted((folder / "images/robin").iterdir())
-    with pytest.raises(DatasetError, match=r"2 images are HEIC.*msdn\[heic\]"):
+    with pytest.raises(DatasetError, match=r"2 images are HEIC.*'\.\[heic\]'"):
         require_readers(paths)
-    with pytest.raises(BadImageError, match=r"^is a HEIC image.*msdn\[heic\]"):
+    with pytest.raises(BadImageError, match=r"^is a HEIC image.*'\.\[heic\]'"):
         read_image(paths[0], Preparation(32))
 
 

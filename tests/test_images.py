@@ -101,7 +101,7 @@ def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "folder.jpg").mkdir()
     reasons = {
-        "missing.jpg": "missing",
+        "missing.jpg": "no such file",
         "truncated.jpg": "cannot be decoded: .*truncated",
         "text.jpg": "not an image",
         "empty.jpg": "not an image",

@@ -275,7 +275,8 @@ def test_opening_names_ten_mistakes_and_counts_all(folder: Path) -> None:
     for number in range(12):
         write(f"{ROBIN}/{number}.txt", "x")(folder)
     with pytest.raises(
-        DatasetError, match=r"^12 mistakes:(\n  .*){10}\n  and 2 more\n'msdn data check .*birds'"
+        DatasetError,
+        match=r"^12 mistakes:(\n  .*){10}\n  and 2 more\nTo list all of them: msdn data check .*birds$",
     ):
         open_own_dataset(folder)
 
@@ -307,3 +308,13 @@ def test_a_known_dataset_that_is_not_there(tmp_path: Path) -> None:
     assert shown.exit_code == 1 and "dataset 'cub' is not in" in shown.stderr
     unknown = CliRunner().invoke(main, ["data", "check", "bird"])
     assert unknown.exit_code == 2 and "or the path of " in unknown.stderr
+
+
+def test_a_slash_in_a_class_is_explained(folder: Path) -> None:
+    table = folder / CSV
+    table.write_text(table.read_text().replace("robin,", "<b>robin</b>,"))
+    (folder / ROBIN).rename(folder / "images/b")
+    (folder / "images/<b>robin<").mkdir()
+    (folder / "images/b").rename(folder / "images/<b>robin</b>")
+    (mistake,) = find_mistakes(folder)
+    assert "'<b>robin</b>'" in mistake.message and "'/'" in mistake.message and "rename" in mistake.message

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.special import softmax
 from toy_cache import make_annotations
 from toy_runs import split_annotations, write_split_cache
 
+from msdn.app.predict import showing
 from msdn.app.predict.classes import Wanted, choose_candidates
 from msdn.app.predict.predictor import Predictor
 from msdn.cache import FeatureCache, Home
@@ -266,14 +268,58 @@ def test_a_damaged_or_missing_basis_is_named(cache: FeatureCache, run: Run, run_
     assert done.exit_code == 1 and "no such file" in done.stderr
 
 
-def test_masked_rows_are_errors_of_their_own(make_cache: Callable[..., Path], run_msdn: Msdn) -> None:
+def test_masked_rows_are_named_and_no_failure(make_cache: Callable[..., Path], run_msdn: Msdn) -> None:
     path = make_cache(masked={3: "cannot be decoded"}, n_classes=9, per_class=4)
     with FeatureCache(path) as cache:
         train(cache)
     done = run_msdn("predict", "--cache", path, "--rows", "2-4", "--json")
     found = json.loads(done.stdout)
-    assert done.exit_code == 1 and [("error" in one) for one in found] == [False, True, False]
-    assert found[1] == {"image": "class_0/3.jpg", "error": "cannot be decoded"}
+    assert done.exit_code == 0 and [("masked" in one) for one in found] == [False, True, False]
+    assert found[1] == {"image": "class_0/3.jpg", "masked": "cannot be decoded"}
+    shown = run_msdn("predict", "--cache", path, "--rows", "2-4", "--strict")
+    assert shown.exit_code == 0 and "1 masked image left out" in shown.stderr
+
+
+def test_yes_and_no_are_taken_as_in_attributes_csv(make_cache: Callable[..., Path], run_msdn: Msdn) -> None:
+    a = make_annotations(n_classes=9, per_class=4)
+    binary = np.where(a.attributes > np.median(a.attributes), 1.0, 0.0)
+    binary[:, 0] = 1.0
+    path = make_cache(annotations=replace(a, attributes=binary))
+    with FeatureCache(path) as cache:
+        train(cache)
+    like = (
+        "predict",
+        "--cache",
+        path,
+        "--rows",
+        "0",
+        "--json",
+        "--like",
+        a.class_names[0],
+        "--as",
+        "mine",
+        "--set",
+    )
+    found = [run_msdn(*like, f"part 2 color: red={value}", "--only") for value in ("yes", "1", "No", "0")]
+    assert [one.exit_code for one in found] == [0] * 4, found[0].output
+    assert found[0].stdout == found[1].stdout and found[2].stdout == found[3].stdout
+    assert found[0].stdout != found[2].stdout
+    bad = run_msdn(*like, "part 2 color: red=maybe")
+    assert bad.exit_code == 2 and "such as 'part 0 color: red=1'" in bad.stderr
+
+
+def test_yes_is_no_value_where_attributes_go_up_to_100(cache: FeatureCache, run: Run, run_msdn: Msdn) -> None:
+    name, most = cache.annotations.class_names[0], cache.annotations.attributes[:, 0].max()
+    done = run_msdn("predict", "--cache", cache.path, "--like", name, "--set", "part 0 color: red=yes")
+    assert done.exit_code == 2 and f"part 0 color: red={most:g}" in done.stderr
+
+
+def test_in_a_file_every_image_has_its_row(cache: FeatureCache, run: Run, run_msdn: Msdn) -> None:
+    rows = ",".join(str(n) for n in range(36))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(showing, "SHOWN", 3)
+        done = run_msdn("predict", "--cache", cache.path, "--rows", rows)
+    assert all(path in done.stdout for path in cache.annotations.image_paths)
 
 
 def test_a_cache_of_other_features_is_refused(

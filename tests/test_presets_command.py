@@ -107,9 +107,8 @@ def test_a_preset_is_written_edited_and_trained_with(tmp_path: Path) -> None:
     done = msdn("--model", "msdn", "--dataset", "awa2", "--write", str(file))
     assert done.exit_code == 0, done.output
     assert preset_settings("msdn", "toy", preset=str(file)) == preset_settings("msdn", "awa2")
-    assert (
-        msdn("--model", "msdn", "--dataset", "awa2", "--write", str(file)).exit_code == 2
-    )  # not overwritten
+    again = msdn("--model", "msdn", "--dataset", "awa2", "--write", str(file))
+    assert again.exit_code == 1 and f"{file}: exists already" in again.stderr
     file.write_text(file.read_text().replace("value = 50, source", "value = 7, source", 1))
     assert preset_settings("msdn", "toy", preset=str(file)).epochs == 7
     assert preset_values("msdn", "toy", preset=str(file))["lambda_cal"] == (

@@ -77,7 +77,10 @@ def test_an_export_never_replaces_its_own_cache(make_cache, tmp_path: Path) -> N
 
 def test_an_export_that_cannot_be_written_leaves_nothing(make_cache, tmp_path: Path, monkeypatch) -> None:
     path = make_cache()
-    assert "there is no such folder" in run("cache", "export", path, tmp_path / "none/out.hdf5").stderr
+    assert (
+        f"there is no folder {tmp_path / 'none'}"
+        in run("cache", "export", path, tmp_path / "none/out.hdf5").stderr
+    )
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     assert "only 0.00 GB are free" in run("cache", "export", path, tmp_path / "out.hdf5").stderr
     monkeypatch.undo()

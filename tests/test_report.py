@@ -221,6 +221,7 @@ def test_the_command_says_where_and_writes_pictures(
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     out = tmp_path / "a folder" / "r.html"
+    out.parent.mkdir()
     done = run_msdn(
         "report", run.path.name, "--out", out, "--png", tmp_path / "png", "--open", other=home.root
     )
@@ -316,7 +317,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
     run = train(home, cache, epochs=1)
     seen = Seen(write_report(home, [run.path]).page.read_text(encoding="utf-8"))
     assert re.search(
-        r"own/images/class_\d+/\d+\.jpg: missing; if the images are there", seen.by_id["attention"]
+        r"own/images/class_\d+/\d+\.jpg: no such file; if the images are there", seen.by_id["attention"]
     )
     assert "data-seen-unseen" in seen.by_id
 
@@ -373,4 +374,4 @@ def test_without_matplotlib_one_sentence_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = run_msdn("report", made[2].path, other=made[0].root)
-    assert done.exit_code == 1 and "matplotlib" in done.stderr and "msdn[viz]" in done.stderr
+    assert done.exit_code == 1 and "matplotlib" in done.stderr and "'.[viz]'" in done.stderr

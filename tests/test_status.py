@@ -139,7 +139,7 @@ def test_caches_are_listed_whole_begun_and_damaged(
         file["class_names"] = "not a list"
     caches = [entry for entry in collect_status(home) if entry.kind == "cache"]
     assert [entry.status for entry in caches] == ["complete", "partial", "damaged", "damaged", "damaged"]
-    assert caches[0].note.startswith("30 images, 1 masked; 'msdn cache verify ")
+    assert caches[0].note.startswith("30 images, 1 masked; check every row with: msdn cache verify ")
     assert caches[1].note == "30 of 30 images to go; repeat the command that started it"
     result = run_msdn("data", "status")
     assert result.exit_code == 0, result.output

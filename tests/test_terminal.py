@@ -22,7 +22,7 @@ from msdn.cache import Home
 from msdn.cache.home import command_line
 from msdn.cli import COMMANDS, load_command, main
 from msdn.extract.downloads.command import DownloadView
-from msdn.extract.pipeline.progress import Progress, ProgressView
+from msdn.extract.pipeline.progress import Progress, ProgressView, describe
 from msdn.train.measure import watching
 from msdn.train.measure.show import Result as Found
 from msdn.train.measure.show import Table, draw, show
@@ -382,3 +382,73 @@ def test_a_command_to_paste_is_quoted_and_right_from_any_folder(
 def test_a_slip_in_a_datasets_name_is_seen(run_msdn: Callable[..., Result], words: tuple[str, ...]) -> None:
     done = run_msdn(*words)
     assert done.exit_code in (1, 2) and "Did you mean 'cub'?" in done.stderr
+
+
+def test_a_time_that_nobody_can_know_is_not_made_up() -> None:
+    assert describe(Progress(61, 61)) == "" and describe(Progress(61, 5)) == ""
+    assert terminal.time_to_go(float("inf")) == "-:--" and terminal.time_to_go(65) == "1:05 to go"
+    assert (
+        describe(Progress(61, 60, computed=10, elapsed=5.0), with_stages=False) == "2.0 images/s  0:00 to go"
+    )
+
+
+def test_a_warning_begins_on_a_line_of_its_own_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = screen(80)
+    with terminal.make_bar(console, what=10, room=24) as bar:
+        bar.add_task("predicting", total=2)
+        bar.refresh()
+        terminal.warn("cut.jpg: cannot be decoded: it ends in the middle")
+        assert "cut.jpg: cannot be decoded: it ends in the middle" in lines_of(console)
+    terminal.warn("after it")
+    assert "after it" not in lines_of(console)
+
+
+def predicted(images: int) -> Table:
+    rows = [
+        [
+            f"photos/of/some/walk/{number:03}.jpg",
+            "001.Amber_Throated_Pipwin",
+            "unseen",
+            "12.345",
+            "wing color: blue, head color: red, tail shape: forked",
+        ]
+        for number in range(images)
+    ]
+    words = ("image", "answer", "kind", "spoke for it")
+    return Table(("image", "answer", "kind", "score", "spoke for it"), rows, words=words, paths=("image",))
+
+
+def test_words_stay_whole_and_folders_give_way_first() -> None:
+    console = screen(80)
+    console.print(draw(predicted(1), console))
+    lines = [line for line in lines_of(console) if line.strip()]
+    assert any("001.Amber_Throated_Pipwin " in line for line in lines)
+    assert any(re.search(r"…/\S*000.jpg", line) for line in lines) and len(lines) <= 2 + 4
+    assert max(map(len, lines)) <= 80
+
+
+def test_names_with_spaces_stay_in_one_piece() -> None:
+    console, name = screen(80), "my shapes-msdn-s0-20261121-174253"
+    cells = [[name, "my shapes", "msdn", 0, "finished", 12.5, 10.25]]
+    columns = ("run", "dataset", "model", "seed", "status", "acc", "H")
+    words = ("run", "dataset", "model", "status")
+    console.print(draw(Table(columns, cells, words=words, whole=("run",)), console))
+    assert any(name in line for line in lines_of(console))
+    path = f"/a/long/folder of mine/that/goes/on/runs/{name}"
+    assert terminal.wrap(f"trained msdn on my shapes: {path}", 80) == ["trained msdn on my shapes:", path]
+    assert terminal.wrap(path, 40) == [path]
+
+
+def test_in_a_file_names_and_rows_are_whole() -> None:
+    wide = Table(("image",), [[f"{'folder/' * 40}a.jpg"]], words=("image",), paths=("image",))
+    plain = Console(file=io.StringIO(), width=terminal.PIPED)
+    plain.print(draw(wide, plain))
+    assert isinstance(plain.file, io.StringIO) and f"{'folder/' * 40}a.jpg" in plain.file.getvalue()
+
+
+def test_a_hash_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    digest = "0123456789abcdef" * 4
+    lines = terminal.fit_fact("annotations", f"file attributes.csv, sha256 {digest}, and more")
+    assert any(digest in line for line in lines) and max(map(len, lines)) <= 80

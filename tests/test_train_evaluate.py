@@ -107,7 +107,7 @@ def test_other_features_are_refused(run: Run, tmp_path: Path, make_cache: Callab
 
 def test_an_unfinished_run_is_refused(run: Run, cache: FeatureCache) -> None:
     run.update(status="interrupted")
-    with pytest.raises(RunError, match=r"not finished \(interrupted\); finish it with 'msdn train --resume"):
+    with pytest.raises(RunError, match=r"not finished \(interrupted\); finish it with: msdn train --resume"):
         evaluate_run(run, cache)
 
 

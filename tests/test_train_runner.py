@@ -149,7 +149,7 @@ def _lines_written(home: Path) -> int:
 def test_a_finished_run_is_not_trained_again(cache: FeatureCache, tmp_path: Path) -> None:
     run = train_model(cache, SETTINGS, tmp_path)
     before = {path: path.read_bytes() for path in run.path.iterdir()}
-    with pytest.raises(RunError, match="finished already; see it with 'msdn evaluate"):
+    with pytest.raises(RunError, match="finished already; see it with: msdn evaluate"):
         continue_run(run, cache)
     assert {path: path.read_bytes() for path in run.path.iterdir()} == before
 
@@ -257,7 +257,8 @@ def test_msdn_needs_word_vectors_and_the_baseline_does_not(
 ) -> None:
     annotations = dataclasses.replace(make_annotations(), attribute_vectors=None)
     with FeatureCache(make_cache(annotations=annotations)) as cache:
-        advice = r"'msdn data vectors toy'.*'msdn cache annotate .*\.h5 --vectors FILE'.*--vectors learned, or --model"
+        commands = r"\n  msdn data vectors toy\n  msdn cache annotate .*\.h5 --vectors FILE$"
+        advice = rf"--vectors learned, or --model(?s:.*){commands}"
         with pytest.raises(TrainError, match=rf"holds no attribute vectors, .*'msdn' needs one.*{advice}"):
             train_model(cache, SETTINGS, tmp_path / "runs")
         assert not (tmp_path / "runs").exists()

@@ -39,18 +39,21 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
 
 
 def test_latest_run_is_chosen_by_status_dataset_and_model(tmp_path: Path) -> None:
-    first, second = make_run(tmp_path), make_run(tmp_path, model="baseline")
-    third, other = make_run(tmp_path), make_run(tmp_path, dataset="other")
+    runs = tmp_path / "runs"
+    first, second = make_run(runs), make_run(runs, model="baseline")
+    third, other = make_run(runs), make_run(runs, dataset="other")
     for run in (first, second, other):
         run.update(status="finished")
-    assert latest_run(tmp_path, finished=True, dataset="toy").path == second.path
-    assert latest_run(tmp_path, finished=True, dataset="toy", model="msdn").path == first.path
-    assert latest_run(tmp_path, finished=True).path == other.path
-    assert latest_run(tmp_path, finished=False).path == third.path
+    assert latest_run(runs, finished=True, dataset="toy").path == second.path
+    assert latest_run(runs, finished=True, dataset="toy", model="msdn").path == first.path
+    assert latest_run(runs, finished=True).path == other.path
+    assert latest_run(runs, finished=False).path == third.path
     with pytest.raises(RunError, match=r"no unfinished baseline run of 'toy'.*is finished: see it with"):
-        latest_run(tmp_path, finished=False, dataset="toy", model="baseline")
-    with pytest.raises(RunError, match=r"no finished run of 'new'.*msdn train --dataset new"):
-        latest_run(tmp_path, finished=True, dataset="new")
+        latest_run(runs, finished=False, dataset="toy", model="baseline")
+    with pytest.raises(RunError, match=r"no finished run of 'toyy'.*Did you mean 'toy'\? Known: .*other"):
+        latest_run(runs, finished=True, dataset="toyy")
+    with pytest.raises(RunError, match=r"no finished run of 'cub'.*: msdn train --dataset cub"):
+        latest_run(runs, finished=True, dataset="cub")
 
 
 def test_a_failed_run_is_continued_only_where_no_other_is_unfinished(tmp_path: Path) -> None:

@@ -185,8 +185,8 @@ def test_wrong_wishes_end_with_a_sentence(
 def test_missing_glove_and_missing_names_are_named(run: Callable[..., Result], home: Home) -> None:
     (home.data / "glove/glove.6B.300d.txt").unlink()
     assert (
-        f"300d.txt: no such file; 'msdn data download glove --home {home.root}' fetches it, or give"
-        in run("toy").stderr
+        f"300d.txt: no such file; give another with --from FILE, or fetch it with: msdn data download glove --home "
+        f"{home.root}\n" in run("toy").stderr
     )
     (home.data / "TOY/attributes.txt").unlink()
     done = run("toy")

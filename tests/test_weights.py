@@ -231,7 +231,7 @@ def test_timms_own_weights_without_a_network_are_one_sentence(monkeypatch: pytes
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ExtractError, match=r"pip install msdn\[timm\]"):
+    with pytest.raises(ExtractError, match=r"pip install -e '\.\[timm\]'"):
         find_backbone("timm:test_vit")
 
 

@@ -13,9 +13,10 @@ from msdn.app.predict.options import check_images, find_images, image_options, p
 from msdn.cache import FeatureCache, Home
 from msdn.cache.csv_table import escape
 from msdn.cache.errors import MsdnError
+from msdn.cache.files import check_new
 from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
-from msdn.machine import keep_threads
+from msdn.machine import how_to_install, keep_threads
 from msdn.terminal import counted, json_option, warn
 from msdn.train.measure.show import Result, Table, show
 
@@ -105,7 +106,7 @@ def explain(
             paths, found = _find_rows(explainer, cache, rows, home, backbone)
         for one, picture in zip(found, name_pictures(out, paths), strict=True):
             if one.error:
-                bad += 1
+                bad += not one.is_masked
                 warn(escape(f"{one.image}: {one.error}"))
                 shown.append(one.as_json())
                 continue
@@ -127,7 +128,7 @@ def check_matplotlib() -> None:
     """Raise where nothing can be drawn."""
     if find_spec("matplotlib") is None:
         raise MsdnError(
-            "pictures are drawn with matplotlib, which is not installed; add it with: pip install 'msdn[viz]'"
+            f"pictures are drawn with matplotlib, which is not installed; {how_to_install('viz')}"
         )
 
 
@@ -138,8 +139,7 @@ def name_pictures(out: Path, images: Sequence[Path]) -> list[Path]:
             raise click.UsageError(
                 f"--out {out}: one file cannot hold {len(images)} pictures; give a folder."
             )
-        if out.exists():
-            raise MsdnError(f"{out}: exists already, and nothing is overwritten; choose another --out")
+        check_new(out, "--out")
         return [out]
     if out.exists() and not out.is_dir():
         raise click.UsageError(f"--out {out}: neither a folder nor a new file that ends in {PNG}.")

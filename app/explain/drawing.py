@@ -8,6 +8,7 @@ from msdn.extract.backbones.places import Places, even_places
 _STOPS = np.array(  # from no heat to full heat: RGB, and how much of the image is covered, all of 255
     [(0, 0, 96, 90), (40, 80, 200, 70), (250, 210, 40, 130), (255, 110, 0, 170), (220, 0, 0, 190)], np.float64
 )
+_CROSS = 0.03  # half of a cross, as a share of the picture
 _BRANCHES = {"av": "A→V", "va": "V→A"}
 
 
@@ -47,6 +48,11 @@ def find_peak(attention: np.ndarray, size: int, places: Places | None = None) ->
         int(side.centre(int(at))) for side, at in zip(_sides(attention, size, places), cell, strict=True)
     )
     return row, column
+
+
+def place_cross(peak: tuple[int, int], size: int) -> tuple[int, ...]:
+    """Where a peak's cross is drawn, row and column: one at the edge moves in, so that all of it is seen."""
+    return tuple(int(np.clip(at, _CROSS * size, (1 - _CROSS) * size)) for at in peak)
 
 
 def _sides(attention: np.ndarray, size: int, places: Places | None) -> list[Places]:

@@ -1,7 +1,7 @@
 """What a model sees of each attribute, and where: its attention over an image that nobody has labelled."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class Explanation:
         is_best: whether that is the model's answer, and not a class that the user named.
         reasons: attributes, those that spoke most for the class first, or as the user named them.
         error: why the image could not be used.
+        is_masked: whether that was settled when its cache was made.
     """
 
     image: str
@@ -70,11 +71,12 @@ class Explanation:
     is_best: bool = True
     reasons: tuple[Reason, ...] = ()
     error: str = ""
+    is_masked: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The explanation as JSON knows it, without pixels."""
         if self.error or self.answer is None:
-            return {"image": self.image, "error": self.error}
+            return {"image": self.image, "masked" if self.is_masked else "error": self.error}
         return {
             "image": self.image,
             "class": {**vars(self.answer), "best": self.is_best},
@@ -158,7 +160,8 @@ class Explainer:
             path = folder / cache.annotations.image_paths[row]
             error = cache.mask_reasons.get(row, "")
             features = None if error else cache.read_rows(np.array([row]))[0]
-            yield self._explain_file(path, ImageFeatures(row, features, error), plan)
+            one = self._explain_file(path, ImageFeatures(row, features, error), plan)
+            yield replace(one, is_masked=bool(error))
 
     def _explain_file(self, path: Path, found: ImageFeatures, plan: Plan) -> Explanation:
         if found.features is None:

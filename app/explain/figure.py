@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from msdn.app.explain.drawing import branch_title, overlay
+from msdn.app.explain.drawing import branch_title, overlay, place_cross
 from msdn.app.explain.explainer import Explanation
 from msdn.cache.csv_table import escape
 
@@ -33,7 +33,8 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
         for row, look in enumerate(reason.looks):
             panel = axes[row, column]
             panel.imshow(overlay(one.pixels, look.attention, one.places))
-            panel.plot(look.peak[1], look.peak[0], "+", color="white", markersize=9, markeredgewidth=1.5)
+            y, x = place_cross(look.peak, len(one.pixels))
+            panel.plot(x, y, "+", color="white", markersize=9, markeredgewidth=1.5)
             title = f"{branch_title(look.branch)} {look.score:.3f}"
             title = f"{_wrap(reason.attribute)}\n{title}" if row == 0 else title
             panel.set_title(title, fontsize=8, parse_math=False)

@@ -10,7 +10,7 @@ import numpy as np
 from msdn.cache.csv_table import quote
 from msdn.cache.errors import UnknownNameError, WrongUsageError
 from msdn.extract.errors import DatasetError
-from msdn.extract.own.folder import read_attributes_csv
+from msdn.extract.own.folder import WORDS, read_attributes_csv, read_number
 from msdn.train.errors import RunError
 from msdn.train.runs.basis import Basis
 
@@ -169,20 +169,27 @@ def edit_class(candidates: Candidates, like: str, changes: Mapping[str, float]) 
     return values[None]
 
 
-def parse_changes(texts: Sequence[str]) -> dict[str, float]:
-    """What `--set "attribute=value"` says."""
+def parse_changes(texts: Sequence[str], known: Candidates) -> dict[str, float]:
+    """What `--set "attribute=value"` says; a value is written as in attributes.csv."""
     changes = {}
     for text in texts:
         name, equals, value = text.rpartition("=")
-        try:
-            changes[name.strip()] = float(value)
-        except ValueError:
-            equals = ""
-        if not equals or not np.isfinite(changes[name.strip()]):
-            raise WrongUsageError(
-                f"--set {quote(text)}: expected ATTRIBUTE=NUMBER, such as 'wing color: blue=100'"
-            )
+        number = read_number(value.strip())
+        if (
+            value.strip().lower() in WORDS and known.attributes.max() > 1
+        ):  # a yes would be next to nothing there
+            number = None
+        if not equals or number is None:
+            raise WrongUsageError(f"--set {quote(text)}: expected ATTRIBUTE=NUMBER{_example(known)}")
+        changes[name.strip()] = number
     return changes
+
+
+def _example(known: Candidates) -> str:
+    """An attribute of the run's own, with the highest value that a class has of it."""
+    if not known.attribute_names:
+        return ""
+    return f", such as {quote(f'{known.attribute_names[0]}={known.attributes[:, 0].max():g}')}"
 
 
 def number_of(candidates: Candidates, name: str) -> int:

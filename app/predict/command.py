@@ -138,27 +138,26 @@ def _check_usage(
     if choices["fill"] and choices["file"] is None:
         raise click.UsageError("--fill goes with --classes.")
     if bool(choices["changes"]) != bool(choices["like"]):
-        raise click.UsageError(
-            '--like and --set go together: --like "Cardinal" --set "wing color: blue=100".'
-        )
+        raise click.UsageError('--like and --set go together: --like CLASS --set "ATTRIBUTE=VALUE".')
     if choices["name"] and not choices["like"]:
         raise click.UsageError("--as goes with --like.")
 
 
 def _open(run: Any, home: Home, choices: dict[str, Any]) -> "Predictor":
-    from msdn.app.predict.classes import Wanted, choose_candidates, parse_changes
+    from msdn.app.predict.classes import Wanted, choose_candidates, known_candidates, parse_changes
     from msdn.app.predict.predictor import Predictor
     from msdn.train.runs.basis import load_basis
 
+    basis = load_basis(run)
     wanted = Wanted(
         among=KINDS[1:] if choices["among"] == KINDS[0] else (choices["among"],),
-        changes=parse_changes(choices["changes"]),
+        changes=parse_changes(choices["changes"], known_candidates(basis)),
         **{name: choices[name] for name in ("drop", "file", "only", "fill", "like", "name")},
     )
     return Predictor(
         run,
         home,
-        candidates=choose_candidates(load_basis(run), wanted),
+        candidates=choose_candidates(basis, wanted),
         **{name: choices[name] for name in ("margin", "device", "top", "reject")},
     )
 
@@ -178,7 +177,7 @@ def _watch(found: "Iterator[Prediction]", count: int, strict: bool) -> "Iterator
     with make_bar(note_console(), MofNCompleteColumn(), TimeRemainingColumn(), what=10, room=24) as bar:
         task = bar.add_task("predicting", total=count)
         for one in found:
-            if one.error and strict:
+            if one.error and not one.is_masked and strict:
                 raise RunError(
                     f"{escape(one.image)}: {one.error}; leave out --strict to go on with the others"
                 )

@@ -48,6 +48,7 @@ class Prediction:
         confidence: how probable the best class is, where that was calibrated on validation classes.
         rejected: whether the confidence is below the level that was asked for.
         error: why the image could not be used.
+        is_masked: whether that was settled when its cache was made: no failure of this prediction.
     """
 
     image: str
@@ -57,6 +58,7 @@ class Prediction:
     confidence: float | None = None
     rejected: bool = False
     error: str = ""
+    is_masked: bool = False
 
     @property
     def answer(self) -> str:
@@ -66,7 +68,7 @@ class Prediction:
     def as_json(self) -> dict[str, Any]:
         """The prediction as JSON knows it."""
         if self.error:
-            return {"image": self.image, "error": self.error}
+            return {"image": self.image, "masked" if self.is_masked else "error": self.error}
         reasons = {"for": self.spoke_for, "against": self.spoke_against}
         return {
             "image": self.image,
@@ -187,7 +189,8 @@ class Predictor:
                 ImageFeatures(int(row), features.get(int(row)), masked.get(int(row), ""))
                 for row in part.tolist()
             ]
-            yield from self._predict(found, cache.annotations.image_paths)
+            for one in self._predict(found, cache.annotations.image_paths):
+                yield replace(one, is_masked=bool(one.error))
 
     def check_cache(self, cache: FeatureCache) -> None:
         """Refuse a cache whose features were made differently from the run's own."""

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +14,12 @@ import click
 
 from msdn.app.predict.predictor import Prediction, Predictor
 from msdn.cache.csv_table import escape
-from msdn.cache.files import flush_folder
-from msdn.terminal import counted, warn
-from msdn.train.errors import RunError
+from msdn.cache.files import check_new, flush_folder
+from msdn.terminal import counted, say, warn
 from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Result, Table, show
 
-SHOWN = 50  # images, before the others are only counted
+SHOWN = 50  # images on a terminal, before the others are only counted
 _COUNTED = 10  # classes whose answers are counted below the table
 
 
@@ -26,20 +27,26 @@ def tell(predictor: Predictor, found: Iterable[Prediction], as_json: bool, path:
     """Print or write the predictions as they come; return how many images could not be used."""
     shown: list[Prediction] = []
     answers: Counter[str] = Counter()
-    bad = 0
+    bad = masked = 0
+    most = SHOWN if sys.stdout.isatty() else math.inf
     with _open_csv(path, predictor.top) as write_line, _json_list(as_json) as print_item:
         for one in found:
             write_line(one)
             print_item(one)
+            if one.is_masked:
+                masked += 1
+                continue
             if one.error:
                 bad += 1
                 warn(escape(f"{one.image}: {one.error}"))
                 continue
             answers[one.answer] += 1
-            if len(shown) < SHOWN:
+            if len(shown) < most and not as_json:
                 shown.append(one)
     if not as_json:
         show(_result(predictor, shown, answers))
+    if masked:
+        say(f"{counted(masked, 'masked image')} left out")
     if bad:
         warn(f"{bad} of {counted(bad + answers.total(), 'image')} could not be used")
     return bad
@@ -94,19 +101,19 @@ def _many_images(shown: Sequence[Prediction]) -> Table:
 @contextmanager
 def _json_list(wanted: bool) -> Iterator[Callable[[Prediction], None]]:
     """A list on standard output that takes predictions one by one; it is closed also where an error ends them."""
-    count = 0
+    printed = 0
 
     def print_item(one: Prediction) -> None:
-        nonlocal count
+        nonlocal printed
         if wanted:
-            click.echo((",\n" if count else "[\n") + json.dumps(one.as_json()), nl=False)
-            count += 1
+            click.echo((",\n" if printed else "[\n") + json.dumps(one.as_json()), nl=False)
+            printed += 1
 
     try:
         yield print_item
     finally:
         if wanted:
-            click.echo("\n]" if count else "[]")
+            click.echo("\n]" if printed else "[]")
 
 
 @contextmanager
@@ -115,10 +122,7 @@ def _open_csv(path: Path | None, top: int) -> Iterator[Callable[[Prediction], No
     if path is None:
         yield lambda _one: None
         return
-    if path.exists():
-        raise RunError(f"{path}: exists already, and nothing is overwritten; choose another --csv")
-    if not path.parent.is_dir():
-        raise RunError(f"{path}: there is no folder {path.parent}; create it, or choose another --csv")
+    check_new(path, "--csv")
     beside = path.with_name(f"{path.name}.{os.getpid()}.partial")  # no other file is ever replaced
     try:
         with beside.open("w", encoding="utf-8", newline="") as file:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from msdn.app.report.html import Html, element, join, note, plain, safe
 from msdn.cache.files import replace_file
+from msdn.machine import how_to_install
 from msdn.train.errors import RunError
 from msdn.train.measure.show import Line, csv_text
 
@@ -58,7 +59,7 @@ _STYLE: Any = {
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _DPI = 300
 _KEY_HEIGHT = 0.19  # inches of a legend's line
-NEEDS = "charts need matplotlib, which is not installed; add it with: pip install 'msdn[viz]'"
+NEEDS = f"charts need matplotlib, which is not installed; {how_to_install('viz')}"
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,6 @@ def write_page(content: str, path: Path) -> None:
     """Write a report, in place of an earlier one; any other file that is there is left alone."""
     if path.exists() and not is_report(path):
         raise RunError(f"{path}: exists already and is not a report; choose another --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, safe(content).encode())
 
 

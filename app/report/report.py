@@ -10,6 +10,7 @@ from msdn.app.report.charts import Chart, require_matplotlib
 from msdn.app.report.page import Section, page, write_page
 from msdn.app.report.subjects import Subject, open_subjects
 from msdn.cache import Home
+from msdn.cache.files import check_folder
 
 FILE = "report.html"
 
@@ -45,6 +46,8 @@ def write_report(
         device: where to compute.
     """
     require_matplotlib()
+    if out is not None:
+        check_folder(out, "--out")
     with open_subjects(home, runs, device, cache) as subjects:
         sections = sections_of(subjects, home, device, backbone)
         default = subjects[0].run.path if len(subjects) == 1 else home.root

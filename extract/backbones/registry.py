@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from msdn.cache.errors import MsdnError, UnknownNameError
+from msdn.cache.errors import MsdnError, WrongUsageError, nearest
 from msdn.extract.backbones.entry import Backbone
 from msdn.extract.backbones.families import FAMILY_OF
 from msdn.extract.errors import ExtractError
@@ -33,7 +33,7 @@ def find_backbone(name: str) -> Backbone:
     from msdn.extract.backbones.torchvision_networks import find_torchvision
 
     if name not in FAMILY_OF:
-        raise UnknownNameError("backbone", name, FAMILY_OF, f"; {ADVICE}")
+        raise WrongUsageError(f"unknown backbone '{name}'. {nearest(name, FAMILY_OF)}{ADVICE}")
     return find_torchvision(name)
 
 

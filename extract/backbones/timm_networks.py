@@ -13,6 +13,7 @@ from msdn.cache.errors import UnknownNameError
 from msdn.extract.backbones.entry import Backbone, MapChoice, Preparation
 from msdn.extract.backbones.network import name_blocks
 from msdn.extract.errors import ExtractError, WeightsError
+from msdn.machine import how_to_install
 
 PREFIX = "timm:"
 PRETRAINED = {  # part of timm's own tags -> what was learnt from, looked for in this order
@@ -80,7 +81,7 @@ def import_timm() -> Any:
         import timm
         import timm.data
     except ImportError as error:
-        raise ExtractError("timm is not installed; 'pip install msdn[timm]' installs it") from error
+        raise ExtractError(f"timm is not installed; {how_to_install('timm')}") from error
     return timm
 
 

@@ -17,6 +17,7 @@ from msdn.extract.backbones.torchvision_networks import drop_silent_branches, ow
 from msdn.extract.downloads.download import fetch_source, source_state
 from msdn.extract.downloads.sources import PLANS, SOURCES, Source
 from msdn.extract.errors import WeightsError
+from msdn.machine import how_to_install
 
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
@@ -67,9 +68,14 @@ def find_kept(backbone: Backbone, home: Home) -> Path | None:
 
 
 def _choices(backbone: Backbone) -> str:
+    return f"choose '--weights imagenet' (its own, fetched once), {_others(backbone)}"
+
+
+def _others(backbone: Backbone) -> str:
+    """The weights that need no download."""
     return (
-        f"choose '--weights imagenet' (its own, fetched once), '--weights FILE' (a state dict of {backbone.name}), or "
-        "'--weights random' (never trained: only for trying things out)"
+        f"'--weights FILE' (a state dict of {backbone.name}), or '--weights random' (never trained: only for trying "
+        "things out)"
     )
 
 
@@ -108,7 +114,7 @@ def _fetch_own(backbone: Backbone, home: Home) -> Path:
     except MsdnError as error:
         raise WeightsError(
             f"no weights of {backbone.name} in {home.data}: {error}; put {SOURCES[source].file} into "
-            f"{home.data / 'weights'}, or {_choices(backbone)}"
+            f"{home.data / 'weights'}, or choose {_others(backbone)}"
         ) from error
 
 
@@ -155,7 +161,7 @@ def _read(path: Path) -> Any:
         from safetensors.torch import load_file
     except ImportError as error:
         raise WeightsError(
-            f"{path}: reading safetensors needs the package safetensors; 'pip install msdn[timm]' installs it"
+            f"{path}: reading safetensors needs the package safetensors; {how_to_install('timm')}"
         ) from error
     return load_file(path)
 

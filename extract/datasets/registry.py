@@ -23,6 +23,8 @@ DATASETS: dict[str, DatasetSpec] = {
 
 def find_spec(name: str) -> DatasetSpec:
     """Return the dataset of that name, or raise an error that lists the known ones."""
+    if name not in DATASETS and Path(name).is_file():
+        raise DatasetError(f"{name}: is a file; give a dataset's name, or the folder of your own dataset")
     if name not in DATASETS:
         raise UnknownNameError("dataset", name, DATASETS, ", or the path of your own folder")
     return DATASETS[name]

@@ -103,11 +103,14 @@ class Fetch:
     def run(self, urls: Sequence[str]) -> str:
         """Try the mirrors in order, the one that an earlier attempt began with first; return the SHA-256."""
         failures: list[str] = []
-        for url in sorted(urls, key=lambda url: url != self._note.url):
+        for left, url in zip(
+            reversed(range(len(urls))), sorted(urls, key=lambda url: url != self._note.url), strict=True
+        ):
             try:
                 return self._fetch_patiently(url)
             except MirrorError as error:
-                logger.warning("%s %s", url, error)
+                if left:  # of the last one, the error says it
+                    logger.warning("%s %s; trying the next address", url, error)
                 failures.append(f"{url} {error}")
         raise DownloadError(
             f"{self._source.file} cannot be fetched: {'; '.join(failures)}; repeat the command later"

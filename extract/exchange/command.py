@@ -60,7 +60,7 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
     if not done.named:
         again = command_line("cache", "annotate", done.path, "--dataset", typed_dataset(dataset), home=home)
         warn(
-            f"classes and images have numbers only: put the dataset's lists into the home, then '{again}' names them"
+            f"classes and images have numbers only; put the dataset's lists into the home, then name them with: {again}"
         )
     if as_json:
         masked = {str(row): reason for row, reason in done.masked.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from msdn.cache import layout
 from msdn.cache.annotations import LOCATIONS, Annotations, check_annotations, name_differences
 from msdn.cache.errors import CacheError
-from msdn.cache.files import FileLock
+from msdn.cache.files import FileLock, check_folder
 from msdn.cache.header import read_header, refuse_foreign_file
 from msdn.cache.home import Home, dataset_name, name_cache
 from msdn.cache.layout import MAIN, MapSpec
@@ -53,6 +53,8 @@ def import_features(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Imported:
     """Turn the published feature file `source` of the dataset `text` into a cache."""
+    if out is not None:
+        check_folder(out, "--out")
     with open_published(source) as file:
         lists = read_lists(file)
         other_counts = "" if is_own_folder(text) else find_spec(text).find_other_counts(lists.annotations)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msdn.cache.home import Home, command_line, home_option, typed_dataset
+from msdn.cache.home import Home, command_line, find_caches, home_option, typed_dataset
 from msdn.terminal import fit_fact, json_option, note_console, print_json, tell
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
     if write_splits:
         write_splits_csv(folder / SPLITS, opened.annotations)
         opened = open_dataset(dataset, home)
-    following = command_line("extract", "--dataset", typed_dataset(dataset), home=home)
+    following = _next_command(opened, dataset, home)
     make_vectors = command_line("data", "vectors", typed_dataset(dataset), home=home)
     facts = [*_describe(opened, make_vectors), ("next", following)]
     if as_json:
@@ -70,6 +70,18 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
     for label, line in facts:
         for shown in fit_fact(label, escape(line), 11):
             click.echo(shown)
+
+
+def _next_command(opened: "Dataset", typed: str, home: Home) -> str:
+    """Train where there are features; else extract, with random weights where images were drawn for trying out."""
+    from msdn.extract.datasets.registry import DATASETS
+
+    name = opened.annotations.dataset
+    if find_caches(home, name):
+        return command_line("train", "--dataset", typed_dataset(typed), home=home)
+    drawn = name in DATASETS and DATASETS[name].make is not None
+    weights = ("--weights", "random") if drawn else ()
+    return command_line("extract", "--dataset", typed_dataset(typed), *weights, home=home)
 
 
 def _describe(dataset: "Dataset", make_vectors: str) -> Iterator[tuple[str, str]]:
@@ -91,6 +103,9 @@ def _describe(dataset: "Dataset", make_vectors: str) -> Iterator[tuple[str, str]
     elif "file" in splits:
         yield "splits", splits["file"]
     yield "vectors", _describe_vectors(a, make_vectors)
+    for name in (a.class_names[label] for label in a.classes_without_images):
+        if "/" in name:
+            yield "note", f"class '{name}' can have no photos: no folder's name can hold a '/'"
     for name, values in zip(a.attribute_names, a.attributes.T, strict=False):
         if values.min() == values.max():
             yield "note", f"attribute '{name}' is the same for all classes, so it gives no information"
@@ -117,4 +132,4 @@ def _describe_vectors(a: "Annotations", make_vectors: str) -> str:
         return f"{len(a.attribute_vectors)} of {a.attribute_vectors.shape[1]} numbers"
     if not a.attribute_names:
         return "none, and no names of attributes to make them from"
-    return f"none; '{make_vectors}' makes them from the attributes' names, '--model baseline' needs none"
+    return f"none; --model baseline needs none; make them from the attributes' names with: {make_vectors}"

@@ -62,7 +62,7 @@ def open_own_dataset(folder: Path) -> Dataset:
     """Read a folder as a dataset, or raise a `DatasetError` that names its mistakes."""
     found: list[Mistake] = []
     contents = _read(folder, found)
-    refuse(found, f"'{command_line('data', 'check', folder)}' lists all of them")
+    refuse(found, f"To list all of them: {command_line('data', 'check', folder)}")
     assert contents is not None and contents.table is not None, "unread, and no mistake"
     table, vectors = contents.table, contents.vectors
     annotations = Annotations(
@@ -101,7 +101,8 @@ def find_mistakes(folder: Path) -> list[Mistake]:
 
 def _read(folder: Path, found: list[Mistake]) -> _Contents | None:
     if not folder.is_dir():
-        found.append(Mistake(folder, "there is no such folder"))
+        what = "is a file; give the folder that it is in" if folder.exists() else "there is no such folder"
+        found.append(Mistake(folder, what))
         return None
     found += _find_bad_names(folder)
     of_table: list[Mistake] = []
@@ -167,14 +168,18 @@ def _find_strangers(folder: Path, images: ImageList, table: ClassTable) -> Itera
     described = set(table.class_names)
     strange = folders.keys() - described
     for name, line in zip(table.class_names, table.lines, strict=True):
-        near = get_close_matches(name, strange, n=1) if name not in folders else []
+        near = get_close_matches(name, strange, n=1) if name not in folders and "/" not in name else []
         if near:
             spelt = quote(folders[near[0]])
             message = f"class {quote(name)} has no folder images/{name}; is {spelt} meant?"
             yield Mistake(folder / ATTRIBUTES, message, line)
     for name, spelt in folders.items():
         if name in strange:
-            yield Mistake(folder / IMAGES / spelt, f"attributes.csv has no row for class {quote(name)}")
+            cut = next((other for other in table.class_names if other.startswith(f"{name}/")), None)
+            why = (
+                f"; it has {quote(cut)}, but no folder's name can hold a '/': rename the class" if cut else ""
+            )
+            yield Mistake(folder / IMAGES / spelt, f"attributes.csv has no row for class {quote(name)}{why}")
 
 
 def _divide(folder: Path, images: Images, found: list[Mistake]) -> dict[str, np.ndarray]:
@@ -259,6 +264,12 @@ def _read_numbers(report: Report, row: Row, table: CsvTable) -> list[float]:
         report.add(f"column {column}: {complaints[bad[0]]}{others}", row.line)
     cells = zip(numbers, complaints, strict=True)
     return [np.nan if complaint else float(cell) for cell, complaint in cells]
+
+
+def read_number(cell: str) -> float | None:
+    """The number that a cell means, `yes` and `no` among them; None where it means none."""
+    text = WORDS.get(cell.lower(), cell)
+    return None if _complain(text) else float(text)
 
 
 def _complain(cell: str) -> str:

@@ -18,7 +18,7 @@ from msdn.extract.pipeline.settings import (
     ExtractSettings,
 )
 from msdn.extract.pipeline.worker import find_worker, read_shard
-from msdn.terminal import json_option, print_json, say, warn
+from msdn.terminal import counted, json_option, print_json, say, warn
 
 if TYPE_CHECKING:
     from msdn.extract.pipeline.outcome import Extraction
@@ -186,9 +186,11 @@ def _tell(done: "Extraction") -> None:
     elif done.was_complete:
         say("already complete; --restart starts again")
     if done.added:
-        say(f"{done.added} images added; train again to use them; runs trained before this predict as before")
+        say(
+            f"{counted(done.added, 'image')} added; train again to use them; runs trained before this predict as before"
+        )
     if done.masked:
-        warn(f"{len(done.masked)} images masked: never trained or tested on")
+        warn(f"{counted(len(done.masked), 'image')} masked: never trained or tested on")
         for path, reason in done.masked.items():
             warn(f"  {path}: {reason}")
     if done.weights_kind == "random":

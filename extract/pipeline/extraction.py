@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from msdn.cache.annotations import name_differences
 from msdn.cache.errors import WrongUsageError
-from msdn.cache.files import FileLock
+from msdn.cache.files import FileLock, check_folder
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, command_line, name_cache, typed_dataset
 from msdn.cache.layout import DONE, GROWN, PART, TODO, MapSpec
@@ -41,7 +41,7 @@ from msdn.extract.datasets.registry import is_own_folder, open_dataset
 from msdn.extract.datasets.spec import UNDATED, Dataset
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.devices import run_on_devices
-from msdn.extract.pipeline.growing import copy_cache, grow, in_cache_order
+from msdn.extract.pipeline.growing import copy_cache, grow, in_cache_order, removed_rows
 from msdn.extract.pipeline.outcome import BadImagesError, Extraction
 from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.reading import BlockReader, default_workers, require_images, require_readers
@@ -51,6 +51,7 @@ from msdn.extract.pipeline.sharded import finish, run_shards, take_finished
 from msdn.extract.pipeline.worker import ALONE
 from msdn.extract.pipeline.writing import fill_cache
 from msdn.machine import choose_device, choose_devices, fastest_precision
+from msdn.terminal import counted
 
 CALIBRATION_IMAGES = 256
 CALIBRATION_BATCH = 32
@@ -64,6 +65,8 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) ->
     One worker of many fills its shards, and one process for each of several devices does so; one process alone fills
     the whole cache.
     """
+    if settings.out is not None:
+        check_folder(settings.out, "--out")
     worker = settings.worker
     devices = choose_devices(settings.devices, "--devices") if settings.devices else [settings.device]
     if settings.restart and (worker or len(devices) > 1):
@@ -107,6 +110,8 @@ class Job:
         part: which one this is, for the provenance.
         like: the header of another part of the same cache, which says what is the same for all.
         frozen: the network, ready to compute.
+        removed: rows of a cache that is gone on with whose image is gone.
+        masked: its rows that were masked before.
     """
 
     settings: ExtractSettings
@@ -121,6 +126,8 @@ class Job:
     part: dict[str, Any] | None = None
     like: Header | None = None
     frozen: FrozenNetwork | None = None
+    removed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    masked: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def has_shards(self) -> bool:
         """Whether workers began this cache in parts, and one process is to finish what they left."""
@@ -151,7 +158,8 @@ class Job:
         begun = next((file for file in (partial, self.final) if file.exists()), None)
         if begun is not None and not self.settings.restart:
             header = read_header(begun)
-            return replace(self, dataset=in_cache_order(self.dataset, header))._go_on(header)
+            dataset, removed = in_cache_order(self.dataset, header), removed_rows(self.dataset, header)
+            return replace(self, dataset=dataset, removed=removed, masked=header.masked_rows)._go_on(header)
         if self.settings.retry_bad:
             raise ExtractError(f"{self.final}: there is no such cache; leave out --retry-bad to make it")
         self._describe()
@@ -190,11 +198,15 @@ class Job:
         network = self.frozen or self.freeze(header)
         partial = partial_path(self.final)
         if n > had:
-            self.watcher.on_stage(f"{n - had} new images; the features of the other {had} stay as they are")
+            self.watcher.on_stage(
+                f"{counted(n - had, 'new image')}; the features of the other {had} stay as they are"
+            )
             recipe = self.recipe(header.provenance["block_rows"], network.describe())
             grow(header, partial, self.dataset, recipe)
         elif is_complete:
-            self.watcher.on_stage(f"{masked} masked images are tried again; all other rows stay as they are")
+            self.watcher.on_stage(
+                f"{counted(masked, 'masked image')} tried again; all other rows stay as they are"
+            )
             copy_cache(header, partial, header.annotations, header.provenance)
         return self._fill(network)
 
@@ -224,19 +236,26 @@ class Job:
         check(header.provenance, self.recipe(block_rows, self.ask_for(header)), str(header.path))
         if header.annotations.image_paths != self.dataset.annotations.image_paths:
             return  # the cache grows, and takes all annotations anew
-        changed = name_differences(header.annotations, self.dataset.annotations)
+        splits = {name: np.setdiff1d(rows, self.removed) for name, rows in header.annotations.splits.items()}
+        changed = name_differences(replace(header.annotations, splits=splits), self.dataset.annotations)
         if changed:
             data = typed_dataset(self.settings.dataset)
             self.watcher.on_stage(
-                f"the dataset's {', '.join(changed)} changed since this cache was started; when it is complete, "
-                f"'{command_line('cache', 'annotate', self.final, '--dataset', data)}' puts the new ones into it"
+                f"the dataset's {', '.join(changed)} changed since this cache was started; when it is complete, put "
+                f"the new ones into it with: {command_line('cache', 'annotate', self.final, '--dataset', data)}"
             )
 
     def require_images(self, rows: Sequence[int]) -> None:
         """Refuse to begin where images are missing, unless bad ones are to be masked."""
         if not self._masks_bad:
+            rows = np.setdiff1d(rows, [*self.removed, *self.masked]).tolist()
             require_images(self.dataset, rows)
             require_readers([self.dataset.image_path(row) for row in rows])
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the images are in a folder of the user's own, where they may be removed."""
+        return is_own_folder(self.settings.dataset)
 
     @property
     def _masks_bad(self) -> bool:
@@ -333,15 +352,18 @@ class Job:
     def _fill(self, network: FrozenNetwork) -> Extraction:
         with PartialCache(self.final) as cache:
             progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
-            masked = {str(self.dataset.image_path(row)): reason for row, reason in sorted(bad.items())}
-            if bad and not self._masks_bad:
+            bad |= {row: "removed" for row in bad.keys() & set(self.removed.tolist())}
+            paths = {row: str(self.dataset.image_path(row)) for row in sorted(bad)}
+            new = {path: bad[row] for row, path in paths.items() if row not in {*self.removed, *self.masked}}
+            if new and not self._masks_bad:
                 without = " without --restart" if self.settings.restart else ""
-                raise BadImagesError(masked, str(cache.path), f"repeat the command{without}")
+                raise BadImagesError(new, str(cache.path), f"repeat the command{without}", self.is_own)
             if bad:
                 cache.mask_rows(bad)
             cache.finish()
             grown = cache.header.provenance.get(GROWN)
         added = len(cache.states) - grown[-1]["rows"] if grown else 0
+        masked = {path: bad[row] for row, path in paths.items()}
         return Extraction(self.final, progress, masked, self.weights.kind, added=added)
 
     def _advise_on_memory(self) -> str:

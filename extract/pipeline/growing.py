@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from msdn.cache.annotations import Annotations, arrange
+import numpy as np
+
+from msdn.cache.annotations import Annotations, arrange, keep_removed
 from msdn.cache.copying import copy_rows
 from msdn.cache.files import flush_folder
 from msdn.cache.header import Header
-from msdn.cache.layout import GROWN, MIXED
+from msdn.cache.layout import DONE, GROWN, MIXED
 from msdn.cache.parts import MADE_BY
 from msdn.cache.structure import create_structure
 from msdn.extract.datasets.spec import Dataset
@@ -17,16 +19,33 @@ from msdn.extract.errors import ExtractError
 
 
 def in_cache_order(dataset: Dataset, header: Header) -> Dataset:
-    """The dataset with the cache's images first, in the cache's order; raises where it lacks one of them."""
+    """The dataset with the cache's images first, in the cache's order; raises where it lacks one.
+
+    Of a folder of one's own, images may be gone that never gave features: their rows stay, in no split.
+    """
     had = header.annotations.image_paths
-    annotations = arrange(dataset.annotations, had)
+    is_own = "folder" in dataset.sources
+    without = np.flatnonzero(header.states != DONE).tolist() if is_own else []
+    annotations = arrange(keep_removed(dataset.annotations, header.annotations, without), had)
     if annotations.image_paths[: len(had)] != had:
-        gone = [path for path in had if path not in set(annotations.image_paths)]
+        here = set(annotations.image_paths)
+        gone = [path for path in had if path not in here]
+        count, it = (
+            ("1 image is gone,", "it") if len(gone) == 1 else (f"{len(gone)} images are gone, first", "them")
+        )
         raise ExtractError(
-            f"{header.path}: the dataset's images changed since the cache was started: {len(gone)} are gone, first "
-            f"'{gone[0]}'; put them back, or start again with --restart"
+            f"{header.path}: the dataset's images changed since the cache was started: {count} '{gone[0]}'; put {it} "
+            "back, or start again with --restart"
         )
     return replace(dataset, annotations=annotations)
+
+
+def removed_rows(dataset: Dataset, header: Header) -> np.ndarray:
+    """The rows of a cache whose image the dataset does not have any more."""
+    here = set(dataset.annotations.image_paths)
+    return np.array(
+        [n for n, path in enumerate(header.annotations.image_paths) if path not in here], np.int64
+    )
 
 
 def grow(header: Header, partial: Path, dataset: Dataset, recipe: Mapping[str, Any]) -> None:

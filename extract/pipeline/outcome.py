@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.progress import Progress
+from msdn.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,16 @@ class Extraction:
 class BadImagesError(ExtractError):
     """Images that cannot be used; all others are done."""
 
-    def __init__(self, images: dict[str, str], kept_in: str, again: str) -> None:
-        """Name the `images` with their reasons, where the others are, and the command to repeat."""
+    def __init__(self, images: dict[str, str], kept_in: str, again: str, own: bool) -> None:
+        """Name the `images` with their reasons, where the others are, and the command to repeat.
+
+        Of a folder of the user's `own` an image may be removed, too.
+        """
         self.images = images
         lines = "".join(f"\n  {path}: {reason}" for path, reason in images.items())
+        fix = "replace or remove" if own else "replace"
+        count = counted(len(images), "image")
         super().__init__(
-            f"{len(images)} images cannot be used:{lines}\nAll others are done and kept in {kept_in}; fix these and "
-            f"{again}, or add '--bad-images mask' to leave them out."
+            f"{count} cannot be used:{lines}\nAll others are done and kept; {fix} what is named here and "
+            f"{again}, or add '--bad-images mask' to leave it out.\nkept in: {kept_in}"
         )

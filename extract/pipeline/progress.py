@@ -37,8 +37,9 @@ class Progress:
 
     @property
     def remaining(self) -> float:
-        """Seconds still to go."""
-        return (self.total - self.done) / self.rate if self.rate else math.inf
+        """Seconds still to go; infinite where that cannot be known."""
+        left = self.total - self.done
+        return left / self.rate if self.rate else math.inf if left else 0.0
 
     @property
     def bottleneck(self) -> str:
@@ -108,6 +109,8 @@ class ProgressView:
 
 def describe(progress: Progress, with_stages: bool = True) -> str:
     """One line: rate, time to go, and what the three stages have spent."""
+    if not progress.computed:  # nothing was timed
+        return ""
     text = f"{progress.rate:.1f} images/s  {time_to_go(progress.remaining)}"
     if not with_stages:
         return text

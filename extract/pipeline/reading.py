@@ -69,7 +69,7 @@ def read_image(path: Path, preparation: Preparation) -> np.ndarray:
     except MemoryError:
         raise
     except FileNotFoundError:
-        raise BadImageError("missing") from None
+        raise BadImageError("no such file") from None
     except BadImageError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken files

@@ -86,7 +86,8 @@ class _Share:
             self._fill(part)
         found = find_parts(self._job.final)
         if self._bad:
-            raise BadImagesError(self._bad, f"shards beside {self._job.final}", "repeat the command")
+            where = f"shards beside {self._job.final}"
+            raise BadImagesError(self._bad, where, "repeat the command", self._job.is_own)
         shards = Shards(
             total=self._total,
             mine=tuple(part.path for part in mine if part.number in found.finished),

@@ -47,8 +47,8 @@ def named(target: Target) -> tuple[str, ...]:
     if not target.names:
         fetch = command_line("data", "download", target.dataset)
         raise DatasetError(
-            f"the attribute names of '{target.dataset}' are missing, so vectors cannot be built; "
-            f"'{fetch}' fetches them, or give finished vectors with --from FILE.npz"
+            f"the attribute names of '{target.dataset}' are missing, so vectors cannot be built; give finished vectors "
+            f"with --from FILE.npz, or fetch the names with: {fetch}"
         )
     return target.names
 
@@ -58,7 +58,7 @@ def find_text_file(home: Home, given: Path | None) -> Path:
     path = given or home.data / GLOVE
     if not path.is_file():
         fetch = command_line("data", "download", "glove", home=home)
-        advice = "" if given else f"; '{fetch}' fetches it, or give another with --from FILE"
+        advice = "" if given else f"; give another with --from FILE, or fetch it with: {fetch}"
         raise DatasetError(f"{path}: no such file{advice}")
     return path
 

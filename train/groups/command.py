@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from msdn.cache.files import check_new
 from msdn.cache.home import Home, home_option
 from msdn.terminal import json_option, say
 
@@ -38,6 +39,8 @@ def groups(
     from msdn.train.measure.show import Result, show
     from msdn.train.runs.run import open_dataset_cache
 
+    if out is not None:
+        check_new(out, "--csv")
     with open_dataset_cache(home, dataset_name(dataset), cache) as opened:
         annotations = opened.annotations
     found, names = choose_groups(annotations, file), annotations.attribute_names

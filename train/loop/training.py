@@ -159,7 +159,7 @@ def continue_run(
         run = type(run)(run.path)  # what another process may have written before we had the lock
         if run.finished:
             raise RunError(
-                f"{run.path}: finished already; see it with '{command_line('evaluate', '--run', run.path)}'"
+                f"{run.path}: finished already; see it with: {command_line('evaluate', '--run', run.path)}"
             )
         run.check_features(cache)
         run.check_model()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msdn.cache import FeatureCache, Home
+from msdn.cache.files import check_new, exists_already
 from msdn.cache.home import dataset_name, home_option
 from msdn.machine import keep_threads
 from msdn.terminal import json_option
-from msdn.train.errors import RunError
 from msdn.train.loop.options import check_groups, threads_option
 from msdn.train.loop.settings import fields_of
 from msdn.train.measure.reporting import (
@@ -133,7 +133,7 @@ def evaluate(
         raise click.BadParameter(f"{margin} is not a finite number", param_hint="--margin")
     for option, path in (("--out", out), ("--predictions", predictions)):
         if path is not None:
-            _check_new(path, option)
+            check_new(path, option)
     registry.use_home(home)
     model = model and registry.choose_model(model).name
     dataset = dataset and dataset_name(dataset)
@@ -172,18 +172,7 @@ def _write_new(path: Path, text: str, option: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise _exists(path, option) from error
-
-
-def _check_new(path: Path, option: str) -> None:
-    if path.exists():
-        raise _exists(path, option)
-    if not path.parent.is_dir():
-        raise RunError(f"{path}: there is no folder {path.parent}; create it, or choose another {option}")
-
-
-def _exists(path: Path, option: str) -> RunError:
-    return RunError(f"{path}: exists already, and nothing is overwritten; choose another {option}")
+        raise exists_already(path, option) from error
 
 
 def _measure_checkpoint(

@@ -192,6 +192,6 @@ def training_notes(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str
     lines = [f"failed: {name}: {result['failed']} ({result['run']})" for name, result in failed.items()]
     if failed:
         first = command_line("runs", "delete", Path(next(iter(failed.values()))["run"]))
-        lines.append(f"failed trainings are not repeated; to try one again, delete its folder: '{first}'")
+        lines.append(f"failed trainings are not repeated; to try one again, delete its folder: {first}")
     watched = [name for name, result in results if result.get("watch_test")]
     return lines + [f"{WATCHED}: {'; '.join(watched)}"] * bool(watched)

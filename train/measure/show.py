@@ -24,8 +24,8 @@ Cell = (
     str | int | float | Spread | None
 )  # words, a number of things, a figure in percent, or one that cannot be told
 Line = Mapping[str, Any]  # of a CSV file, by column
-_PATH = 28  # letters of a path in a table that is too wide
-_LONG = 16  # letters of a word that may be broken where a table is too wide
+_PATH = 28  # letters of a file's name in a table that is too wide
+_SHORT = 12  # letters of it, and of a word, where even that is too wide
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Table:
         above: lines before the table.
         below: lines after it.
         paths: the columns of paths, whose first folders may give way.
+        whole: the columns of names to copy, which are not broken at their spaces.
         mark_best: whether the best mean of each column is bold.
     """
 
@@ -52,6 +53,7 @@ class Table:
     above: Sequence[str] = ()
     below: Sequence[str] = ()
     paths: Sequence[str] = ()
+    whole: Sequence[str] = ()
     mark_best: bool = False
 
 
@@ -116,13 +118,7 @@ def draw(table: Table, console: Console) -> rich_table.Table:
 
 def _draw(table: Table, width: int | None) -> rich_table.Table:
     """The table with its frame, or without one in `width` letters."""
-    shown = [
-        [
-            _text(cell, width is not None, name in table.paths)
-            for name, cell in zip(table.columns, row, strict=True)
-        ]
-        for row in (*table.rows, *table.foot)
-    ]
+    shown = [[_text(cell, width is not None) for cell in row] for row in (*table.rows, *table.foot)]
     if width is None:
         drawn = rich_table.Table()
         widths: list[int | None] = [None] * len(table.columns)
@@ -132,6 +128,10 @@ def _draw(table: Table, width: int | None) -> rich_table.Table:
     for name, letters in zip(table.columns, widths, strict=True):
         justify: Any = "left" if name in table.words else "right"
         drawn.add_column(Text(escape(name)), justify=justify, overflow="fold", width=letters)
+    for number, letters in enumerate(widths):
+        if letters is not None and table.columns[number] in table.paths:
+            for texts in shown:
+                texts[number] = shorten_path(texts[number], letters)
     best = best_means(table)
     for row, texts in zip((*table.rows, *table.foot), shown, strict=True):
         if len(drawn.rows) == len(table.rows):
@@ -143,32 +143,37 @@ def _draw(table: Table, width: int | None) -> rich_table.Table:
 
 
 def _choose_widths(table: Table, shown: Sequence[Sequence[str]], room: int) -> list[int]:
-    """The columns' widths in so many letters: the widest of words gives way first, a number or header word last."""
-    widths, least = [], []
+    """The columns' widths in so many letters.
+
+    Spaces and the folders of paths give way first, then the beginnings of files' names, then words, and numbers last;
+    each time it is the widest column that does.
+    """
+    widths, limits = [], []
     for number, name in enumerate(table.columns):
         texts = [name, *(row[number] for row in shown)]
         lines = [line for text in texts for line in text.split("\n")]
         word = max(cell_len(part) for line in lines for part in (line.replace("± ", "±_").split() or [""]))
-        widths.append(max(map(cell_len, lines)))
-        most = _PATH if name in table.paths else _LONG
         head = max(map(cell_len, name.split()), default=1)
-        least.append(max(min(word, most), head) if name in table.words else max(word, 1))
-    while sum(widths) > room:
-        spare = [width - limit for width, limit in zip(widths, least, strict=True)]
-        if max(spare) <= 0:  # too narrow for whole words
-            least = [1] * len(widths)
-            if max(widths) == 1:
+        widths.append(max(map(cell_len, lines)))
+        if name in table.paths:
+            file = max(cell_len(text.rpartition("/")[2]) for text in texts)
+            steps = (min(file, _PATH), _SHORT, _SHORT)
+        elif name in table.whole:
+            steps = (widths[-1], widths[-1], _SHORT)
+        else:
+            steps = (word, word, min(word, _SHORT) if name in table.words else word)
+        limits.append([*(max(step, head) for step in steps), 1])
+    for least in zip(*limits, strict=True):
+        while sum(widths) > room:
+            spare = [number for number, width in enumerate(widths) if width > least[number]]
+            if not spare:
                 break
-            continue
-        widest = max((width, number) for number, width in enumerate(widths) if spare[number] > 0)[1]
-        widths[widest] -= 1
+            widths[max(spare, key=lambda number: (widths[number], number))] -= 1
     return widths
 
 
-def _text(cell: Cell, is_narrow: bool, is_path: bool) -> str:
+def _text(cell: Cell, is_narrow: bool) -> str:
     text = show_cell(cell)
-    if is_narrow and is_path:
-        return shorten_path(text, _PATH)
     return text.replace(" ±", "\n±") if is_narrow and isinstance(cell, Spread) else text
 
 

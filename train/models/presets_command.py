@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from msdn.cache.errors import UnknownNameError, WrongUsageError
+from msdn.cache.files import check_new
 from msdn.cache.home import Home, dataset_name, home_option
 from msdn.terminal import json_option
 from msdn.train.loop.settings import TASKS, fields_of
@@ -65,6 +66,7 @@ def presets(
             raise WrongUsageError(
                 f"--write {write}: its name must end in .toml, because --preset knows such files by that ending"
             )
+        check_new(write, "name")
         only = _only(datasets, dataset)
         rows = setting_rows(models[0] if model else DEFAULT, only, task, preset, find_amounts(home, only))
         values = {row["setting"]: (row["value"], row["source"]) for row in rows}

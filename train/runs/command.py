@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from msdn.cache.files import LockError
-from msdn.cache.home import Home, dataset_name, home_option
+from msdn.cache.home import Home, command_line, dataset_name, home_option
 from msdn.terminal import fit_fact, json_option, say
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import preset_words, read_time
@@ -39,9 +39,11 @@ def list_(home: Home, dataset: str | None, model: str | None, as_json: bool) -> 
         cells = [[*row[:1], *row[2:]] for row in cells]
         columns = columns[:1] + columns[2:]
     notes = [f"home: {home.root.absolute()}"]
-    tables = [Table(columns, cells, words=words)] if rows else []
+    tables = [Table(columns, cells, words=words, whole=("run", "name"))] if rows else []
     if not rows:
-        notes = [f"no run in {home.runs.absolute()}; 'msdn train --dataset NAME' trains one"]
+        notes = [
+            f"no run in {home.runs.absolute()}. Train one with: {command_line('train', '--dataset', 'NAME', home=home)}"
+        ]
     show(Result({"home": str(home.root.absolute()), "runs": rows}, tables, notes), as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from msdn.cache import FeatureCache
 from msdn.cache.errors import MsdnError, WrongUsageError
-from msdn.cache.home import Home, command_line
+from msdn.cache.home import Home
 from msdn.cache.layout import MAIN
 from msdn.cache.records import (
     Kind,
@@ -172,8 +172,7 @@ def _open_features(home: Home, run: Run) -> FeatureCache:
     try:
         return open_run_cache(home, run)
     except MsdnError as error:
-        command = command_line("evaluate", "--run", run.path, home=home)
-        raise RunError(f"not measured yet, and '{command}' does not find its features: {error}") from error
+        raise RunError(f"not measured yet, because its features are not found: {error}") from error
 
 
 def _mistrust(run: Run, result: Any) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from msdn.cache import CacheError, FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError, nearest
 from msdn.cache.files import FileLock, replace_file
-from msdn.cache.home import choose_cache, command_line, find_caches
+from msdn.cache.home import cached_datasets, choose_cache, command_line, find_caches
 from msdn.cache.layout import MAIN
 from msdn.cache.records import (
     Kind,
@@ -166,7 +166,7 @@ class Run:
         """Refuse a run whose training was not finished."""
         if not self.finished:
             again = command_line("train", "--resume", self.path)
-            raise RunError(f"{self.path}: not finished ({self.manifest['status']}); finish it with '{again}'")
+            raise RunError(f"{self.path}: not finished ({self.manifest['status']}); finish it with: {again}")
 
     def check_features(self, cache: FeatureCache) -> None:
         """Refuse features that are not those it was trained on."""
@@ -290,7 +290,7 @@ def open_run(runs: Path, given: Path) -> Run:
     hint = nearest(str(given), {*names, *(path.parent.name for path in runs.glob(f"*/{MANIFEST}"))})
     listed = command_line("runs", home=Home(runs.parent))
     raise RunError(
-        f"{given}: no such run in {runs.absolute()}, and no such folder. {hint}'{listed}' lists them"
+        f"{given}: no such run in {runs.absolute()}, and no such folder. {hint}To list them: {listed}"
     )
 
 
@@ -364,11 +364,17 @@ def latest_run(runs: Path, *, finished: bool, dataset: str | None = None, model:
         return ([run for run in fitting if run.manifest["status"] != "failed"] or fitting)[-1]
     what = " ".join(filter(None, ("finished" if finished else "unfinished", model, "run")))
     of = f" of '{dataset}'" if dataset else ""
-    hint = ""
-    if dataset and not candidates:
-        hint = nearest(dataset, {*known_datasets(), *(run.dataset for run in find_runs(runs))} - {dataset})
     advice = _advice(candidates, finished, dataset, Home(runs.parent))
-    raise RunError(f"no {what}{of} in {runs.absolute()}. {hint}{advice}")
+    raise RunError(f"no {what}{of} in {runs.absolute()}. {advice}")
+
+
+def how_to_train(home: Home, dataset: str | None) -> str:
+    """The command that trains on a dataset; where nobody knows that one, the names that there are."""
+    trained = {run.dataset for run in find_runs(home.runs)}
+    known = {*known_datasets(), *cached_datasets(home), *trained}
+    if dataset is None or dataset in known:
+        return f"Train one with: {command_line('train', '--dataset', dataset or 'NAME', home=home)}"
+    return f"{nearest(dataset, known)}Known: {', '.join(sorted(known))}"
 
 
 def open_dataset_cache(
@@ -440,11 +446,11 @@ def _damaged(file: Path, key: str, value: Any) -> RunError:
 
 def _advice(others: list[Run], finished: bool, dataset: str | None, home: Home) -> str:
     if not others:
-        return f"Start one with '{command_line('train', '--dataset', dataset or 'NAME', home=home)}'"
+        return how_to_train(home, dataset)
     last = others[-1].path
     if finished:
-        return f"Finish {last.name} with '{command_line('train', '--resume', last, home=home)}'"
-    return f"{last.name} is finished: see it with '{command_line('evaluate', '--run', last, home=home)}'"
+        return f"Finish {last.name} with: {command_line('train', '--resume', last, home=home)}"
+    return f"{last.name} is finished: see it with: {command_line('evaluate', '--run', last, home=home)}"
 
 
 def _make_folder(runs: Path, name: str) -> Path:

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from msdn.cache.files import replace_file
-from msdn.cache.home import Home, command_line, dataset_name, home_option
+from msdn.cache.files import check_folder, replace_file
+from msdn.cache.home import Home, dataset_name, home_option
 from msdn.terminal import json_option, say
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import SELECTIONS, RunSettings
@@ -34,7 +34,7 @@ from msdn.train.models.presets import preset_settings
 from msdn.train.models.published import PAPER_FIGURES, Published, published_figures
 from msdn.train.models.registry import choose_model, find_model, use_home
 from msdn.train.runs.results import COMPARED, LeftOut, Measured, collect_results
-from msdn.train.runs.run import Run
+from msdn.train.runs.run import Run, how_to_train
 
 _SAID_ABOVE = ("task", "select", "paper_style")  # settings that a table's heading names
 _NAMED = 3  # folders that a note names before it counts the rest
@@ -295,6 +295,8 @@ def compare(
     """
     if as_json and as_latex:
         raise click.UsageError("--json and --latex print the same tables in two forms; give one of them.")
+    if csv_file is not None:
+        check_folder(csv_file, "--csv")
     use_home(home)
     model = model and choose_model(model).name
     measured, left_out = collect_results(
@@ -306,8 +308,7 @@ def compare(
         on_measure=lambda run: say(f"measuring {run.path}"),
     )
     if not measured:
-        train = command_line("train", "--dataset", dataset or "NAME", home=home)
-        none = f"no run to compare in {home.runs.absolute()}; train one with '{train}'"
+        none = f"no run to compare in {home.runs.absolute()}. {how_to_train(home, dataset)}"
         reasons = "; ".join(["no run that can be compared", *_left_out_lines(left_out)])
         raise RunError(reasons if left_out else none)
     result = comparison(compare_runs(measured), left_out)

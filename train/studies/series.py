@@ -278,7 +278,7 @@ def _refuse_all_failed(jobs: Sequence[Job], results: Sequence[Mapping[str, Any]]
     if all(result.get("failed") for result in results):
         raise TrainError(
             f"no training succeeded; {jobs[0].name}: {results[0]['failed']}. It is not trained again; to try it once "
-            f"more, delete it: '{command_line('runs', 'delete', Path(results[0]['run']))}'"
+            f"more, delete it: {command_line('runs', 'delete', Path(results[0]['run']))}"
         )
 
 

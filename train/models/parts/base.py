@@ -92,7 +92,7 @@ def check_buildable(cache: FeatureCache, settings: RunSettings) -> None:
         add = command_line("cache", "annotate", cache.path, "--vectors", "FILE")
         raise TrainError(
             f"{cache.path}: holds no attribute vectors, and the model '{settings.model}' needs one of every attribute; "
-            f"make them with '{make}' and add them with '{add}', or train with --vectors learned, or --model baseline"
+            f"train with --vectors learned, or --model baseline, or make them and add them:\n  {make}\n  {add}"
         )
 
 
