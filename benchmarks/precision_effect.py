@@ -65,6 +65,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--precisions", nargs="+", default=["bfloat16"])
     parser.add_argument("--model", default="msdn")
     parser.add_argument("--epochs", type=int, help="instead of the preset's")
+    parser.add_argument("--lr", type=float, help="instead of the preset's; nothing is searched then")
     parser.add_argument("--vectors", help="as of msdn train: 'learned' where the dataset has none")
     parser.add_argument("--seeds", type=parse_seeds, default=parse_seeds("0-4"))
     parser.add_argument("--most-seeds", type=int, default=15)
@@ -115,7 +116,7 @@ def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def measure(cache: Path, precision: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate, weights chosen on validation classes."""
-    more = {name: getattr(options, name) for name in ("vectors", "epochs")}
+    more = {"vectors": options.vectors, "epochs": options.epochs, "learning_rate": options.lr}
     more = {name: value for name, value in more.items() if value is not None}
     what = {"model": options.model, "seed": seed, "precision": precision, "select": "val"}
     run = msdn.train(cache, home=options.home, **what, **more)

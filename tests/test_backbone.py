@@ -308,7 +308,7 @@ def test_sizes_that_a_network_does_not_take_name_its_own() -> None:
         build_network(find_backbone("vit_b_16"), 100)
     with pytest.raises(ExtractError, match=r"squeezenet1_1.* 16 pixels.* 224"):
         measure_maps(drawn("squeezenet1_1", 224), plan_of("squeezenet1_1", 16))
-    with pytest.raises(UnknownNameError, match="Did you mean 'resnet50'"):
+    with pytest.raises(WrongUsageError, match="Did you mean 'resnet50'"):
         find_backbone("resnet5")
     with pytest.raises(UnknownNameError, match="timm:vit_tiny_patch16_224"):
         find_backbone("timm:vit_tiny_patch16_225")

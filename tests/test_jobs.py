@@ -24,9 +24,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SETTINGS = settings_of(epochs=2, batch_size=8, learning_rate=3e-3)
 JOBS = [
-    Job(SETTINGS),
+    Job(SETTINGS, precision="float32"),
     Job(changed(SETTINGS, model="baseline")),
-    Job(dataclasses.replace(SETTINGS, select="val", seed=1), validate_only=True),
+    Job(dataclasses.replace(SETTINGS, select="val", seed=1), validate_only=True, precision="float32"),
 ]
 FIGURES = ("acc", "U", "S", "H", "AUSUC", "seed")
 
@@ -112,7 +112,9 @@ def dealt(
     """Which device each job gets; those in `waits` last until all others are done."""
     others_done, left, taken = threading.Event(), set(range(jobs)) - set(waits), {}
 
-    def work(_path: Path, _map: str, job: Job, _runs: Path, device: str, _threads: int) -> dict[str, int]:
+    def work(
+        _path: Path, _map: str, _position: int, job: Job, _runs: Path, device: str, _threads: int
+    ) -> dict[str, int]:
         seed = job.settings.seed
         taken[seed] = device
         if seed in waits:

@@ -115,7 +115,7 @@ def test_two_workers_give_the_bytes_of_one_process(home: Home) -> None:
     assert share(home, 0, 2).was_complete
 
 
-def test_must_hold_4_killed_and_finished_by_another_number_of_workers(tmp_path: Path) -> None:
+def test_killed_and_finished_by_another_number_of_workers(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "birds", per_class=3)
     (tmp_path / "slow.py").write_text(BACKBONE)
     line = ["extract", "--dataset", str(data), "--backbone", str(tmp_path / "slow.py"), "--weights", "random"]
