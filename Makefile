@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/msdn demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
@@ -24,6 +24,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/read_rows.py
 	$(BIN)/python benchmarks/extract_memory.py
 	$(BIN)/python benchmarks/extract_speed.py
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/train_scaling.py
 
 results: $(READY)
 	$(BIN)/python benchmarks/plumage_results.py
