@@ -78,7 +78,8 @@ def run_demo(
         for model in MODELS:
             settings = preset_settings(model, DATASET)
             on_training(model)
-            run = train_model(cache, settings, home.runs, preset="released/gzsl", on_epoch=on_epoch)
+            how: dict[str, Any] = {"preset": "released/gzsl", "precision": PRECISION, "on_epoch": on_epoch}
+            run = train_model(cache, settings, home.runs, **how)
             figures[model] = evaluate_run(run, cache)
             keep_results(run, figures[model])
             runs[model] = run.path
