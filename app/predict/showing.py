@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ import click
 from msdn.app.predict.predictor import Prediction, Predictor
 from msdn.cache.csv_table import escape
 from msdn.cache.files import check_new, flush_folder
-from msdn.terminal import counted, say, warn
+from msdn.terminal import NARROW, counted, say, warn
 from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Result, Table, show
 
@@ -82,6 +83,8 @@ def _one_image(one: Prediction) -> Table:
 
 
 def _many_images(shown: Sequence[Prediction]) -> Table:
+    """A line for each image; what spoke for the answer only where there is room beside it."""
+    is_wide = not sys.stdout.isatty() or shutil.get_terminal_size().columns >= NARROW
     is_sure = any(one.confidence is not None for one in shown)
     rows = [
         [
@@ -90,12 +93,13 @@ def _many_images(shown: Sequence[Prediction]) -> Table:
             "–" if one.rejected else one.classes[0].kind,
             f"{one.classes[0].score:.3f}",
             *([f"{one.confidence:.2f}"] if one.confidence is not None else []),
-            ", ".join(name for name, _ in one.spoke_for),
+            *([", ".join(name for name, _ in one.spoke_for)] if is_wide else []),
         ]
         for one in shown
     ]
-    columns = ("image", "answer", "kind", "score", *(["confidence"] if is_sure else []), "spoke for it")
-    return Table(columns, rows, words=("image", "answer", "kind", "spoke for it"), paths=("image",))
+    reasons = ["spoke for it"] * is_wide
+    columns = ("image", "answer", "kind", "score", *["confidence"] * is_sure, *reasons)
+    return Table(columns, rows, words=("image", "answer", "kind", *reasons), paths=("image",))
 
 
 @contextmanager
