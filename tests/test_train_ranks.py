@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from toy_dataset import toy_environment
 from toy_runs import read_records
 
@@ -65,15 +66,20 @@ def test_two_processes_take_the_steps_of_one(
     assert shared.stderr.count("run: ") == 1, "only the first process speaks"
 
 
-def test_what_processes_cannot_share_is_said(make_cache: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_processes_cannot_share_is_said(
+    make_cache: Callable[..., Path],
+    tmp_path: Path,
+    run_msdn: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     make_cache()
-    words = ("train", *COMMON, "--epochs", "1")
-    drawn = start(2, tmp_path, *words, "--model", "msdn++", "--counterfactual", "random")
+    words = ("train", *COMMON, "--epochs", "1", "--model", "msdn++", "--counterfactual", "random")
+    drawn = start(2, tmp_path, *words)
     assert drawn.returncode != 0 and "train it in one process" in drawn.stderr
-    small = start(2, tmp_path, *words, "--batch-size", "1")
-    assert small.returncode != 0 and "a batch of 1 images cannot be shared by 2 processes" in small.stderr
-    seeds = start(2, tmp_path, *words, "--seeds", "0-1")
-    assert seeds.returncode != 0 and "--seeds does not go with torchrun" in seeds.stderr
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "x"}.items():
+        monkeypatch.setitem(os.environ, name, value)
+    seeds = run_msdn("train", "--dataset", "toy", "--seeds", "0-1")
+    assert seeds.exit_code == 2 and "--seeds does not go with torchrun" in seeds.stderr
 
 
 def test_shares_of_a_batch_are_the_batch() -> None:
