@@ -66,16 +66,18 @@ def test_two_processes_take_the_steps_of_one(
     assert shared.stderr.count("run: ") == 1, "only the first process speaks"
 
 
-def test_what_processes_cannot_share_is_said(
-    make_cache: Callable[..., Path],
-    tmp_path: Path,
-    run_msdn: Callable[..., Result],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.slow
+def test_a_model_that_draws_numbers_is_not_shared(make_cache: Callable[..., Path], tmp_path: Path) -> None:
     make_cache()
     words = ("train", *COMMON, "--epochs", "1", "--model", "msdn++", "--counterfactual", "random")
     drawn = start(2, tmp_path, *words)
     assert drawn.returncode != 0 and "train it in one process" in drawn.stderr
+
+
+def test_seeds_are_for_one_process(
+    make_cache: Callable[..., Path], run_msdn: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_cache()
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "x"}.items():
         monkeypatch.setitem(os.environ, name, value)
     seeds = run_msdn("train", "--dataset", "toy", "--seeds", "0-1")
