@@ -77,7 +77,7 @@ class Trainer:
                     "the model draws random numbers in every step, and several processes would draw others than one; "
                     "train it in one process"
                 )
-        means = torch.stack([value.double() for value in sums.values()]).div(len(plan)).tolist()
+        means = torch.stack([*sums.values()]).cpu().double().div(len(plan)).tolist()
         return dict(zip(sums, means, strict=True))
 
     def _step(self, batch: Tensor, labels: Tensor) -> dict[str, Tensor]:
