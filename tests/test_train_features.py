@@ -88,6 +88,15 @@ def test_auto_takes_memory_only_where_half_of_it_suffices(
             FeatureSource(cache, rows, double, CPU, "memory")
 
 
+def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "free_memory", lambda: 1000)
+    assert batches._choose_place(500, CPU, "auto") == IN_RAM
+    for name, value in {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "x"}.items():
+        monkeypatch.setenv(name, value)
+    assert batches._choose_place(500, CPU, "auto") == IN_FILE
+    assert batches._choose_place(125, CPU, "auto") == IN_RAM
+
+
 def test_reading_ahead_is_bounded_in_order_and_ends_with_its_reader() -> None:
     fetched: list[int] = []
 

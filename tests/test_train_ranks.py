@@ -82,6 +82,8 @@ def test_seeds_are_for_one_process(
         monkeypatch.setitem(os.environ, name, value)
     seeds = run_msdn("train", "--dataset", "toy", "--seeds", "0-1")
     assert seeds.exit_code == 2 and "--seeds does not go with torchrun" in seeds.stderr
+    swept = run_msdn("sweep", "--dataset", "toy", "--over", "lambda_cal", "--values", "0,1", "--seeds", "0")
+    assert swept.exit_code == 2 and "several need no torchrun" in swept.stderr
 
 
 def test_shares_of_a_batch_are_the_batch() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from msdn.cache import FeatureCache
 from msdn.train.errors import TrainError
+from msdn.train.loop.ranks import processes_here
 from msdn.train.models.parts.problem import AttributeGroup, Problem, problem_of
 
 # Of a train class's images, for S on validation: as large a share as test-seen images have.
@@ -195,17 +196,21 @@ def read_ahead(
 
 
 def _choose_place(needed: int, device: torch.device, place: str) -> str:
-    """Where features of so many bytes are kept; "auto" takes at most half of what is free."""
+    """Where features of so many bytes are kept; "auto" takes at most half of what is free.
+
+    Of torchrun's processes on one machine, each has features of its own in RAM.
+    """
     if place == "map":
         return IN_FILE
     usable = 1.0 if place == "memory" else 0.5
     if device.type == "cuda" and needed <= usable * free_gpu_memory(device):
         return ON_GPU
-    if needed <= usable * free_memory():
+    in_ram = needed * processes_here()
+    if in_ram <= usable * free_memory():
         return IN_RAM
     if place == "memory":
         raise TrainError(
-            f"the features take {needed / 2**30:.1f} GiB and {free_memory() / 2**30:.1f} GiB are free; "
+            f"the features take {in_ram / 2**30:.1f} GiB and {free_memory() / 2**30:.1f} GiB are free; "
             "use --features map, which reads them from the cache"
         )
     return IN_FILE

@@ -113,6 +113,11 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
 
 
+def processes_here() -> int:
+    """How many of torchrun's processes share this machine's memory, this one included."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if started_by_torchrun() else 1
+
+
 def is_first_rank() -> bool:
     """Whether this process writes, and speaks: of torchrun's, the first one."""
     return not started_by_torchrun() or os.environ.get("RANK") == "0"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache import FeatureCache
+from msdn.cache.errors import WrongUsageError
 from msdn.cache.home import command_line
 from msdn.machine import (
     DeviceError,
@@ -30,6 +31,7 @@ from msdn.machine import (
 from msdn.terminal import say
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
+from msdn.train.loop.ranks import started_by_torchrun
 from msdn.train.loop.settings import RunSettings, fields_of
 from msdn.train.loop.training import Record, continue_run, groups_of, train_model
 from msdn.train.measure.evaluate import evaluate_run, keep_results
@@ -235,6 +237,10 @@ def run_jobs(
         device: "auto", "cpu", "cuda", …; one name for all, or several with commas.
         threads: of each training on a CPU; their number decides the last digits of sums.
     """
+    if started_by_torchrun():
+        raise WrongUsageError(
+            "torchrun shares one training; several need no torchrun: leave it out, they use all devices by themselves"
+        )
     devices = choose_devices(device)
     count = workers or choose_workers(devices)
     places = [devices[number % len(devices)] for number in range(count)]  # one for each training at once
