@@ -120,8 +120,10 @@ def keep_freed_memory() -> None:
     A training step frees and takes the same large blocks again and again; taken anew from the system, each has to be
     cleared first. Elsewhere than on Linux with GNU's library nothing happens.
     """
+    if sys.platform != "linux":
+        return
     allocator = ctypes.CDLL(None)
-    if sys.platform == "linux" and hasattr(allocator, "mallopt"):
+    if hasattr(allocator, "mallopt"):
         for parameter, value in _KEPT_MEMORY.items():
             allocator.mallopt(parameter, value)
 
