@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from msdn.train.models.dedn import dual_attention
 from msdn.train.models.dedn.dual_attention import DualAttention, attend
 from msdn.train.models.dedn.network import Dedn
 from msdn.train.models.parts.base import build_model
@@ -273,3 +274,18 @@ def test_no_map_of_attributes_by_channels_is_kept(make_model: Callable[..., Dedn
         scores = model(random_regions())
     assert kept and not [shape for shape in kept if shape[-2:] == (2 * K, F) and len(shape) == 3]
     del scores
+
+
+def test_the_whole_batch_at_once_gives_the_same(
+    make_model: Callable[..., Dedn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; a CPU takes an image at a time."""
+    found = []
+    for at_once in (1, B):
+        monkeypatch.setattr(dual_attention, "_at_once", lambda regions, at_once=at_once: at_once)
+        model = make_model()
+        losses = model.losses(model(random_regions()), LABELS)
+        losses["loss"].backward()
+        found.append([losses["loss"], *(value.grad for value in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)

@@ -15,19 +15,20 @@ from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.training import train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.parts.problem import AttributeGroup
-from msdn.train.models.registry import model_names, settings_of
+from msdn.train.models.registry import find_model, model_names, settings_of
 
 GROUPS = AttributeGroups("test", (AttributeGroup("a", np.arange(3)), AttributeGroup("b", np.arange(3, 7))))
 
 
-@pytest.mark.parametrize("model", model_names())
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [(name, "float32") for name in model_names()]
+    + [(name, "bfloat16") for name in model_names() if find_model(name).narrows],
+)
 @pytest.mark.parametrize("batch", [1, 10_000])
 def test_any_batch_trains(
     make_cache: Callable[..., Path], tmp_path: Path, model: str, precision: str, batch: int
 ) -> None:
-    if model == "baseline" and precision == "bfloat16":
-        return  # refused, see test_train_precision.py
     settings = settings_of(model, epochs=2, batch_size=batch)
     with FeatureCache(make_cache(n_classes=4, per_class=3)) as cache:
         groups = GROUPS if model == "dedn" else None
