@@ -6,6 +6,7 @@ ours is the `Trainer` that `msdn train` uses, features in RAM. The bare products
 order and layout, and nothing else. Every round takes some steps of each, one after the other; medians.
 
     python benchmarks/train_step.py [--models msdn,dazle] [--rounds 3] [--steps 10] [--threads 2]
+    python benchmarks/train_step.py --models msdn --profile bfloat16      # what a step of ours is made of
 """
 
 import argparse
@@ -38,10 +39,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--profile", choices=PRECISIONS, help="show torch's operations of our step instead")
     options = parser.parse_args()
     keep_freed_memory()
     device = choose_device(options.device)
     with keep_threads(options.threads):
+        if options.profile:
+            for name in options.models.split(","):
+                profile(name, device, options.profile, options.steps)
+            return
         print(
             f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads; milliseconds a step, medians"
         )
@@ -53,6 +59,19 @@ def main() -> None:
                 f"{name:8}" + "".join(f"{times[one]:15.1f}" for one in columns) + "   " + ratios(times),
                 flush=True,
             )
+
+
+def profile(name: str, device: torch.device, precision: str, steps: int) -> None:
+    """Print where the time of our step goes, by operation and by the sizes it works on."""
+    trainer = make_trainer(make(SIZE), name, device, precision)
+    for _ in range(WARM_UP):
+        trainer._take_steps(1)
+    with torch.profiler.profile(record_shapes=True) as seen:
+        for _ in range(steps):
+            trainer._take_steps(1)
+    table = seen.key_averages(group_by_input_shape=True)
+    print(f"{name}, {precision}, {steps} steps")
+    print(table.table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40))
 
 
 def ratios(times: dict[str, float]) -> str:
