@@ -84,16 +84,8 @@ MEMORY_ADVICE = {  # by the option that it needs
     "--device": "stop other programs, or choose another --device",
 }
 _COMPLETES = "_MSDN_COMPLETE"  # a shell that asks for completions sets it
-EVERY_COMMANDS = (
-    "--home",
-    "--config",
-    "--json",
-    "-q",
-    "--quiet",
-    "-v",
-    "--verbose",
-    "--dataset",
-)  # or nearly
+# Options of nearly all commands, typed before one by mistake.
+EVERY_COMMANDS = ("--home", "--config", "--json", "-q", "--quiet", "-v", "--verbose", "--dataset")
 _COMMAND = "msdn.command"  # what was called, in the context's `meta`
 
 

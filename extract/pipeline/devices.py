@@ -40,9 +40,7 @@ def run_on_devices(
         results = _listen(processes, said, watcher)
     except BaseException:
         for process in processes:
-            if (
-                process.is_alive()
-            ):  # a terminal's Ctrl-C reaches them anyway, but `kill -INT` only this process
+            if process.is_alive():  # `kill -INT` reached only the one that started them
                 os.kill(process.pid or 0, signal.SIGINT)
         raise
     finally:
