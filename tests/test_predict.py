@@ -187,6 +187,8 @@ def test_bad_requests_end_in_a_sentence(
         ((tmp_path, *rows), 2, "images or folders"),
         ((tmp_path,), 1, "holds no image"),
         ((*rows, "--rows", "0-999"), 2, "0 to 35"),
+        ((*rows, "--rows", "0-99999999999999"), 2, "0 to 35"),
+        ((*rows, "--rows", "9-0"), 2, "test_unseen"),
         ((*rows, "--rows", "tests"), 2, "test_unseen"),
         ((*rows, "--only"), 2, "--classes"),
         ((*rows, "--like", names[0]), 2, "--set"),

@@ -110,10 +110,11 @@ def parse_rows(text: str | None, cache: "FeatureCache") -> "np.ndarray":
     numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal()) or int(first) > int(last):
             known = ", ".join(cache.annotations.splits)
             raise click.UsageError(f"--rows {text}: expected a split ({known}) or rows such as 0-9,15.")
-        numbers += range(int(first), int(last or first) + 1)
-        if numbers and numbers[-1] >= count:
+        if int(last) >= count:
             raise click.UsageError(f"--rows {text}: the cache has rows 0 to {count - 1}.")
+        numbers += range(int(first), int(last) + 1)
     return np.unique(np.array(numbers, np.int64))

@@ -57,10 +57,10 @@ def _result(predictor: Predictor, shown: Sequence[Prediction], answers: Counter[
     run, kinds, total = predictor.run, Counter(predictor.candidates.kinds), answers.total()
     notes = []
     if total > len(shown):
-        counted = ", ".join(f"{escape(name)} {count}" for name, count in answers.most_common(_COUNTED))
+        given = ", ".join(f"{escape(name)} {count}" for name, count in answers.most_common(_COUNTED))
         notes = [
             f"{total - len(shown)} more images are not shown; --csv FILE or --json gives all",
-            f"answers to all {total}: {counted}" + (", …" if len(answers) > _COUNTED else ""),
+            f"answers to all {total}: {given}" + (", …" if len(answers) > _COUNTED else ""),
         ]
     notes += [
         f"run: {run.path}",
