@@ -10,6 +10,7 @@ import torch
 from click.testing import Result
 
 from msdn.cache import FeatureCache
+from msdn.cache.errors import UnknownNameError
 from msdn.train.errors import TrainError
 from msdn.train.loop import training
 from msdn.train.loop.training import choose_precision
@@ -63,6 +64,8 @@ def test_auto_takes_what_the_device_is_good_at(monkeypatch: pytest.MonkeyPatch) 
         assert choose_precision("bfloat16", "msdn", CPU) == "bfloat16"
     with pytest.raises(TrainError, match="'baseline' computes in float32 only; leave it out"):
         choose_precision("bfloat16", "baseline", CPU)
+    with pytest.raises(UnknownNameError, match="unknown precision 'half'"):
+        choose_precision("half", "msdn", CPU)
     assert not Model("own", "", type(settings_of("baseline")), "x:y").narrows, "a model says so itself"
 
 

@@ -18,6 +18,7 @@ import torch
 
 import msdn
 from msdn.cache import FeatureCache, layout
+from msdn.cache.errors import UnknownNameError
 from msdn.cache.files import replace_file
 from msdn.cache.home import command_line
 from msdn.machine import choose_device, fastest_precision, keep_freed_memory, keep_threads
@@ -27,7 +28,7 @@ from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.batches import Division, FeatureSource, test_division, validation_division
 from msdn.train.loop.checkpoints import load_checkpoint, save_checkpoint
 from msdn.train.loop.ranks import Ranks, is_first_rank, joined_ranks, own_device
-from msdn.train.loop.settings import RunSettings
+from msdn.train.loop.settings import PRECISIONS, RunSettings
 from msdn.train.loop.trainer import Trainer
 from msdn.train.measure.metrics import accuracies, validation_figures
 from msdn.train.measure.scoring import Scorer
@@ -329,6 +330,8 @@ class _Training:
 
 def choose_precision(asked: str, model: str, device: torch.device) -> str:
     """The precision of a model's products on a device, where `asked` may be "auto"."""
+    if asked not in ("auto", *PRECISIONS):
+        raise UnknownNameError("precision", asked, ("auto", *PRECISIONS))
     narrows = find_model(model).narrows
     if asked == "bfloat16" and not narrows:
         raise TrainError(f"--precision bfloat16: the model '{model}' computes in float32 only; leave it out")
