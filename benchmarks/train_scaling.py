@@ -90,6 +90,7 @@ def report(axis: str, times: dict[int, float]) -> None:
 def draw(times: Times, path: Path, title: str) -> None:
     """Four charts: seconds a step, or images a second, over what was changed."""
     from matplotlib import pyplot
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     figure, charts = pyplot.subplots(1, len(times), figsize=(3.2 * len(times), 3), layout="constrained")
     for chart, (axis, found) in zip(charts, times.items(), strict=True):
@@ -99,11 +100,22 @@ def draw(times: Times, path: Path, title: str) -> None:
         if axis != "batch":
             chart.loglog(values, [heights[-1] * value / values[-1] for value in values], ":", color="grey")
             chart.set_ylim(bottom=min(heights) / 3)
+        for side, shown in ((chart.xaxis, values), (chart.yaxis, _round_steps(heights))):
+            side.set_major_locator(FixedLocator(shown))
+            side.set_major_formatter("{x:g}")
+            side.set_minor_locator(NullLocator())
+        chart.tick_params(axis="x", labelrotation=45)
         chart.set_xlabel(axis)
         chart.set_ylabel("images/s" if axis == "batch" else "ms a step")
         chart.grid(visible=True, alpha=0.3)
     figure.suptitle(f"{title}; dotted: in proportion", fontsize=9)
     figure.savefig(path)
+
+
+def _round_steps(heights: list[float]) -> list[float]:
+    """1, 2, 5, 10 ... from below the lowest to the highest."""
+    steps = [digit * 10.0**power for power in range(5) for digit in (1, 2, 5)]
+    return [step for step in steps if min(heights) / 3 <= step <= max(heights) * 1.2]
 
 
 if __name__ == "__main__":
