@@ -134,5 +134,5 @@ def let_waiting_threads_sleep() -> None:
     By default it spins for long: on a machine whose cores are busy with other work, each of the many short waits of a
     training step then costs a time slice. What the user has set stays.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's, on Linux
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU's, on Linux
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's, on macOS

@@ -1,8 +1,8 @@
 """How long a training step waits for others: MSDN at CUB's size on two threads, alone and beside busy processes.
 
-Each way of waiting is measured in a process of its own, since OpenMP reads it when torch loads; rounds alternate
-between the ways, and medians are shown with their ratio to the first way's. On a machine with more cores,
-`taskset -c 0,1` keeps all of it on two.
+The step is the product's. Each way of waiting is measured in a process of its own, since OpenMP reads it when torch
+loads; rounds alternate between the ways. Medians are shown with their ratios to the first way's, and to the same way's
+beside the first number of busy processes. On a machine with more cores, `taskset -c 0,1` keeps all of it on two.
 """
 
 import argparse
@@ -14,11 +14,10 @@ import time
 
 WAYS = {
     "default": {},
-    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
     "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
-    "GOMP_SPINCOUNT=0": {"GOMP_SPINCOUNT": "0"},
+    "GOMP_SPINCOUNT=5000": {"GOMP_SPINCOUNT": "5000"},
+    "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
 }
-BATCH, REGIONS, CHANNELS, ATTRIBUTES, VECTOR, CLASSES = 50, 49, 2048, 312, 300, 200
 
 
 def main() -> None:
@@ -28,10 +27,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a round")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.threads, options.steps)
+        work(options.threads, options.steps, options.precision)
         return
     known = {name for way in WAYS.values() for name in way}
     plain = {name: value for name, value in os.environ.items() if name not in known}
@@ -41,11 +41,13 @@ def main() -> None:
         "--worker",
         f"--threads={options.threads}",
         f"--steps={options.steps}",
+        f"--precision={options.precision}",
     ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = {name: subprocess.Popen(command, env=plain | way, **pipes) for name, way in WAYS.items()}
     for name, worker in workers.items():
         ask(name, worker)  # loads torch, warms up
+    idle: dict[str, float] = {}
     for count in options.busy:
         busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
         try:
@@ -60,8 +62,10 @@ def main() -> None:
         first = statistics.median(next(iter(times.values())))
         for name, seconds in times.items():
             middle = statistics.median(seconds)
+            idle.setdefault(name, middle)
             print(
-                f"{count} busy  {name:<25} {1000 * middle:7.0f} ms a step  x {middle / first:4.2f}"
+                f"{count} busy  {name:<25} {1000 * middle:7.0f} ms a step  x {middle / first:4.2f} of the first way, "
+                f"x {middle / idle[name]:4.2f} of its own beside {options.busy[0]}"
                 f"  ({1000 * min(seconds):.0f} to {1000 * max(seconds):.0f})",
                 flush=True,
             )
@@ -80,36 +84,21 @@ def ask(name: str, worker: subprocess.Popen) -> float:
     return float(answer)
 
 
-def work(threads: int, steps: int) -> None:
+def work(threads: int, steps: int, precision: str) -> None:
     """Take steps whenever told to; the threads of a process that waits for its turn sleep, whatever the way."""
-    import numpy as np
     import torch
+    from made_problems import Size, make, make_trainer
 
-    from msdn.train.models.parts.problem import Problem
-    from msdn.train.models.registry import find_model
+    from msdn.machine import choose_device, keep_freed_memory
 
+    keep_freed_memory()
     torch.set_num_threads(threads)
-    random = np.random.RandomState(0)
-    classes = np.arange(CLASSES)
-    problem = Problem(
-        random.rand(CLASSES, ATTRIBUTES),
-        random.standard_normal((ATTRIBUTES, VECTOR)),
-        classes[:150],
-        classes[150:],
-        regions=REGIONS,
-        channels=CHANNELS,
-    )
-    model = find_model("msdn")
-    network = model.network(problem, model.default())
-    optimizer = torch.optim.RMSprop(network.parameters(), lr=1e-4, momentum=0.9)
-    features, labels = torch.rand(BATCH, REGIONS, CHANNELS), torch.arange(BATCH)
+    trainer = make_trainer(make(Size()), "msdn", choose_device("cpu"), precision)
+    trainer.train_epoch(1)
     for _ in sys.stdin:
         started = time.perf_counter()
         for _ in range(steps):
-            loss = network.losses(network(features), labels)["loss"]
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            trainer.train_epoch(1)  # of one step
         print((time.perf_counter() - started) / steps, flush=True)
 
 

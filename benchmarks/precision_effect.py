@@ -76,13 +76,15 @@ def read_options() -> argparse.Namespace:
 
 def extract(precision: str, options: argparse.Namespace) -> Path:
     """The cache of a precision, beside those of the others; one that is there already is used again."""
+    folder = options.home / "features"
+    folder.mkdir(parents=True, exist_ok=True)
     done = msdn.extract(
         options.dataset,
         backbone=options.backbone,
         weights=options.weights,
         image_size=options.image_size,
         precision=precision,
-        out=options.home / "features" / f"precision-{precision}.h5",
+        out=folder / f"precision-{precision}.h5",
         home=options.home,
     )
     print(

@@ -5,7 +5,7 @@ features: a step's time does not depend on their values. The reference is `refer
 ours is the `Trainer` that `msdn train` uses, features in RAM. The bare products are those that ours does, in the same
 order and layout, and nothing else. Every round takes some steps of each, one after the other; medians.
 
-    python benchmarks/train_step.py [--models msdn,dazle] [--rounds 3] [--steps 10] [--threads 2]
+    python benchmarks/train_step.py [--models msdn,dazle] [--compiled] [--rounds 3] [--steps 10] [--threads 2]
     python benchmarks/train_step.py --models msdn --profile bfloat16      # what a step of ours is made of
 """
 
@@ -39,6 +39,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--compiled", action="store_true", help="measure our step compiled by torch.compile as well"
+    )
     parser.add_argument("--profile", choices=PRECISIONS, help="show torch's operations of our step instead")
     options = parser.parse_args()
     keep_freed_memory()
@@ -51,12 +54,13 @@ def main() -> None:
         print(
             f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads; milliseconds a step, medians"
         )
-        columns = ("reference", *(f"{what} {p}" for p in PRECISIONS for what in ("ours", "bare")))
-        print(f"{'':8}" + "".join(f"{name:>15}" for name in columns) + "   ratios")
+        ways = ("ours", "bare", *(["compiled"] if options.compiled else []))
+        columns = ("reference", *(f"{what} {p}" for p in PRECISIONS for what in ways))
+        print(f"{'':8}" + "".join(f"{name:>18}" for name in columns) + "   ratios")
         for name in options.models.split(","):
-            times = measure(name, device, options.rounds, options.steps)
+            times = measure(name, device, options.rounds, options.steps, options.compiled)
             print(
-                f"{name:8}" + "".join(f"{times[one]:15.1f}" for one in columns) + "   " + ratios(times),
+                f"{name:8}" + "".join(f"{times[one]:18.1f}" for one in columns) + "   " + ratios(times),
                 flush=True,
             )
 
@@ -83,7 +87,7 @@ def ratios(times: dict[str, float]) -> str:
     )
 
 
-def measure(name: str, device: torch.device, rounds: int, steps: int) -> dict[str, float]:
+def measure(name: str, device: torch.device, rounds: int, steps: int, compiled: bool) -> dict[str, float]:
     """Medians in milliseconds of everything that is compared."""
     made = make(SIZE)
     step: dict[str, Callable[[], object]] = {"reference": reference_step(name, made, device)}
@@ -91,6 +95,8 @@ def measure(name: str, device: torch.device, rounds: int, steps: int) -> dict[st
         trainer = make_trainer(made, name, device, precision)
         step[f"ours {precision}"] = lambda trainer=trainer: trainer._take_steps(1)
         step[f"bare {precision}"] = bare_products(name, device, getattr(torch, precision))
+        if compiled:
+            step[f"compiled {precision}"] = compiled_step(name, made, device, precision)
     taken: dict[str, list[float]] = {which: [] for which in step}
     for number in range(rounds):
         for which, take in step.items():
@@ -99,6 +105,26 @@ def measure(name: str, device: torch.device, rounds: int, steps: int) -> dict[st
             for _ in range(steps):
                 taken[which].append(timed(take, device))
     return {which: 1000 * statistics.median(all_) for which, all_ in taken.items()}
+
+
+def compiled_step(name: str, made: Made, device: torch.device, precision: str) -> Callable[[], object]:
+    """Our step with the model's scores and losses compiled; prints how long the first one takes."""
+    trainer = make_trainer(made, name, device, precision)
+    model, optimizer = trainer.model, trainer._optimizer
+    losses_of: Any = torch.compile(lambda batch, labels: model.losses(model(batch), labels))
+
+    def step(batch: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        losses = losses_of(batch, labels)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        return {term: value.detach() for term, value in losses.items()}
+
+    trainer._step = step  # type: ignore[method-assign]
+    print(
+        f"{name} {precision}: compiled in {timed(lambda: trainer._take_steps(1), device):.0f} s", flush=True
+    )
+    return lambda: trainer._take_steps(1)
 
 
 def reference_step(name: str, made: Made, device: torch.device) -> Callable[[], object]:
