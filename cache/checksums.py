@@ -28,7 +28,7 @@ def crc_row(row: np.ndarray) -> int:
     data = np.ascontiguousarray(row).reshape(-1).view(np.uint8)
     whole = len(data) - len(data) % 8
     if whole < 8 * WORTH_FOLDING:
-        return zlib.crc32(data)
+        return zlib.crc32(data.data)
     words = data[:whole].view(np.uint64).copy()
     words.view(np.uint8)[:4] ^= 0xFF  # CRC-32 inverts the first 32 bits
     end, step = len(words) - DEGREE, min(DISTANCES)
@@ -37,7 +37,7 @@ def crc_row(row: np.ndarray) -> int:
         for distance in DISTANCES:
             behind = words[start + distance :][: len(block)]
             np.bitwise_xor(behind, block, out=behind)
-    return zlib.crc32(data[whole:], zlib.crc32(words[end:], 0xFFFFFFFF))
+    return zlib.crc32(data[whole:].data, zlib.crc32(words[end:].data, 0xFFFFFFFF))
 
 
 def crc_reason(reason: bytes) -> int:
