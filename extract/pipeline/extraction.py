@@ -366,7 +366,8 @@ class Job:
 
     def _fill(self, network: FrozenNetwork, damaged: Sequence[int] = ()) -> Extraction:
         with PartialCache(self.final) as cache:
-            cache.forget_rows(damaged)
+            if damaged:
+                cache.forget_rows(damaged)
             progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
             bad |= {row: "removed" for row in bad.keys() & set(self.removed.tolist())}
             paths = {row: str(self.dataset.image_path(row)) for row in sorted(bad)}
