@@ -107,7 +107,7 @@ def extract(
         exif: "upright" turns images as their EXIF data say, "keep" leaves them; None turns those of your own.
         out: the cache to write, instead of one named after the dataset in the home.
         restart: start again, whatever an earlier extraction left.
-        retry_bad: try the masked images of a finished cache again, and no others.
+        retry_bad: of a finished cache, try masked images again, make damaged rows again, and no others.
         shard: (i, n) is worker i of n, counted from 0: it writes its shards beside the cache, for `merge`.
         devices: several at once, a process for each: "all", or a list such as "cuda:0,cuda:1". In a script, call it
             below `if __name__ == "__main__":`, for each process reads the script again.

@@ -15,7 +15,7 @@ from msdn.cache.copying import copy_rows
 from msdn.cache.errors import CacheError
 from msdn.cache.files import FileLock, flush_folder
 from msdn.cache.header import Header, read_header
-from msdn.cache.reader import check_complete
+from msdn.cache.reader import check_complete, refuse_damaged_rows
 from msdn.cache.structure import create_structure
 
 
@@ -62,6 +62,7 @@ def _check_same_images(header: Header, annotations: Annotations) -> None:
 
 
 def _rewrite(header: Header, annotations: Annotations, sources: Mapping[str, Any], other_counts: str) -> None:
+    refuse_damaged_rows(header, fast=True)
     making = header.path.with_name(header.path.name + ".annotating")
     provenance = dict(header.provenance)
     provenance[layout.ANNOTATIONS] = {**provenance.get(layout.ANNOTATIONS, {}), **sources}

@@ -13,7 +13,7 @@ from msdn.cache.header import Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.merging import merge_parts
 from msdn.cache.published import write_published
-from msdn.cache.reader import FeatureCache, check_rows, find_damaged_rows
+from msdn.cache.reader import FeatureCache, check_rows, find_damaged_rows, repair
 from msdn.terminal import counted, fit_fact, json_option, note_console, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -52,9 +52,7 @@ def verify(file: Path, as_json: bool) -> None:
         rows = [{"row": row, "image": paths[row], "maps": names} for row, names in damaged.items()]
         print_json({"file": str(file), "ok": not damaged, "rows": n, "masked": masked, "damaged": rows})
     if damaged:
-        raise CacheError(
-            f"{file}: {len(damaged)} of {n} rows are damaged; make the cache again: 'msdn extract' with --restart"
-        )
+        raise CacheError(f"{file}: {len(damaged)} of {n} rows are damaged; {repair(header)}")
     if as_json:
         return
     left_out = f"; {masked} images are masked" if masked else ""

@@ -1,10 +1,9 @@
 """Names, types and fixed places inside a cache file: what writer and reader agree on."""
 
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from math import prod
 from typing import Any
 
@@ -111,17 +110,6 @@ class Place:
     def start_of(self, row: int) -> int:
         """File offset of a row."""
         return self.offset + row * self.row_bytes
-
-
-def checksum_row(row: np.ndarray) -> int:
-    """Return the strong checksum of the row's bytes, 64 bits; never 0, which stands for a row without features."""
-    digest = blake2b(np.ascontiguousarray(row).data.cast("B"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") or 1
-
-
-def crc_row(row: np.ndarray) -> int:
-    """Return the fast checksum of the row's bytes, CRC-32."""
-    return zlib.crc32(np.ascontiguousarray(row).data.cast("B"))
 
 
 def fingerprint(annotations: Annotations, maps: Iterable[MapSpec], checksums: np.ndarray) -> str:

@@ -22,7 +22,7 @@ from msdn.cache.parts import (
     planning_lock,
     shared_recipe,
 )
-from msdn.cache.reader import check_rows, find_damaged_rows
+from msdn.cache.reader import check_rows, refuse_damaged_rows
 from msdn.cache.structure import create_structure
 
 
@@ -57,7 +57,7 @@ def merge_parts(
         create_structure(making, annotations, [*first.maps.values()], provenance, first.backbone_state)
         try:
             for done, header in enumerate(headers, 1):
-                _refuse_damage(header)
+                refuse_damaged_rows(header)
                 copy_rows(header, making, header.provenance[layout.PART]["first_row"])
                 on_progress(done, len(headers))
             making.replace(final)
@@ -163,13 +163,3 @@ def _join_provenance(headers: Sequence[Header], allow_mixed: bool) -> dict[str, 
 
 def _flat(facts: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-
-
-def _refuse_damage(header: Header) -> None:
-    damaged = sorted({row for _, row in find_damaged_rows(header)})
-    if damaged:
-        image = header.annotations.image_paths[damaged[0]]
-        raise CacheError(
-            f"{header.path}: {len(damaged)} of {len(header.states)} rows are damaged, first that of {image}; remove "
-            "the file and repeat the 'msdn extract' of its worker"
-        )

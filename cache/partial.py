@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from msdn.cache import layout
+from msdn.cache.checksums import checksum_row, crc_reason, crc_row
 from msdn.cache.errors import CacheError
 from msdn.cache.files import flush_folder
 from msdn.cache.header import Header, read_header
@@ -63,8 +64,8 @@ class PartialCache:
         stored = [np.ascontiguousarray(features[name], spec.dtype) for name, spec in self.header.maps.items()]
         for spec, values in zip(self.header.maps.values(), stored, strict=True):
             self._write(spec.dataset, row, values)
-        self._write(layout.CHECKSUMS, row, np.array([layout.checksum_row(v) for v in stored], np.uint64))
-        self._write(layout.CRC32, row, np.array([layout.crc_row(v) for v in stored], np.uint32))
+        self._write(layout.CHECKSUMS, row, np.array([checksum_row(v) for v in stored], np.uint64))
+        self._write(layout.CRC32, row, np.array([crc_row(v) for v in stored], np.uint32))
         if self.states[row] == layout.MASKED:
             self._write(layout.REASONS, row, np.bytes_(b""))
 
@@ -73,9 +74,14 @@ class PartialCache:
         for row, reason in reasons.items():
             text = layout.encode_text(reason)[: layout.REASON_BYTES].decode(errors="ignore")
             self._write(layout.REASONS, row, np.bytes_(text.encode()))
-            for table in (layout.CHECKSUMS, layout.CRC32):
-                self._write(table, row, np.zeros(len(self.header.maps), self.header.places[table].dtype))
+            maps = len(self.header.maps)
+            self._write(layout.CHECKSUMS, row, np.zeros(maps, np.uint64))
+            self._write(layout.CRC32, row, np.full(maps, crc_reason(text.encode()), np.uint32))
         self._mark(list(reasons), layout.MASKED)
+
+    def forget_rows(self, rows: Sequence[int]) -> None:
+        """Take back the marks of rows, so that they are computed again."""
+        self._mark(rows, layout.TODO)
 
     def finish(self) -> None:
         """Give the complete file its final name."""

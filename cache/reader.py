@@ -1,7 +1,7 @@
 """A finished cache, open for reading: annotations in memory, features by random row access."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.annotations import Annotations
+from msdn.cache.checksums import checksum_row, crc_reason, crc_row
 from msdn.cache.errors import CacheError, UnknownNameError
 from msdn.cache.header import AGAIN, Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
@@ -20,7 +21,8 @@ class FeatureCache:
     """Random rows of one of a cache's maps at memory speed, without the HDF5 library.
 
     Features are copied from a memory map of the place HDF5 says they lie at. A file cut short under
-    a map would end the process, so its size is checked before every batch.
+    a map would end the process, so its size is checked before every batch. A row is compared with its
+    CRC-32 when it is read for the first time.
 
     Attributes:
         map: the map that was chosen; `shape` (N, h, w, C), `dtype` and `signed` are its own.
@@ -48,6 +50,7 @@ class FeatureCache:
         self._mapped: mmap.mmap | None = map_file(self.path)
         self._places = {name: header.places[spec.dataset] for name, spec in self.maps.items()}
         self._rows = {name: view_rows(self._mapped, place) for name, place in self._places.items()}
+        self._is_checked = {name: header.states != layout.DONE for name in self.maps}
 
     def __enter__(self) -> "FeatureCache":
         return self
@@ -70,7 +73,8 @@ class FeatureCache:
     ) -> np.ndarray:
         """Return the features [n, R, C] of `rows`, in their stored type; into `out` where given.
 
-        They are of the chosen map, or of another one that `map` names.
+        They are of the chosen map, or of another one that `map` names. Damaged ones are refused; `out` then holds
+        what nobody may use. Masked rows have no features: what comes for them means nothing.
         """
         spec = self.map if map is None else self._find(map)
         rows = np.asarray(rows, np.int64)
@@ -87,7 +91,23 @@ class FeatureCache:
             raise CacheError(f"{self.path}: cut short while it was in use; {AGAIN}")
         # rows are checked above; "clip" copies without a buffer
         np.take(self._rows[spec.name], rows, axis=0, out=out, mode="clip")
+        self._check_new(spec.name, rows, out)
         return out
+
+    def _check_new(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+        """Compare the values of rows with their checksums, where that was not done before.
+
+        Threads that read the same row at once both compare it.
+        """
+        is_checked = self._is_checked[name]
+        column = [*self.maps].index(name)
+        for position in np.flatnonzero(~is_checked[rows]).tolist():
+            row = rows[position]
+            if is_checked[row]:  # it comes twice
+                continue
+            if crc_row(values[position]) != self.crc32[row, column]:
+                raise CacheError(describe_damage(self.header, {int(row): [name]}))
+            is_checked[row] = True
 
     def expect_rows(self, rows: np.ndarray) -> None:
         """Let the system begin to read rows of the chosen map from the disk, all at once and without waiting."""
@@ -122,11 +142,13 @@ def check_rows(header: Header) -> None:
             f"{header.path}: incomplete, {todo} of {len(header.states)} images not extracted yet; repeat the command "
             f"that started it, or {AGAIN}"
         )
-    is_done = header.states == layout.DONE
-    wrong = np.flatnonzero((is_done[:, None] != (header.checksums != 0)).any(axis=1))
-    if len(wrong) or header.states.max() > layout.MASKED:
+    is_done, is_masked = header.states == layout.DONE, header.states == layout.MASKED
+    is_wrong = (is_done[:, None] != (header.checksums != 0)).any(axis=1) | ~(is_done | is_masked)
+    for row in header.masked_rows.tolist():
+        is_wrong[row] |= (header.crc32[row] != crc_reason(header.reasons[row])).any()
+    if is_wrong.any():
         raise CacheError(
-            f"{header.path}: damaged, the marks and checksums of {max(1, len(wrong))} rows do not match; {AGAIN}"
+            f"{header.path}: damaged, the marks and checksums of {is_wrong.sum()} rows do not match; {AGAIN}"
         )
 
 
@@ -142,14 +164,48 @@ def view_rows(mapped: mmap.mmap, place: layout.Place) -> np.ndarray:
     return np.frombuffer(mapped, place.dtype, prod(place.shape), place.offset).reshape(n, h * w, c)
 
 
-def find_damaged_rows(header: Header) -> Iterator[tuple[str, int]]:
-    """Yield map and row wherever features differ from what was written; masked rows have none."""
+def find_damaged_rows(header: Header, fast: bool = False) -> Iterator[tuple[str, int]]:
+    """Yield map and row wherever features differ from what was written; masked rows have none.
+
+    Both checksums are compared, or with `fast` only the CRC-32.
+    """
     mapped = map_file(header.path)
     for column, (name, spec) in enumerate(header.maps.items()):
         values = view_rows(mapped, header.places[spec.dataset])
         for row in np.flatnonzero(header.states == layout.DONE).tolist():
             if mapped.size() < len(mapped):
                 raise CacheError(f"{header.path}: cut short while it was in use; {AGAIN}")
-            sums = layout.checksum_row(values[row]), layout.crc_row(values[row])
-            if sums != (header.checksums[row, column], header.crc32[row, column]):
+            is_whole = crc_row(values[row]) == header.crc32[row, column]
+            if not is_whole or not (fast or checksum_row(values[row]) == header.checksums[row, column]):
                 yield name, row
+
+
+def refuse_damaged_rows(header: Header, fast: bool = False) -> None:
+    """Raise where features differ from what was written, naming the first row."""
+    damaged: dict[int, list[str]] = {}
+    for name, row in find_damaged_rows(header, fast):
+        damaged.setdefault(row, []).append(name)
+    if damaged:
+        raise CacheError(describe_damage(header, damaged))
+
+
+def describe_damage(header: Header, damaged: Mapping[int, Sequence[str]]) -> str:
+    """One sentence on damaged rows: the first of them with its image and maps, and what helps.
+
+    Args:
+        header: of the cache that they are in.
+        damaged: by row, the names of the maps whose features are damaged.
+    """
+    row = min(damaged)
+    maps = f" in map {' and '.join(damaged[row])}" if len(header.maps) > 1 else ""
+    which = f"row {row} ({header.annotations.image_paths[row]}){maps} does not match its checksum"
+    if len(damaged) > 1:
+        which = f"{len(damaged)} of {len(header.states)} rows are damaged, first {which}"
+    return f"{header.path}: {which}; 'msdn cache verify' names all that are damaged; {repair(header)}"
+
+
+def repair(header: Header) -> str:
+    """How the damaged rows of a finished cache are made again."""
+    if header.provenance.get("weights", {}).get("kind") == "imported":
+        return "import the file again, with --restart"
+    return "repeat its 'msdn extract' command with --retry-bad, which makes damaged rows again"

@@ -108,7 +108,7 @@ def test_verify_names_the_damaged_rows(make_cache, home: Home) -> None:
         file.seek(-3, os.SEEK_END)
         file.write(b"xxx")
     result = run("cache", "verify", path)
-    assert_one_sentence(result, "1 of 30 rows are damaged", "--restart")
+    assert_one_sentence(result, "1 of 30 rows are damaged", "--retry-bad")
     assert "row 29 (class_5/29.jpg): features do not match their checksum" in result.stdout
 
 

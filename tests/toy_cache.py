@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from msdn.cache.annotations import Annotations
+from msdn.cache.header import read_header
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
@@ -78,3 +79,12 @@ def begin_cache(
 def spec_of(name: str, values: np.ndarray, signed: bool | None = False) -> MapSpec:
     """Describe a map by its features [N, h, w, C]."""
     return MapSpec(name, *values.shape[1:], values.dtype, signed)
+
+
+def zero_rows(path: Path, rows: np.ndarray, dataset: str = "features") -> None:
+    """Let the features of rows become zeros, as a disk does that lost them."""
+    place = read_header(path).places[dataset]
+    with path.open("r+b") as file:
+        for row in rows.tolist():
+            file.seek(place.start_of(row))
+            file.write(bytes(place.row_bytes))

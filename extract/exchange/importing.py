@@ -1,5 +1,6 @@
 """Makes a cache of a published feature file, with the dataset's own names where its lists are at hand."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from msdn.cache.home import Home, dataset_name, name_cache
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.published import PublishedFile, open_published, read_blocks, read_lists
+from msdn.cache.reader import find_damaged_rows
 from msdn.cache.records import fits, whole
 from msdn.cache.structure import create_structure
 from msdn.extract.backbones.entry import features_tag
@@ -25,7 +27,9 @@ from msdn.extract.datasets.proposed_splits import divide_trainval, number_classe
 from msdn.extract.datasets.registry import find_spec, is_own_folder, open_dataset
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import DatasetError
+from msdn.terminal import counted
 
+log = logging.getLogger(__name__)
 KINDS = ("imagenet", "file", "random", "imported")  # of weights
 PUBLISHED_CHANNELS, PIXELS = 2048, 32  # of the published files' ResNet101; pixels of an image side per region
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -76,6 +80,7 @@ def import_features(
         with FileLock(final.with_name(final.name + ".lock"), f"writing {final}"):
             _begin(final, annotations, spec, facts, restart)
             with PartialCache(final) as cache:
+                _forget_damaged(cache)
                 masked = lists.masked | _fill(cache, file, lists.masked, on_progress)
                 cache.mask_rows(masked)
                 cache.finish()
@@ -208,6 +213,19 @@ def _begin(
     same = begun.provenance == provenance and begun.annotations.image_paths == annotations.image_paths
     if not same or name_differences(begun.annotations, annotations):
         raise CacheError(f"{partial}: was started with other options or files; {otherwise}")
+
+
+def _forget_damaged(cache: PartialCache) -> None:
+    """Have the rows made again that an earlier run wrote and that are not what it wrote."""
+    damaged = sorted({row for _, row in find_damaged_rows(cache.header, fast=True)})
+    if damaged:
+        log.warning(
+            "%s: damaged: %s, first row %d; imported again",
+            cache.path,
+            counted(len(damaged), "row"),
+            damaged[0],
+        )
+        cache.forget_rows(damaged)
 
 
 def _fill(

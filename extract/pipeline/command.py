@@ -125,7 +125,7 @@ DEFAULT = ExtractSettings(dataset="")
 @click.option(
     "--retry-bad",
     is_flag=True,
-    help="Try the masked images of a finished cache (or of finished shards) again, and no others.",
+    help="Of a finished cache (or of finished shards), make masked and damaged rows again, and no others.",
 )
 @click.option(
     "--shard",

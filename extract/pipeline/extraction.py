@@ -18,7 +18,7 @@ from msdn.cache.home import Home, command_line, name_cache, typed_dataset
 from msdn.cache.layout import DONE, GROWN, PART, TODO, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.parts import find_parts
-from msdn.cache.reader import check_rows
+from msdn.cache.reader import check_rows, find_damaged_rows
 from msdn.cache.structure import create_structure
 from msdn.extract.backbones.entry import Plan, features_tag, make_plan
 from msdn.extract.backbones.frozen import (
@@ -178,23 +178,25 @@ class Job:
     def _go_on(self, header: Header) -> Extraction:
         """Finish what an earlier run left, or add the images that the dataset gained since."""
         n, had = len(self.dataset.annotations.image_paths), len(header.states)
-        is_complete = header.path == self.final
-        masked = len(header.masked_rows) if self.settings.retry_bad else 0
+        is_complete, retries = header.path == self.final, self.settings.retry_bad
+        masked = len(header.masked_rows) if retries else 0
         if is_complete:
             check_rows(header)
             self._check_same(header, check_request)
-            if n == had and not masked:
-                return Extraction(self.final, Progress(n, n), _name_masked(header), self.weights.kind, True)
-        elif self.settings.retry_bad and (header.states == TODO).any():
+        elif retries and (header.states == TODO).any():
             raise ExtractError(f"{header.path}: not complete yet; leave out --retry-bad to continue")
+        is_left = is_complete and n == had  # as it is, but for what is tried again
+        damaged = [] if is_left and not retries else self._find_damaged(header)
+        if is_left and not masked and not damaged:
+            return Extraction(self.final, Progress(n, n), _name_masked(header), self.weights.kind, True)
         self._describe()
         self.take_threads(header)
         if header.provenance.get("compiled"):
             with _needing_a_compiler(header):
                 require_compiler(self.device)
-        if masked or not is_complete:
+        if masked or damaged or not is_complete:
             self._check_same(header, check_recipe)
-        self.require_images([*np.flatnonzero(header.states != DONE), *range(had, n)])
+        self.require_images([*np.flatnonzero(header.states != DONE), *damaged, *range(had, n)])
         network = self.frozen or self.freeze(header)
         partial = partial_path(self.final)
         if n > had:
@@ -204,11 +206,24 @@ class Job:
             recipe = self.recipe(header.provenance["block_rows"], network.describe())
             grow(header, partial, self.dataset, recipe)
         elif is_complete:
-            self.watcher.on_stage(
-                f"{counted(masked, 'masked image')} tried again; all other rows stay as they are"
-            )
+            if masked:
+                self.watcher.on_stage(
+                    f"{counted(masked, 'masked image')} tried again; all other rows stay as they are"
+                )
             copy_cache(header, partial, header.annotations, header.provenance)
-        return self._fill(network)
+        return self._fill(network, damaged)
+
+    def _find_damaged(self, header: Header) -> list[int]:
+        """Rows that are done and are not what was written; they are told, for they are made again."""
+        damaged = sorted({row for _, row in find_damaged_rows(header, fast=not self.settings.retry_bad)})
+        if damaged:
+            were, are = ("was", "is") if len(damaged) == 1 else ("were", "are")
+            first = header.annotations.image_paths[damaged[0]]
+            self.watcher.on_stage(
+                f"{header.path}: {counted(len(damaged), 'row')} {were} damaged and {are} extracted again, first row "
+                f"{damaged[0]} ({first})"
+            )
+        return damaged
 
     def freeze(self, header: Header) -> FrozenNetwork:
         """The network as a file was started with it, which decides bits, or a sentence about what is missing."""
@@ -349,8 +364,10 @@ class Job:
                 f"{paths[0]}"
             )
 
-    def _fill(self, network: FrozenNetwork) -> Extraction:
+    def _fill(self, network: FrozenNetwork, damaged: Sequence[int] = ()) -> Extraction:
         with PartialCache(self.final) as cache:
+            if damaged:
+                cache.forget_rows(damaged)
             progress, bad = fill_cache(cache, self.dataset, network, self.plan, self._workers, self.watcher)
             bad |= {row: "removed" for row in bad.keys() & set(self.removed.tolist())}
             paths = {row: str(self.dataset.image_path(row)) for row in sorted(bad)}

@@ -38,4 +38,4 @@ class ExtractSettings:
     threads: int | None = None  # the unfinished cache's, else torch's choice
     worker: Worker | None = None  # which of many, where the cache is made in parts
     devices: str = ""  # several, each with a process of its own: "all", or names with commas
-    retry_bad: bool = False  # visit the masked rows of a finished cache again, and no others
+    retry_bad: bool = False  # make masked and damaged rows of a finished cache again, and no others
