@@ -31,7 +31,7 @@ class PartialCache:
         self.path = partial_path(final)
         self.header: Header = read_header(self.path)
         self.states = self.header.states.copy()
-        self._fd = os.open(self.path, os.O_RDWR)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
 
     def __enter__(self) -> "PartialCache":
         return self

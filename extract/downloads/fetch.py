@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import shutil
 import socket
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 
 from msdn import __version__
-from msdn.cache.files import flush_folder, replace_file
+from msdn.cache.files import flush_file, flush_folder, replace_file
 from msdn.extract.datasets.spec import Source
 from msdn.extract.errors import DownloadError
 
@@ -150,9 +149,8 @@ class Fetch:
             self._discard()
             kind = PassingError if start else MirrorError  # the old part may be at fault
             raise kind(str(error)) from error
+        flush_file(self._partial)
         self._take_note(replace(self._note, sha256=sha256))
-        with self._partial.open("rb+") as file:
-            os.fsync(file.fileno())
         self._partial.replace(self._final)
         flush_folder(self._final.parent)
         return sha256

@@ -12,7 +12,7 @@ import torch
 
 from msdn.cache.annotations import name_differences
 from msdn.cache.errors import WrongUsageError
-from msdn.cache.files import FileLock, check_folder
+from msdn.cache.files import FileLock, check_folder, make_folder
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, command_line, name_cache, typed_dataset
 from msdn.cache.layout import DONE, GROWN, PART, TODO, MapSpec
@@ -86,7 +86,7 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) ->
         final = settings.out or home.features / name_cache(
             dataset.annotations.dataset, plan.preparation.size, tag
         )
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         job = Job(settings, dataset, plan, network, weights, device, final, watcher)
         if not (worker or len(devices) > 1 or job.has_shards()):
             with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):

@@ -9,11 +9,11 @@ import numpy as np
 
 from msdn.cache.annotations import Annotations, arrange, keep_removed
 from msdn.cache.copying import copy_rows
-from msdn.cache.files import flush_folder
+from msdn.cache.files import new_file
 from msdn.cache.header import Header
 from msdn.cache.layout import DONE, GROWN, MIXED
 from msdn.cache.parts import MADE_BY
-from msdn.cache.structure import create_structure
+from msdn.cache.structure import write_structure
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
 
@@ -67,8 +67,6 @@ def copy_cache(
     header: Header, partial: Path, annotations: Annotations, provenance: Mapping[str, Any]
 ) -> None:
     """Make `partial` an unfinished copy of a cache, with room for the further images of `annotations`."""
-    making = partial.with_name(partial.name + ".growing")
-    create_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
-    copy_rows(header, making)
-    making.replace(partial)
-    flush_folder(partial.parent)
+    with new_file(partial) as making:
+        write_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
+        copy_rows(header, making)
