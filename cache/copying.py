@@ -2,8 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.errors import CacheError
+from msdn.cache.files import named
 from msdn.cache.header import AGAIN, Header, read_header
 from msdn.cache.reader import find_damaged_rows
 
@@ -38,7 +37,7 @@ def _copy_bytes(path: Path, source: int, start: int, sink: int, target: int, cou
     while count:
         done = _copy_in_kernel(source, start, sink, target, min(count, COPY_BYTES))
         if not done:
-            with _named(path):
+            with named(path):
                 data = os.pread(source, min(count, COPY_BYTES), start)
             if not data:
                 raise CacheError(f"{path}: was cut short while it was copied; nothing was changed")
@@ -56,15 +55,6 @@ def _copy_in_kernel(source: int, start: int, sink: int, target: int, count: int)
         if error.errno not in NOT_BETWEEN_THESE:
             raise
         return 0
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Let an error name the file that could not be read."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _compare(header: Header, target: Path, first: int, advice: str) -> None:

@@ -51,6 +51,17 @@ def new_file(path: Path, *, replaces: bool = True) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an OSError of a read or write name the file that it was about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a crash leaves the old content or the new, never a part."""
     with new_file(path) as beside:

@@ -16,7 +16,7 @@ from msdn.cache.header import read_header
 from msdn.cache.layout import MapSpec
 from msdn.cache.sink import write_hdf5
 
-_NOT_WRITTEN = "{}: what was read back is not what was written; check the disk, or choose another place, and repeat the command"
+_NOT_WRITTEN = "{}: what was read back is not what was written; check the disk, or choose another place"
 
 
 def create_structure(

@@ -10,7 +10,7 @@ from typing import Any
 
 from msdn.cache import CacheError, FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError, nearest
-from msdn.cache.files import FileLock, flush_file, flush_folder, make_folder, replace_file
+from msdn.cache.files import FileLock, flush_file, flush_folder, make_folder, named, replace_file
 from msdn.cache.home import cached_datasets, choose_cache, command_line, find_caches
 from msdn.cache.layout import MAIN
 from msdn.cache.records import (
@@ -198,6 +198,11 @@ class Run:
         self.manifest.update(changes)
         _write_manifest(self.path, self.manifest)
 
+    def leave(self, **changes: Any) -> None:
+        """Change the manifest where an error ends the training; if that fails too, the first error counts."""
+        with suppress(OSError):
+            self.update(**changes)
+
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write the records of all epochs so far, in place of what was there."""
         lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -205,7 +210,7 @@ class Run:
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one epoch's record."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with named(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def lock(self) -> AbstractContextManager[Any]:
