@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +26,29 @@ TRAIN = ["train", "--dataset", "toy", "--epochs", "30000", "--device", "cpu"]
 ENDING = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 def start(words: list[str], home: Home, *before: str, **how: object) -> subprocess.Popen[str]:
     command = [*before, sys.executable, "-c", PROGRAM, *words, "--home", str(home.root)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if not how else {}
-    return subprocess.Popen(command, env=toy_environment(), text=True, **pipes, **how)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, env=toy_environment(), text=True, **pipes, **how)  # type: ignore[call-overload]
+    STARTED.append(process)
+    return process
 
 
 def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100  # of a busy machine
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -42,7 +57,7 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
 def end(process: subprocess.Popen[str], number: int) -> str:
     """Send the signal, and give what was said; the exit code must be the signal's."""
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=100)
     assert (process.returncode, stdout) == (CODES[signal.Signals(number)], ""), stderr
     assert "Traceback" not in stderr and stderr.count("Stopped.") == 1
     return stderr
@@ -130,7 +145,7 @@ def test_a_terminal_that_is_closed_ends_the_training_in_order(home: Home) -> Non
     os.close(theirs)
     wait_for(process, trains(home))
     os.close(ours)  # the system tells it by SIGHUP, and nothing can be written any more
-    assert process.wait(60) == 129
+    assert process.wait(100) == 129
     (run,) = find_runs(home.runs)
     assert run.manifest["status"] == "interrupted"
 
