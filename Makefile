@@ -18,7 +18,7 @@ test-slow: $(READY)
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=.editable $(BIN)/mypy -m msdn -p msdn.cache -p msdn.extract -p msdn.train -p msdn.app -m msdn.cli -m msdn.machine
+	MYPYPATH=.editable $(BIN)/mypy -m msdn -p msdn.cache -p msdn.extract -p msdn.train -p msdn.app -m msdn.cli -m msdn.machine -m msdn.signals
 
 bench: $(READY)
 	$(BIN)/python benchmarks/read_rows.py

@@ -4,7 +4,6 @@ What all commands have in common is added here: options, completion, the config 
 file imports torch, so that help answers at once.
 """
 
-import errno
 import importlib
 import logging
 import os
@@ -16,8 +15,9 @@ from typing import Any, NoReturn
 import click
 
 from msdn import __version__, terminal
-from msdn.cache.errors import MsdnError, UnknownNameError, WrongUsageError
+from msdn.cache.errors import MsdnError, UnknownNameError, WrongUsageError, explain_os_error
 from msdn.machine import let_waiting_threads_sleep
+from msdn.signals import exit_code, heard_signals
 
 COMMANDS: dict[
     str, Any
@@ -69,14 +69,6 @@ COMMANDS: dict[
         None,
     ),
     "doctor": "msdn.app.doctor:doctor",
-}
-DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full; make room and repeat the command",
-    errno.EDQUOT: "the disk quota is used up; make room and repeat the command",
-    errno.EFBIG: "the file grew beyond what this system allows; choose another place",
-    errno.EACCES: "permission denied; choose a place you may write to",
-    errno.EPERM: "operation not permitted; choose a place you may write to",
-    errno.EROFS: "the file system is read-only; choose a place you may write to",
 }
 MEMORY_ADVICE = {  # by the option that it needs
     "--batch-size": "a smaller --batch-size needs less",
@@ -178,8 +170,9 @@ class ErrorTranslator(LazyGroup):
 
             register_shells()
         try:
-            code = self._run(*args, **settings)
-            sys.stdout.flush()
+            with heard_signals():
+                code = self._run(*args, **settings)
+                sys.stdout.flush()
         except BrokenPipeError:
             terminal.close_pipe()
             code = 141  # as the shell reports a program whose reader has gone: `msdn presets | head`
@@ -200,7 +193,7 @@ class ErrorTranslator(LazyGroup):
             return error.exit_code
         except click.Abort:
             terminal.warn("Stopped.")
-            return 130
+            return exit_code()
         except SystemExit as end:
             return end.code
         return code if isinstance(code, int) else 0
@@ -215,7 +208,7 @@ class ErrorTranslator(LazyGroup):
         except MsdnError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            stop("Stopped. Finished work is kept.", 130)
+            stop("Stopped. Finished work is kept.", exit_code())
         except BrokenPipeError:  # click would end this with its own code
             terminal.close_pipe()
             sys.exit(141)
@@ -253,13 +246,6 @@ def advise_on_memory(ctx: click.Context) -> str:
     options = {name for one in command.get_params(ctx) for name in one.opts} if command else set()
     words = [advice for option, advice in MEMORY_ADVICE.items() if option in options]
     return words[0] if words else "stop other programs and repeat the command"
-
-
-def explain_os_error(error: OSError) -> str:
-    """One sentence: where, what, and what to do where that is known."""
-    where = f"{error.filename}: " if error.filename else ""
-    what = DISK_ERRORS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
-    return f"{where}{what}"
 
 
 def stop(sentence: str, code: int) -> NoReturn:

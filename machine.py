@@ -4,8 +4,6 @@ Loads no torch until a device is asked for.
 """
 
 import ctypes
-import multiprocessing
-import multiprocessing.connection
 import os
 import sys
 from collections.abc import Iterator
@@ -63,14 +61,6 @@ def choose_devices(text: str, option: str = "--device") -> list[str]:
     if not all(names):
         raise WrongUsageError(f"{option} '{text}': a name is empty, expected some as in cuda:0,cuda:1")
     return names
-
-
-def end_with_parent() -> None:
-    """Wait for the end of the process that started this one, and end: a command that is killed cannot tell others."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def fastest_precision(device: "torch.device") -> str:

@@ -13,10 +13,10 @@ from msdn.cache import layout
 from msdn.cache.annotations import Annotations, arrange, keep_removed, name_differences, settle_types
 from msdn.cache.copying import copy_rows
 from msdn.cache.errors import CacheError
-from msdn.cache.files import FileLock, flush_folder
+from msdn.cache.files import FileLock, new_file
 from msdn.cache.header import Header, read_header
-from msdn.cache.reader import check_complete, refuse_damaged_rows
-from msdn.cache.structure import create_structure
+from msdn.cache.reader import check_complete
+from msdn.cache.structure import write_structure
 
 
 def replace_annotations(
@@ -62,8 +62,6 @@ def _check_same_images(header: Header, annotations: Annotations) -> None:
 
 
 def _rewrite(header: Header, annotations: Annotations, sources: Mapping[str, Any], other_counts: str) -> None:
-    refuse_damaged_rows(header, fast=True)
-    making = header.path.with_name(header.path.name + ".annotating")
     provenance = dict(header.provenance)
     provenance[layout.ANNOTATIONS] = {**provenance.get(layout.ANNOTATIONS, {}), **sources}
     provenance.pop(layout.COUNTS, None)
@@ -71,10 +69,6 @@ def _rewrite(header: Header, annotations: Annotations, sources: Mapping[str, Any
         provenance[layout.COUNTS] = other_counts
     if annotations.image_paths != header.annotations.image_paths:
         del provenance[layout.UNNAMED_IMAGES]
-    create_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
-    try:
+    with new_file(header.path) as making:
+        write_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
         copy_rows(header, making)
-        making.replace(header.path)
-    finally:
-        making.unlink(missing_ok=True)
-    flush_folder(header.path.parent)

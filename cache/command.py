@@ -112,9 +112,12 @@ def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, a
     with FeatureCache(cache, map_name) as opened:
         if out.exists() and out.samefile(cache):
             raise CacheError(f"{out}: is the cache itself; choose another name for the export")
-        if out.exists() and not force:
-            raise CacheError(f"{out}: already exists; choose another name, or use --force")
-        write_published(opened, out, compress)
+        try:
+            if out.exists() and not force:
+                raise FileExistsError
+            write_published(opened, out, compress, replaces=force)
+        except FileExistsError as error:
+            raise CacheError(f"{out}: already exists; choose another name, or use --force") from error
         masked, kind = len(opened.masked_rows), opened.provenance["weights"]["kind"]
     if masked:
         warn(f"masked images: {masked} (zero there, and in none of its splits)")

@@ -1,9 +1,20 @@
 """The errors that a user can cause; `cli.py` alone turns them into a sentence and an exit code."""
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+
+DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full; make room and repeat the command",
+    errno.EDQUOT: "the disk quota is used up; make room and repeat the command",
+    errno.EFBIG: "the file grew beyond what this system allows (see 'ulimit -f'); choose another place",
+    errno.EIO: "the disk failed (input/output error); check it, and repeat the command",
+    errno.EACCES: "permission denied; choose a place you may write to",
+    errno.EPERM: "operation not permitted; choose a place you may write to",
+    errno.EROFS: "the file system is read-only; choose a place you may write to",
+}
 
 
 class MsdnError(ValueError):
@@ -53,3 +64,10 @@ def explain_damage(path: Path | str, what: str, advice: str = "") -> Iterator[No
     ) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CacheError(f"{path}: {what} ({why}){advice}") from error
+
+
+def explain_os_error(error: OSError) -> str:
+    """One sentence: where, what, and what to do where that is known."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = DISK_ERRORS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+    return f"{where}{what}"

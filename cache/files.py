@@ -3,24 +3,140 @@
 import errno
 import fcntl
 import os
+import re
+import secrets
 import shutil
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from msdn.cache.errors import CacheError, MsdnError
 
+UNFINISHED = ".msdn-new"  # ends the names of files that are being written
+_LONGEST = 58  # letters of a name that begin the name of its unfinished file: 255 bytes are room for these
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of file systems without hard links
+_NO_FLUSH = (errno.EINVAL, errno.ENOTSUP)  # of file systems that do not flush folders
+
+
+@contextmanager
+def new_file(path: Path, *, replaces: bool = True) -> Iterator[Path]:
+    """Yield an empty file beside `path`, which takes that name at the end of the block: whole, or not at all.
+
+    Its content is flushed before it gets the name, and the folder afterwards. Where anything fails nothing is left,
+    and an OSError names `path`. What killed processes left of the same file is removed.
+
+    Args:
+        path: the file to write.
+        replaces: whether a file of this name is replaced; otherwise it leads to a FileExistsError, also one that
+            appeared meanwhile.
+    """
+    remove_leftovers(path)
+    try:
+        beside, fd = _open_beside(path)
+        try:
+            yield beside
+            os.fsync(fd)
+            _give_name(beside, path, replaces)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno is None or not str(error.filename or UNFINISHED).endswith(UNFINISHED):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an OSError of a read or write name the file that it was about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a crash leaves the old content or the new, never a part."""
-    beside = path.with_name(path.name + ".partial")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    flush_folder(path.parent)
+    with new_file(path) as beside:
+        beside.write_bytes(content)
+
+
+def create_file(path: Path, content: bytes, option: str) -> None:
+    """Write a file for the user; one that exists is refused, with the advice to choose another `option`."""
+    try:
+        with new_file(path, replaces=False) as beside:
+            beside.write_bytes(content)
+    except FileExistsError as error:
+        raise exists_already(path, option) from error
+
+
+def _open_beside(path: Path) -> tuple[Path, int]:
+    """Create a file with a name of its own; its lock tells others that somebody writes it."""
+    while True:
+        beside = path.with_name(f"{path.name[:_LONGEST]}.{secrets.token_hex(4)}{UNFINISHED}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with suppress(FileExistsError):
+            fd = os.open(beside, flags, 0o666)
+            with suppress(OSError):  # without locks, nobody removes it
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:
+                return beside, fd
+            os.close(fd)  # removed as a leftover between our open and our lock
+
+
+def _give_name(beside: Path, path: Path, replaces: bool) -> None:
+    if replaces:
+        beside.replace(path)
+        flush_folder(path.parent)
+        return
+    try:
+        path.hardlink_to(beside)  # unlike a rename, it never replaces
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        beside.replace(path)
+    try:
+        beside.unlink(missing_ok=True)
+        flush_folder(path.parent)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of a file that they were writing; those that live hold its lock."""
+    name = re.compile(re.escape(path.name[:_LONGEST]) + r"\.[0-9a-f]{8}" + re.escape(UNFINISHED))
+    with suppress(OSError):
+        for entry in path.parent.iterdir():
+            if name.fullmatch(entry.name):
+                _remove_leftover(entry)
+
+
+def _remove_leftover(path: Path) -> None:
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder where there is none, and those above it; a power cut takes none of them away."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            flush_folder(folder.parent)
 
 
 def check_folder(path: Path, option: str) -> None:
@@ -34,6 +150,7 @@ def check_new(path: Path, option: str) -> None:
     if path.exists():
         raise exists_already(path, option)
     check_folder(path, option)
+    remove_leftovers(path)
 
 
 def exists_already(path: Path, option: str) -> CacheError:
@@ -42,12 +159,34 @@ def exists_already(path: Path, option: str) -> CacheError:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make a rename inside the folder survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY)
+    """Make the names inside a folder survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         os.close(fd)
+
+
+def flush_file(path: Path) -> None:
+    """Wait until what was written to a file is on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(fd)
+
+
+def flush_tree(folder: Path) -> None:
+    """Wait until all files and folders below a folder are on the disk."""
+    os.sync()  # together they are quick, but this tells of no error
+    for path in folder.rglob("*"):
+        (flush_folder if path.is_dir() else flush_file)(path)
+    flush_folder(folder)
 
 
 def check_free_space(path: Path, needed: int) -> None:

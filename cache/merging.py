@@ -11,7 +11,7 @@ from msdn.cache import layout
 from msdn.cache.annotations import digest, join
 from msdn.cache.copying import copy_rows
 from msdn.cache.errors import CacheError
-from msdn.cache.files import FileLock, flush_folder
+from msdn.cache.files import FileLock, new_file
 from msdn.cache.header import Header, read_header
 from msdn.cache.partial import partial_path
 from msdn.cache.parts import (
@@ -22,8 +22,8 @@ from msdn.cache.parts import (
     planning_lock,
     shared_recipe,
 )
-from msdn.cache.reader import check_rows, refuse_damaged_rows
-from msdn.cache.structure import create_structure
+from msdn.cache.reader import check_rows
+from msdn.cache.structure import write_structure
 
 
 def merge_parts(
@@ -52,18 +52,12 @@ def merge_parts(
             raise CacheError(
                 f"{headers[0].path}: the parts together are not the dataset that they were cut from"
             )
-        making = final.with_name(final.name + ".merging")
         first = headers[0]
-        create_structure(making, annotations, [*first.maps.values()], provenance, first.backbone_state)
-        try:
+        with new_file(final, replaces=False) as making:
+            write_structure(making, annotations, [*first.maps.values()], provenance, first.backbone_state)
             for done, header in enumerate(headers, 1):
-                refuse_damaged_rows(header)
                 copy_rows(header, making, header.provenance[layout.PART]["first_row"])
                 on_progress(done, len(headers))
-            making.replace(final)
-        finally:
-            making.unlink(missing_ok=True)
-        flush_folder(final.parent)
         if remove:
             _remove(headers, final)
     return read_header(final)

@@ -13,7 +13,7 @@ import numpy as np
 from msdn.cache import layout
 from msdn.cache.checksums import checksum_row, crc_reason, crc_row
 from msdn.cache.errors import CacheError
-from msdn.cache.files import flush_folder
+from msdn.cache.files import flush_folder, named
 from msdn.cache.header import Header, read_header
 
 SUFFIX = ".partial"
@@ -32,7 +32,7 @@ class PartialCache:
         self.path = partial_path(final)
         self.header: Header = read_header(self.path)
         self.states = self.header.states.copy()
-        self._fd = os.open(self.path, os.O_RDWR)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
 
     def __enter__(self) -> "PartialCache":
         return self
@@ -56,9 +56,10 @@ class PartialCache:
             expected = len(rows), *spec.row_shape
             if features[name].shape != expected:
                 raise ValueError(f"features of map '{name}' are {features[name].shape}, expected {expected}")
-        for position, row in enumerate(rows):
-            self._write_row(row, {name: features[name][position] for name in maps})
-        self._mark(rows, layout.DONE)
+        with named(self.path):
+            for position, row in enumerate(rows):
+                self._write_row(row, {name: features[name][position] for name in maps})
+            self._mark(rows, layout.DONE)
 
     def _write_row(self, row: int, features: Mapping[str, np.ndarray]) -> None:
         stored = [np.ascontiguousarray(features[name], spec.dtype) for name, spec in self.header.maps.items()]
@@ -71,24 +72,27 @@ class PartialCache:
 
     def mask_rows(self, reasons: Mapping[int, str]) -> None:
         """Record rows whose image cannot be used, with the reason for each."""
-        for row, reason in reasons.items():
-            text = layout.encode_text(reason)[: layout.REASON_BYTES].decode(errors="ignore")
-            self._write(layout.REASONS, row, np.bytes_(text.encode()))
-            maps = len(self.header.maps)
-            self._write(layout.CHECKSUMS, row, np.zeros(maps, np.uint64))
-            self._write(layout.CRC32, row, np.full(maps, crc_reason(text.encode()), np.uint32))
-        self._mark(list(reasons), layout.MASKED)
+        with named(self.path):
+            for row, reason in reasons.items():
+                text = layout.encode_text(reason)[: layout.REASON_BYTES].decode(errors="ignore")
+                self._write(layout.REASONS, row, np.bytes_(text.encode()))
+                maps = len(self.header.maps)
+                self._write(layout.CHECKSUMS, row, np.zeros(maps, np.uint64))
+                self._write(layout.CRC32, row, np.full(maps, crc_reason(text.encode()), np.uint32))
+            self._mark(list(reasons), layout.MASKED)
 
     def forget_rows(self, rows: Sequence[int]) -> None:
         """Take back the marks of rows, so that they are computed again."""
-        self._mark(rows, layout.TODO)
+        with named(self.path):
+            self._mark(rows, layout.TODO)
 
     def finish(self) -> None:
         """Give the complete file its final name."""
         todo = int((self.states == layout.TODO).sum())
         if todo:
             raise CacheError(f"{self.path}: {todo} rows are not extracted yet")
-        os.fsync(self._fd)
+        with named(self.path):
+            os.fsync(self._fd)
         self.path.replace(self._final)
         flush_folder(self._final.parent)
 

@@ -15,12 +15,14 @@ import numpy as np
 
 from msdn.cache.annotations import LOCATIONS, NAME_LISTS, SPLIT_NAMES, Annotations
 from msdn.cache.errors import CacheError, explain_damage
-from msdn.cache.files import check_folder, check_free_space
+from msdn.cache.files import check_folder, check_free_space, new_file
 from msdn.cache.layout import EXPORTED_MAP, MAIN
 from msdn.cache.reader import FeatureCache
+from msdn.cache.sink import write_hdf5
 
 MAPS = "feature_map"
 EXTRA = "msdn"
+NOT_WRITTEN = "what was read back is not what was written; check the disk, or choose another place"
 DAMAGED = "damaged, or not a published feature file"
 BLOCK_BYTES = 2**28  # of float32 maps in memory at once
 LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unpacked more than once
@@ -39,52 +41,73 @@ class PublishedFile:
     masked: dict[int, str] = field(default_factory=dict)  # rows without features, with the reason
 
 
-def write_published(cache: FeatureCache, path: Path, compress: bool) -> None:
-    """Write a cache's features and annotations to `path` in the published layout."""
+def write_published(cache: FeatureCache, path: Path, compress: bool, replaces: bool = False) -> None:
+    """Write a cache's features and annotations to `path` in the published layout, read them back and compare."""
     check_folder(path, "place")
     if not compress:
         check_free_space(path, int(np.prod(cache.shape)) * 4)
-    making = path.with_name(path.name + ".partial")
-    try:
-        with h5py.File(making, "w") as file:
-            _write_lists(file, cache)
-            _write_maps(file, cache, compress)
-        making.replace(path)
-    finally:
-        making.unlink(missing_ok=True)
+    lists, facts = _collect_lists(cache), _collect_facts(cache)
+    with new_file(path, replaces=replaces) as making:
+        with write_hdf5(making) as (file, sink):
+            for name, values in lists.items():
+                file[name] = values
+            file.require_group(EXTRA).attrs.update(facts)
+            maps = _set_aside_maps(file, cache, compress)
+            for rows, block in _blocks(cache):
+                maps[rows] = block
+                sink.check()
+        with explain_damage(path, NOT_WRITTEN), h5py.File(making, "r", locking=False) as file:
+            same = dict(file[EXTRA].attrs) == facts
+            same = same and all(np.array_equal(_stored(file[name]), lists[name]) for name in lists)
+            same = same and all(np.array_equal(file[MAPS][rows], block) for rows, block in _blocks(cache))
+        if not same:
+            raise CacheError(f"{path}: {NOT_WRITTEN}")
 
 
-def _write_maps(file: h5py.File, cache: FeatureCache, compress: bool) -> None:
+def _set_aside_maps(file: h5py.File, cache: FeatureCache, compress: bool) -> h5py.Dataset:
     n, h, w, f = cache.shape
     packing = "gzip" if compress else None
-    maps = file.create_dataset(MAPS, (n, f, h, w), np.float32, chunks=(1, f, h, w), compression=packing)
+    return file.create_dataset(MAPS, (n, f, h, w), np.float32, chunks=(1, f, h, w), compression=packing)
+
+
+def _blocks(cache: FeatureCache) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield row numbers and their features [n, F, h, w], without the masked ones."""
+    n, h, w, f = cache.shape
     good = np.setdiff1d(np.arange(n), cache.masked_rows)
     step = max(1, BLOCK_BYTES // (h * w * f * 4))
     for start in range(0, len(good), step):
         rows = good[start : start + step]
         block = cache.read_rows(rows).reshape(len(rows), h, w, f)
-        maps[rows] = block.transpose(0, 3, 1, 2).astype(np.float32)
+        yield rows, block.transpose(0, 3, 1, 2).astype(np.float32)
 
 
-def _write_lists(file: h5py.File, cache: FeatureCache) -> None:
+def _collect_lists(cache: FeatureCache) -> dict[str, np.ndarray]:
     a = cache.annotations
-    file["labels"] = a.labels
-    for name, key in LOCATIONS.items():
-        file[key] = cache.rows(name)
     lengths = np.linalg.norm(a.attributes, axis=1, keepdims=True)
-    file["att"] = a.attributes / np.where(lengths, lengths, 1)
-    file["original_att"] = a.attributes
-    if a.attribute_vectors is not None:
-        file["w2v_att"] = a.attribute_vectors
-    extra = file.create_group(EXTRA)
+    vectors = {} if a.attribute_vectors is None else {"w2v_att": a.attribute_vectors}
+    texts = h5py.string_dtype()
+    return {
+        "labels": a.labels,
+        **{key: cache.rows(name) for name, key in LOCATIONS.items()},
+        "att": a.attributes / np.where(lengths, lengths, 1),
+        "original_att": a.attributes,
+        **vectors,
+        **{f"{EXTRA}/{name}": np.array(list(getattr(a, name)), texts) for name in NAME_LISTS},
+        **{f"{EXTRA}/splits/{name}": a.splits[name] for name in SPLIT_NAMES},
+    }
+
+
+def _collect_facts(cache: FeatureCache) -> dict[str, str]:
     exported = {} if cache.map.name == MAIN else {EXPORTED_MAP: cache.map.name}
-    extra.attrs["provenance"] = json.dumps(cache.provenance | exported, sort_keys=True)
-    extra.attrs["masked"] = json.dumps(cache.mask_reasons)
-    for name in NAME_LISTS:
-        texts = getattr(a, name)
-        extra.create_dataset(name, data=list(texts), dtype=h5py.string_dtype(), shape=(len(texts),))
-    for name in SPLIT_NAMES:
-        extra[f"splits/{name}"] = a.splits[name]
+    return {
+        "provenance": json.dumps(cache.provenance | exported, sort_keys=True),
+        "masked": json.dumps(cache.mask_reasons),
+    }
+
+
+def _stored(dataset: h5py.Dataset) -> np.ndarray:
+    is_text = h5py.check_string_dtype(dataset.dtype) is not None
+    return np.asarray((dataset.asstr() if is_text and len(dataset) else dataset)[()])
 
 
 def open_published(path: Path) -> h5py.File:

@@ -1,7 +1,6 @@
 """Makes an empty cache file: annotations and provenance written, room for the rows of every map set aside."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,13 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.annotations import NAME_LISTS, SPLIT_NAMES, Annotations, check_annotations, settle_types
-from msdn.cache.files import check_free_space, flush_folder
+from msdn.cache.errors import CacheError
+from msdn.cache.files import check_free_space, new_file
+from msdn.cache.header import read_header
 from msdn.cache.layout import MapSpec
+from msdn.cache.sink import write_hdf5
+
+_NOT_WRITTEN = "{}: what was read back is not what was written; check the disk, or choose another place"
 
 
 def create_structure(
@@ -22,7 +26,7 @@ def create_structure(
     provenance: Mapping[str, Any],
     backbone_state: Mapping[str, np.ndarray],
 ) -> None:
-    """Write the file at `path` under another name, flush it, and rename it into place.
+    """Make an empty cache at `path`: whole, or not at all.
 
     Args:
         path: where the unfinished cache is to lie.
@@ -31,33 +35,53 @@ def create_structure(
         provenance: plain JSON values: what decides the features' bits, and where they come from.
         backbone_state: statistics of the backbone that belong to these features.
     """
+    with new_file(path) as making:
+        write_structure(making, annotations, maps, provenance, backbone_state)
+
+
+def write_structure(
+    making: Path,
+    annotations: Annotations,
+    maps: Sequence[MapSpec],
+    provenance: Mapping[str, Any],
+    backbone_state: Mapping[str, np.ndarray],
+) -> None:
+    """Fill the empty file of `new_file` as `create_structure` does, and check it; rows can be written to it at once."""
     annotations = settle_types(annotations)
     check_annotations(annotations, layout.PART in provenance)
     layout.check_maps(maps)
     n = len(annotations.image_paths)
     metadata = _collect_metadata(annotations, maps, provenance, backbone_state)
-    check_free_space(path, _estimate_size(metadata, maps, n))
+    check_free_space(making, _estimate_size(metadata, maps, n))
     shapes = {spec.dataset: (spec.dtype, (n, *spec.row_shape)) for spec in maps}
-    making = path.with_name(path.name + ".creating")
-    with h5py.File(
+    digest = layout.digest_metadata(metadata, shapes)
+    with write_hdf5(
         making,
-        "w",
         libver=(layout.LIBVER, layout.LIBVER),
-        locking=False,
         alignment_threshold=layout.ALIGNMENT,
         alignment_interval=layout.ALIGNMENT,
-    ) as file:
+    ) as (file, _):
         file.attrs["format"] = np.bytes_(layout.FORMAT)
         file.attrs["schema"] = layout.SCHEMA
-        file.attrs["digest"] = np.bytes_(layout.digest_metadata(metadata, shapes))
+        file.attrs["digest"] = np.bytes_(digest)
         for name in layout.GROUPS:  # here, for HDF5 dates those it makes on its own
             file.create_group(name)
         for name, array in metadata.items():
             file[name] = array
         _set_aside_rows(file, n, maps)
-    _flush(making)
-    making.replace(path)
-    flush_folder(path.parent)
+    _check_written(making, digest)
+
+
+def _check_written(making: Path, digest: str) -> None:
+    """Refuse a file that is not what was meant, as a disk that loses writes leaves it."""
+    try:
+        header = read_header(making)
+        with h5py.File(making, "r", locking=False) as file:
+            same = file.attrs["digest"] == digest.encode()
+    except CacheError as error:
+        raise CacheError(_NOT_WRITTEN.format(making.parent)) from error
+    if not same or header.states.any() or header.checksums.any() or header.crc32.any():
+        raise CacheError(_NOT_WRITTEN.format(making.parent))
 
 
 def _collect_metadata(
@@ -113,8 +137,3 @@ def _estimate_size(metadata: Mapping[str, np.ndarray], maps: Sequence[MapSpec], 
     """Bytes that the complete file takes, rather too many than too few."""
     row = layout.REASON_BYTES + 1 + sum(spec.row_bytes + 12 for spec in maps)
     return sum(array.nbytes for array in metadata.values()) + n * row + len(maps) * layout.ALIGNMENT + 2**20
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -185,7 +185,7 @@ def test_a_crash_leaves_the_old_cache(make_cache, monkeypatch: pytest.MonkeyPatc
     def stop(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(copying, "_copy_some", stop)
+    monkeypatch.setattr(copying, "_copy_in_kernel", stop)
     with pytest.raises(KeyboardInterrupt):
         replace_annotations(path, make_annotations(seed=4), {})
     assert path.read_bytes() == before

@@ -243,7 +243,7 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few_pictures")
 def test_a_killed_runs_leftover_is_removed(tmp_path: Path) -> None:
-    leftover = tmp_path / ".plumage.drawing-999999999"
+    leftover = tmp_path / ".plumage.drawing"
     (leftover / "images").mkdir(parents=True)
     write_plumage(tmp_path / "plumage")
     assert [path.name for path in tmp_path.iterdir()] == ["plumage"]

@@ -88,7 +88,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(make_cache, tmp_path: P
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(published, "_write_maps", stop)
+    monkeypatch.setattr(published, "_blocks", stop)
     assert run("cache", "export", path, tmp_path / "out.hdf5").exit_code == 130
     assert not list(tmp_path.glob("out*"))
 

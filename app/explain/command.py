@@ -13,7 +13,7 @@ from msdn.app.predict.options import check_images, find_images, image_options, p
 from msdn.cache import FeatureCache, Home
 from msdn.cache.csv_table import escape
 from msdn.cache.errors import MsdnError
-from msdn.cache.files import check_new
+from msdn.cache.files import check_new, make_folder
 from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
 from msdn.machine import how_to_install, keep_threads
@@ -110,7 +110,7 @@ def explain(
                 warn(escape(f"{one.image}: {one.error}"))
                 shown.append(one.as_json())
                 continue
-            picture.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(picture.parent)
             draw_explanation(one, picture)
             shown.append({**one.as_json(), "picture": str(picture)})
             if not as_json:

@@ -3,6 +3,7 @@
 Needs matplotlib, of the extra `viz`.
 """
 
+import io
 import textwrap
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from msdn.app.explain.drawing import branch_title, overlay, place_cross
 from msdn.app.explain.explainer import Explanation
 from msdn.cache.csv_table import escape
+from msdn.cache.files import create_file
 
 _SIDE = 2.2  # inches of one picture
 _LETTERS = 28  # of a line above a picture
@@ -38,11 +40,13 @@ def draw_explanation(one: Explanation, path: Path, dpi: int = 110) -> None:
             title = f"{branch_title(look.branch)} {look.score:.3f}"
             title = f"{_wrap(reason.attribute)}\n{title}" if row == 0 else title
             panel.set_title(title, fontsize=8, parse_math=False)
+    file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Glyph .* missing"
         )  # of a script that matplotlib's font lacks: boxes are drawn
-        figure.savefig(path, dpi=dpi, format="png")
+        figure.savefig(file, dpi=dpi, format="png")
+    create_file(path, file.getvalue(), "--out")
 
 
 def _wrap(text: str) -> str:

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import shutil
 import sys
 from collections import Counter
@@ -15,7 +14,7 @@ import click
 
 from msdn.app.predict.predictor import Prediction, Predictor
 from msdn.cache.csv_table import escape
-from msdn.cache.files import check_new, flush_folder
+from msdn.cache.files import check_new, exists_already, new_file
 from msdn.terminal import NARROW, counted, say, warn
 from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Result, Table, show
@@ -127,16 +126,16 @@ def _open_csv(path: Path | None, top: int) -> Iterator[Callable[[Prediction], No
         yield lambda _one: None
         return
     check_new(path, "--csv")
-    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")  # no other file is ever replaced
     try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        with (
+            new_file(path, replaces=False) as beside,
+            beside.open("w", encoding="utf-8", newline="") as file,
+        ):
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(_columns(top))
             yield lambda one: lines.writerow(_cells(one, top))
-        beside.replace(path)
-        flush_folder(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise exists_already(path, "--csv") from error
 
 
 def _columns(top: int) -> list[str]:

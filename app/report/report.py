@@ -10,7 +10,7 @@ from msdn.app.report.charts import Chart, require_matplotlib
 from msdn.app.report.page import Section, page, write_page
 from msdn.app.report.subjects import Subject, open_subjects
 from msdn.cache import Home
-from msdn.cache.files import check_folder
+from msdn.cache.files import check_folder, make_folder
 
 FILE = "report.html"
 
@@ -55,7 +55,7 @@ def write_report(
         write_page(page(*title_of(subjects), sections, f"Made by msdn {__version__}: msdn report"), path)
         pictures: list[Path] = []
         if png is not None:
-            png.mkdir(parents=True, exist_ok=True)
+            make_folder(png)
             charts = [part for one in sections for part in one.parts if isinstance(part, Chart)]
             pictures = [chart.write_png(png) for chart in charts]
         missing = tuple(f"{one.label}: {one.missing}" for one in subjects if one.missing)

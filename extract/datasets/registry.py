@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.errors import UnknownNameError
+from msdn.cache.files import make_folder
 from msdn.cache.home import Home, dataset_name
 from msdn.extract.datasets import known
 from msdn.extract.datasets.proposed_splits import read_dataset
@@ -59,7 +60,7 @@ def open_dataset(
     spec = find_spec(text)
     image_folder = home.data / spec.images
     if spec.make is not None and not image_folder.is_dir():
-        home.data.mkdir(parents=True, exist_ok=True)
+        make_folder(home.data)
         module, _, function = spec.make.partition(":")
         getattr(import_module(module), function)(home.data / spec.annotations, on_making)
     for folder in (image_folder, home.data / spec.annotations):

@@ -1,7 +1,6 @@
 """Brings one source from its publisher to its place: fetched, checked, unpacked, moved, remembered."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from msdn.cache.files import FileLock, flush_folder
+from msdn.cache.files import FileLock, flush_folder, flush_tree, make_folder
 from msdn.cache.home import Home
 from msdn.extract.downloads.fetch import (
     CHUNK,
@@ -98,7 +97,7 @@ def read_receipt(home: Home, name: str) -> Receipt | None:
 def write_receipt(home: Home, name: str, receipt: Receipt) -> None:
     """Write a source's receipt."""
     path = _receipt_path(home, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_record(path, receipt)
 
 
@@ -146,7 +145,7 @@ def fetch_source(
     """
     name, source = _look_up(source)
     folder = downloads_folder(home)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / f"{source.file}.lock", f"downloading {source.file}"):
         if settings.force or not source_state(source, home).is_here:
             _Download(name, source, home, settings, report).run()
@@ -254,9 +253,11 @@ class _Download:
         except ArchiveError as error:
             shutil.rmtree(staging)
             raise ArchiveError(f"{error}; {self._dismiss_archive()}") from error
-        os.sync()  # one for all files: whoever finds the receipt finds their content
+        except OSError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        flush_tree(staging)  # whoever finds the receipt finds the files' content
         place_tree(staging, self._home.data)
-        flush_folder(self._home.data)
         self._write_receipt(sha256, count, proof)
         shutil.rmtree(staging)
 
@@ -264,7 +265,7 @@ class _Download:
         """Move the file itself; the receipt comes first, it counts only where the file is."""
         goal, size = self._home.data / self._source.proof[0], self._archive.stat().st_size
         self._write_receipt(sha256, (1, size), {self._source.proof[0]: size})
-        goal.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(goal.parent)
         self._archive.replace(goal)
         flush_folder(goal.parent)
 
@@ -298,7 +299,7 @@ class _Download:
 
 def place_tree(tree: Path, goal: Path) -> None:
     """Move everything in `tree` into `goal`; each step is a rename, and files of the same name are replaced."""
-    goal.mkdir(parents=True, exist_ok=True)
+    make_folder(goal)
     for entry in sorted(tree.iterdir()):
         place = goal / entry.name
         if entry.is_dir() and place.is_dir():
@@ -309,3 +310,4 @@ def place_tree(tree: Path, goal: Path) -> None:
             raise DownloadError(f"{place}: is a {kinds[0]}, but a {kinds[1]} belongs there; {advice}")
         else:
             entry.replace(place)
+    flush_folder(goal)

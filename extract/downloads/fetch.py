@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 
 from msdn import __version__
-from msdn.cache.files import flush_folder, replace_file
+from msdn.cache.files import flush_file, flush_folder, named, replace_file
 from msdn.extract.datasets.spec import Source
 from msdn.extract.errors import DownloadError
 
@@ -150,9 +150,8 @@ class Fetch:
             self._discard()
             kind = PassingError if start else MirrorError  # the old part may be at fault
             raise kind(str(error)) from error
+        flush_file(self._partial)
         self._take_note(replace(self._note, sha256=sha256))
-        with self._partial.open("rb+") as file:
-            os.fsync(file.fileno())
         self._partial.replace(self._final)
         flush_folder(self._final.parent)
         return sha256
@@ -176,10 +175,11 @@ class Fetch:
             magic = MAGIC.get(self._final.suffix, b"")
             if first[: len(magic)] != magic[: len(first)]:
                 raise MirrorError(f"does not send a {self._final.suffix} file")
-            self._partial.write_bytes(b"")  # no old bytes may ever lie beside the new note
+            self._partial.unlink(missing_ok=True)  # no old bytes may ever lie beside the new note
             self._take_note(Note(url, reply.validator, reply.total))
         done = reply.start
-        with self._partial.open("ab") as file:
+        grown = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        with named(self._partial), os.fdopen(grown, "ab") as file:
             for chunk in chain([first], chunks):
                 done += len(chunk)
                 if done > limit:

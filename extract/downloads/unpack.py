@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from msdn.cache.files import named
 from msdn.extract.datasets.spec import Source
 from msdn.extract.downloads.fetch import Report, ignore_report
 from msdn.extract.errors import ArchiveError
@@ -105,7 +106,7 @@ def check_size(size: int, limit: int) -> None:
 def _write_member(read: Callable[[int], bytes], size: int, path: Path) -> Iterator[int]:
     """Copy `size` bytes into a new file with plain rights, yielding how many each step wrote."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, NEW_FILE, 0o644), "wb") as file:
+    with named(path), os.fdopen(os.open(path, NEW_FILE, 0o644), "wb") as file:
         left = size
         while left and (part := read(min(left, CHUNK))):
             file.write(part)

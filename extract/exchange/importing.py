@@ -13,7 +13,7 @@ import numpy as np
 from msdn.cache import layout
 from msdn.cache.annotations import LOCATIONS, Annotations, check_annotations, name_differences
 from msdn.cache.errors import CacheError
-from msdn.cache.files import FileLock, check_folder
+from msdn.cache.files import FileLock, check_folder, make_folder
 from msdn.cache.header import read_header, refuse_foreign_file
 from msdn.cache.home import Home, dataset_name, name_cache
 from msdn.cache.layout import MAIN, MapSpec
@@ -76,7 +76,7 @@ def import_features(
         _, channels, height, width = lists.shape
         spec = MapSpec(MAIN, height, width, channels, np.dtype(dtype), signed=None)
         final = out or home.features / _name_import(annotations.dataset, facts, f"{height}x{width}")
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         with FileLock(final.with_name(final.name + ".lock"), f"writing {final}"):
             _begin(final, annotations, spec, facts, restart)
             with PartialCache(final) as cache:

@@ -1,6 +1,7 @@
 """Divides the images of one's own dataset: as `splits.csv` says, or by a rule that knows nothing but names."""
 
 import csv
+import io
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
 from msdn.cache.csv_table import CsvTable, quote
+from msdn.cache.files import create_file
 from msdn.extract.datasets.proposed_splits import divide_trainval
 from msdn.extract.errors import DatasetError
 from msdn.extract.own.mistakes import Mistake, Report, refuse
@@ -79,10 +81,11 @@ def write_splits_csv(path: Path, annotations: Annotations) -> None:
     parts = [name for name in SPLIT_NAMES if name not in TRAINING]
     parts += ["train", "val"] if len(annotations.splits["val"]) else ["trainval"]
     split_of = {int(row): name for name in parts for row in annotations.splits[name]}
-    with path.open("x", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "split"])
-        writer.writerows([annotations.image_paths[row], split_of[row]] for row in sorted(split_of))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "split"])
+    writer.writerows([annotations.image_paths[row], split_of[row]] for row in sorted(split_of))
+    create_file(path, text.getvalue().encode(), "folder")
 
 
 def read_splits_csv(

@@ -1,14 +1,12 @@
 """Several devices of one machine: a process for each, which fills its shards of the cache."""
 
 import multiprocessing
-import os
 import queue
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from threading import Thread
 from typing import Any
 
+from msdn.cache.errors import explain_os_error
 from msdn.cache.home import Home
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.outcome import Extraction
@@ -16,7 +14,8 @@ from msdn.extract.pipeline.progress import Progress, Watcher
 from msdn.extract.pipeline.settings import ExtractSettings
 from msdn.extract.pipeline.sharded import add_progress
 from msdn.extract.pipeline.worker import ALONE, Worker
-from msdn.machine import end_with_parent, let_waiting_threads_sleep, usable_cores
+from msdn.machine import let_waiting_threads_sleep, usable_cores
+from msdn.signals import end_workers, interruptible, obey_parent
 
 Extract = Callable[[ExtractSettings, Home, Watcher], Extraction]
 POLL_SECONDS = 0.2  # how soon the end of a process is noticed
@@ -39,9 +38,7 @@ def run_on_devices(
     try:
         results = _listen(processes, said, watcher)
     except BaseException:
-        for process in processes:
-            if process.is_alive():  # `kill -INT` reached only the one that started them
-                os.kill(process.pid or 0, signal.SIGINT)
+        end_workers()
         raise
     finally:
         for process in processes:
@@ -72,16 +69,17 @@ def _work(
     said: "multiprocessing.Queue[tuple[int, str, Any]]",
 ) -> None:
     """Extract in this process, and tell the one that started it."""
-    Thread(target=end_with_parent, daemon=True).start()
+    obey_parent()
     watcher = Watcher(
         on_stage=lambda text: said.put((number, "stage", text)),
         on_progress=lambda progress: said.put((number, "progress", progress)),
     )
     try:
-        said.put((number, "end", extract(settings, home, watcher)))
-    except KeyboardInterrupt:
-        said.put((number, "end", "interrupted"))
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        with interruptible():
+            said.put((number, "end", extract(settings, home, watcher)))
+    except OSError as error:
+        said.put((number, "end", explain_os_error(error)))
+    except (ValueError, RuntimeError, MemoryError) as error:
         said.put((number, "end", str(error) or type(error).__name__))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from msdn.cache.annotations import name_differences
 from msdn.cache.errors import WrongUsageError
-from msdn.cache.files import FileLock, check_folder
+from msdn.cache.files import FileLock, check_folder, make_folder
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, command_line, name_cache, typed_dataset
 from msdn.cache.layout import DONE, GROWN, PART, TODO, MapSpec
@@ -86,7 +86,7 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) ->
         final = settings.out or home.features / name_cache(
             dataset.annotations.dataset, plan.preparation.size, tag
         )
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         job = Job(settings, dataset, plan, network, weights, device, final, watcher)
         if not (worker or len(devices) > 1 or job.has_shards()):
             with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
@@ -204,13 +204,13 @@ class Job:
                 f"{counted(n - had, 'new image')}; the features of the other {had} stay as they are"
             )
             recipe = self.recipe(header.provenance["block_rows"], network.describe())
-            grow(header, partial, self.dataset, recipe)
+            grow(header, partial, self.dataset, recipe, damaged)
         elif is_complete:
             if masked:
                 self.watcher.on_stage(
                     f"{counted(masked, 'masked image')} tried again; all other rows stay as they are"
                 )
-            copy_cache(header, partial, header.annotations, header.provenance)
+            copy_cache(header, partial, header.annotations, header.provenance, damaged)
         return self._fill(network, damaged)
 
     def _find_damaged(self, header: Header) -> list[int]:

@@ -1,6 +1,6 @@
 """A cache whose dataset gained images: its rows are kept, byte for byte, and room is made for more behind them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ import numpy as np
 
 from msdn.cache.annotations import Annotations, arrange, keep_removed
 from msdn.cache.copying import copy_rows
-from msdn.cache.files import flush_folder
+from msdn.cache.files import new_file
 from msdn.cache.header import Header
 from msdn.cache.layout import DONE, GROWN, MIXED
 from msdn.cache.parts import MADE_BY
-from msdn.cache.structure import create_structure
+from msdn.cache.structure import write_structure
 from msdn.extract.datasets.spec import Dataset
 from msdn.extract.errors import ExtractError
 
@@ -48,7 +48,9 @@ def removed_rows(dataset: Dataset, header: Header) -> np.ndarray:
     )
 
 
-def grow(header: Header, partial: Path, dataset: Dataset, recipe: Mapping[str, Any]) -> None:
+def grow(
+    header: Header, partial: Path, dataset: Dataset, recipe: Mapping[str, Any], damaged: Sequence[int]
+) -> None:
     """Make `partial` of a cache and of the dataset's further images; it is there with all rows of the cache, or not.
 
     Args:
@@ -56,19 +58,22 @@ def grow(header: Header, partial: Path, dataset: Dataset, recipe: Mapping[str, A
         partial: the unfinished file to write.
         dataset: in the cache's order, with more images.
         recipe: how the rows of these will be made.
+        damaged: rows of the cache that will be made again.
     """
     made = {name: header.provenance[name] for name in (*MADE_BY, MIXED) if name in header.provenance}
     kept = {"rows": len(header.states), "fingerprint": header.fingerprint, **made}
     provenance = {**recipe, GROWN: [*header.provenance.get(GROWN, []), kept]}
-    copy_cache(header, partial, dataset.annotations, provenance)
+    copy_cache(header, partial, dataset.annotations, provenance, damaged)
 
 
 def copy_cache(
-    header: Header, partial: Path, annotations: Annotations, provenance: Mapping[str, Any]
+    header: Header,
+    partial: Path,
+    annotations: Annotations,
+    provenance: Mapping[str, Any],
+    damaged: Sequence[int],
 ) -> None:
     """Make `partial` an unfinished copy of a cache, with room for the further images of `annotations`."""
-    making = partial.with_name(partial.name + ".growing")
-    create_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
-    copy_rows(header, making)
-    making.replace(partial)
-    flush_folder(partial.parent)
+    with new_file(partial) as making:
+        write_structure(making, annotations, [*header.maps.values()], provenance, header.backbone_state)
+        copy_rows(header, making, damaged=damaged)

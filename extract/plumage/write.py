@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
+from msdn.cache.files import FileLock, flush_folder, flush_tree, make_folder
 from msdn.extract.plumage.birds import (
     CLASS_COUNT,
     list_attributes,
@@ -81,39 +81,26 @@ def write_plumage(folder: Path, on_progress: Progress = lambda _done, _total: No
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder}: not empty, expected a new folder; remove it to draw Plumage again")
-    draft = _open_draft(folder)
+    make_folder(folder.parent)
+    with FileLock(folder.with_name(f".{folder.name}.lock"), f"drawing {folder}", waits=True):
+        if not (folder / "att_splits.mat").is_file():  # else another process drew it, with the same content
+            _draw(folder, on_progress)
+
+
+def _draw(folder: Path, on_progress: Progress) -> None:
+    draft = folder.with_name(f".{folder.name}.drawing")
+    if draft.exists():  # of a killed process, for the lock is ours
+        shutil.rmtree(draft)
+    draft.mkdir()
     try:
         _write_pictures(draft, on_progress)
         write_tables(draft)
+        flush_tree(draft)
         draft.rename(folder)
-    except BaseException as error:
+        flush_folder(folder.parent)
+    except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
-        was_first = isinstance(error, OSError) and (folder / "att_splits.mat").is_file()
-        if not was_first:  # another process, with the same content
-            raise
-
-
-def _open_draft(folder: Path) -> Path:
-    """Make the folder to draw into, beside the final one; remove what interrupted runs left there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}.drawing-"
-    for leftover in folder.parent.glob(f"{prefix}*"):
-        process = leftover.name.removeprefix(prefix)
-        if process == str(os.getpid()) or not _is_running(process):
-            shutil.rmtree(leftover)
-    draft = folder.with_name(f"{prefix}{os.getpid()}")
-    draft.mkdir()
-    return draft
-
-
-def _is_running(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, ValueError):
-        return False
-    return True
+        raise
 
 
 def _write_pictures(draft: Path, on_progress: Progress) -> None:

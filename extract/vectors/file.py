@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from msdn.cache.files import replace_file
+from msdn.cache.files import make_folder, replace_file
 from msdn.extract.errors import DatasetError
 from msdn.extract.vectors.safe_pickle import load_array
 
@@ -54,7 +54,7 @@ def write_vectors(path: Path, values: np.ndarray, names: Sequence[str], source: 
     buffer = io.BytesIO()
     arrays = {"vectors": np.asarray(values, np.float32), "source": np.array(json.dumps(source))}
     np.savez(buffer, **(arrays | ({"names": np.array(names)} if names else {})))  # type: ignore[arg-type]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     replace_file(path, buffer.getvalue())
 
 

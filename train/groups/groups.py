@@ -1,6 +1,7 @@
 """All attributes of a dataset in groups, and where the groups come from: in a run's manifest, in CSV files."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from msdn.cache.csv_table import clean_cell, escape, is_odd, quote, read_csv
+from msdn.cache.files import create_file
 from msdn.train.errors import RunError, TrainError
 from msdn.train.models.parts.problem import AttributeGroup
 
@@ -121,15 +123,13 @@ def read_groups(path: Path, names: Sequence[str], attributes: int) -> AttributeG
 def write_groups(path: Path, groups: AttributeGroups, names: Sequence[str]) -> None:
     """Write a file to edit and give back; one that exists is not touched."""
     by_name = _tell_apart(names)
-    try:
-        with path.open("x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(HEADER)
-            for group in groups.groups:
-                for number in group.attributes.tolist():
-                    writer.writerow([clean_cell(names[number]) if by_name else number + 1, group.name])
-    except FileExistsError as error:
-        raise GroupsError(f"{path}: is there already; choose another name, or remove it first") from error
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for group in groups.groups:
+        for number in group.attributes.tolist():
+            writer.writerow([clean_cell(names[number]) if by_name else number + 1, group.name])
+    create_file(path, text.getvalue().encode(), "--csv")
 
 
 def _find_attribute(cell: str, names: Sequence[str], count: int) -> int | None:

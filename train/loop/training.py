@@ -404,10 +404,10 @@ def _undisturbed(run: Run, device: torch.device, threads: int | None) -> Iterato
         with keep_threads(threads), torch.random.fork_rng(gpus):
             yield
     except KeyboardInterrupt:
-        run.update(status="interrupted")
+        run.leave(status="interrupted")
         raise
     except Exception as error:
-        run.update(status="failed", reason=str(error))
+        run.leave(status="failed", reason=str(error))
         raise
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msdn.cache import FeatureCache, Home
-from msdn.cache.files import check_new, exists_already
+from msdn.cache.files import check_new, create_file
 from msdn.cache.home import dataset_name, home_option
 from msdn.machine import keep_threads
 from msdn.terminal import json_option
@@ -157,22 +157,14 @@ def evaluate(
         else:
             result = _measure_run(home, run_path, dataset, model, cache, measuring)
     if out is not None:
-        _write_new(out, json.dumps(result) + "\n", "--out")
+        create_file(out, (json.dumps(result) + "\n").encode(), "--out")
     if predictions is not None:
-        _write_new(predictions, csv_text(answers), "--predictions")
+        create_file(predictions, csv_text(answers).encode(), "--predictions")
     hidden = set(_DETAILS)
     if gzsl != czsl:
         hidden |= set(_GZSL if czsl else _CZSL)
     facts = {name: value for name, value in result.items() if name not in hidden}
     show(Result(facts, [figures_table(facts)], figures_notes(facts)), as_json)
-
-
-def _write_new(path: Path, text: str, option: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise exists_already(path, option) from error
 
 
 def _measure_checkpoint(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from msdn.cache.csv_table import escape
-from msdn.cache.files import replace_file
+from msdn.cache.files import make_folder, replace_file
 from msdn.terminal import result_console, shorten_path, wrap
 from msdn.train.measure.summary import Spread
 
@@ -89,7 +89,7 @@ def show(result: Result, as_json: bool = False) -> None:
 
 def write(result: Result, folder: Path, name: str) -> list[Path]:
     """Write NAME.json and the CSV files; those of an earlier result of the name are replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     contents = {f"{name}{end}.csv": csv_text(lines) for end, lines in result.lines.items()}
     contents[f"{name}.json"] = json.dumps(result.facts, indent=2) + "\n"
     for file, text in contents.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msdn.cache.errors import UnknownNameError
+from msdn.cache.files import create_file
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import TASKS, RunSettings, fields_of
 from msdn.train.models.registry import builtin_names, find_model, model_names, presets_file
@@ -120,13 +121,7 @@ def write_preset(path: Path, model: str, dataset: str, sourced: Mapping[str, tup
         f"[{OWN_TABLE}]",
     ]
     lines += [f"{name} = {{ value = {_toml(v)}, source = {_toml(s)} }}" for name, (v, s) in sourced.items()]
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-    except FileExistsError as error:
-        raise SettingsError(
-            f"{path}: exists already, and nothing is overwritten; choose another name"
-        ) from error
+    create_file(path, ("\n".join(lines) + "\n").encode(), "--write")
 
 
 def _values_of(model: str, kind: str, dataset: str) -> Sourced:

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from msdn.cache.errors import UnknownNameError
-from msdn.cache.files import replace_file
+from msdn.cache.files import make_folder, replace_file
 from msdn.cache.home import Home
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import RunSettings, fields_of
@@ -165,7 +165,7 @@ def remember(home: Home, name: str) -> None:
         return
     _remembered[name] = file
     stored = {key: {"path": str(one.path), "sha256": one.sha256} for key, one in _remembered.items()}
-    home.root.mkdir(parents=True, exist_ok=True)
+    make_folder(home.root)
     replace_file(home.root / _REMEMBERED, (json.dumps(stored, indent=2) + "\n").encode())
 
 

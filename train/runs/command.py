@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from msdn.cache.files import LockError
+from msdn.cache.files import LockError, flush_folder
 from msdn.cache.home import Home, command_line, dataset_name, home_option
 from msdn.terminal import fit_fact, json_option, say
 from msdn.train.errors import RunError
@@ -19,6 +19,7 @@ from msdn.train.runs.results import kept_figures
 from msdn.train.runs.run import MANIFEST, Run, check_name, find_runs, lock_of, open_run
 
 _FIGURES = ("acc", "H")  # in the list
+_DELETED = ".msdn-deleted"  # ends the name of a run's folder while it is being deleted
 RUN = click.Path(path_type=Path)
 
 
@@ -170,12 +171,17 @@ def _looks_like_a_run(path: Path) -> bool:
 
 
 def _delete(path: Path) -> None:
-    gone = path.with_name(f".{path.name}.deleted")
+    gone = path.with_name(f".{path.name}{_DELETED}")
+    for leftover in path.parent.glob(f".*{_DELETED}"):  # of a killed process
+        shutil.rmtree(leftover, ignore_errors=True)
     with lock_of(path):  # refuses while a training holds it
         path.rename(gone)
     try:
+        flush_folder(path.parent)
         shutil.rmtree(gone)
     except OSError as error:
+        if not gone.exists():
+            return  # another process took it for a leftover
         raise RunError(
             f"{gone}: not completely deleted ({error.strerror}); delete the rest by hand"
         ) from error

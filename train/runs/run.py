@@ -10,7 +10,7 @@ from typing import Any
 
 from msdn.cache import CacheError, FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError, nearest
-from msdn.cache.files import FileLock, replace_file
+from msdn.cache.files import FileLock, flush_file, flush_folder, make_folder, named, replace_file
 from msdn.cache.home import cached_datasets, choose_cache, command_line, find_caches
 from msdn.cache.layout import MAIN
 from msdn.cache.records import (
@@ -192,9 +192,16 @@ class Run:
             )
 
     def update(self, **changes: Any) -> None:
-        """Change the manifest, in memory and on disk."""
+        """Change the manifest, in memory and on disk; a status comes after the metrics that it speaks of."""
+        if "status" in changes and self.metrics.exists():
+            flush_file(self.metrics)
         self.manifest.update(changes)
         _write_manifest(self.path, self.manifest)
+
+    def leave(self, **changes: Any) -> None:
+        """Change the manifest where an error ends the training; if that fails too, the first error counts."""
+        with suppress(OSError):
+            self.update(**changes)
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write the records of all epochs so far, in place of what was there."""
@@ -203,7 +210,7 @@ class Run:
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one epoch's record."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with named(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def lock(self) -> AbstractContextManager[Any]:
@@ -270,7 +277,12 @@ def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str,
         "settings": settings.as_json(),
         **facts,
     }
-    _write_manifest(path, manifest)
+    try:
+        _write_manifest(path, manifest)
+    except BaseException:
+        with suppress(OSError):
+            path.rmdir()
+        raise
     return Run(path, manifest)
 
 
@@ -455,12 +467,13 @@ def _advice(others: list[Run], finished: bool, dataset: str | None, home: Home) 
 
 def _make_folder(runs: Path, name: str) -> Path:
     try:
-        runs.mkdir(parents=True, exist_ok=True)
+        make_folder(runs)
         number = 1
         while True:
             path = runs / (name if number == 1 else f"{name}-{number}")
             try:
                 path.mkdir()
+                flush_folder(runs)
                 return path
             except FileExistsError:
                 number += 1

@@ -6,7 +6,6 @@ They run one after another, or several at once in processes of their own.
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -23,11 +22,11 @@ from msdn.cache.home import command_line
 from msdn.machine import (
     DeviceError,
     choose_devices,
-    end_with_parent,
     keep_threads,
     let_waiting_threads_sleep,
     usable_cores,
 )
+from msdn.signals import end_workers, interruptible, obey_parent
 from msdn.terminal import say
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
@@ -341,14 +340,17 @@ def _at_once(
                 "a training process ended at once (out of memory?); repeat the command with a smaller --jobs: what is "
                 "finished is kept"
             ) from error
+        except BaseException:
+            end_workers()  # else the pool waits for the end of what is being trained
+            raise
 
 
 def _prepare(model_files: Sequence[Path], news: "SimpleQueue[tuple[int, str | Record]]") -> None:
     """Make a process ready: jobs of a user's own models can be read only where these are known."""
+    obey_parent()
     for file in model_files:
         load_model_file(file)
     _to_parent.append(news)
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work(
@@ -365,7 +367,7 @@ def _work(
             told = time.monotonic()
 
     how |= {"on_start": lambda run: _to_parent[0].put((position, str(run.path))), "on_epoch": tell}
-    with FeatureCache(path, map) as cache, _threads_on_a_cpu(device, threads):
+    with FeatureCache(path, map) as cache, _threads_on_a_cpu(device, threads), interruptible():
         return measure_job(cache, job, runs, **how)
 
 

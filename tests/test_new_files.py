@@ -1,0 +1,131 @@
+"""Files are whole or not there: unique names while they are written, nothing left, nothing of others touched."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from msdn.cache import files
+from msdn.cache.errors import CacheError
+from msdn.cache.files import UNFINISHED, create_file, make_folder, new_file, replace_file
+
+OLD, NEW = b"old", b"new content"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.csv"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def fail(number: int) -> Callable[..., None]:
+    def raise_error(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return raise_error
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("call", ["fsync", "write"])
+def test_a_failed_write_leaves_the_old_file_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    path.write_bytes(OLD)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=rf"\[Errno {number}\].*/a\.csv'"):
+        if call == "fsync":
+            patch.setattr(os, "fsync", fail(number))
+        else:
+            patch.setattr(Path, "write_bytes", fail(number))
+        replace_file(path, NEW)
+    assert path.read_bytes() == OLD and names(path.parent) == [path.name]
+    replace_file(path, NEW)
+    assert path.read_bytes() == NEW
+
+
+def test_data_is_flushed_before_the_name_and_the_name_before_the_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    flush, replace, link = os.fsync, os.replace, os.link
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (calls.append(str(Path(f"/proc/self/fd/{fd}").readlink())), flush(fd))
+    )
+    monkeypatch.setattr(os, "replace", lambda *given: (calls.append("name"), replace(*given)))
+    monkeypatch.setattr(os, "link", lambda *given, **how: (calls.append("name"), link(*given, **how)))
+    for write in (lambda: create_file(path, NEW, "--out"), lambda: replace_file(path, OLD)):
+        calls.clear()
+        write()
+        assert len(calls) == 3 and calls[0].endswith(UNFINISHED), calls
+        assert calls[1:] == ["name", str(path.parent)]
+
+
+def test_a_file_or_link_of_a_similar_name_is_not_touched(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(OLD)
+    path.with_name("a.csv.partial").symlink_to(other)
+    replace_file(path, NEW)
+    assert other.read_bytes() == OLD and names(path.parent) == ["a.csv", "a.csv.partial", "other"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_appears_meanwhile_is_not_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    if not has_links:
+        monkeypatch.setattr(os, "link", fail(errno.EPERM))
+    with pytest.raises(FileExistsError), new_file(path, replaces=False) as beside:
+        beside.write_bytes(NEW)
+        path.write_bytes(OLD)
+    assert path.read_bytes() == OLD and names(path.parent) == [path.name]
+    with pytest.raises(CacheError, match=r"a\.csv: exists already.*another --csv"):
+        create_file(path, NEW, "--csv")
+    path.unlink()
+    create_file(path, NEW, "--csv")
+    assert path.read_bytes() == NEW and names(path.parent) == [path.name]
+
+
+def test_a_new_file_whose_name_is_not_flushed_is_taken_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "flush_folder", fail(errno.EIO))
+    with pytest.raises(OSError, match="Errno 5"):
+        create_file(path, NEW, "--out")
+    assert names(path.parent) == []
+
+
+def test_a_killed_writers_file_goes_and_a_living_ones_stays(path: Path) -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom msdn.cache.files import new_file\n"
+        "with new_file(Path(sys.argv[1])) as beside:\n    beside.write_bytes(b'part')\n    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, path], check=False).returncode == -9
+    assert len(names(path.parent)) == 1 and not path.exists()
+    with new_file(path) as first, new_file(path) as second:
+        assert names(path.parent) == sorted([first.name, second.name])
+        first.write_bytes(OLD)
+        second.write_bytes(NEW)
+    assert path.read_bytes() == OLD and names(path.parent) == [path.name]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(path: Path) -> None:
+    for name in ("x" * 255, "字" * 85):
+        replace_file(path.with_name(name), NEW)
+        assert path.with_name(name).read_bytes() == NEW
+
+
+def test_folders_are_flushed_into_those_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(files, "flush_folder", flushed.append)
+    make_folder(tmp_path / "a/b")
+    make_folder(tmp_path / "a/b")
+    assert (tmp_path / "a/b").is_dir() and flushed == [tmp_path, tmp_path / "a"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_folder(tmp_path / "file/c")
