@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from contextlib import suppress
+from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +22,12 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     beside.replace(path)
     flush_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def check_folder(path: Path, option: str) -> None:
