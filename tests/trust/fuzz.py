@@ -112,11 +112,16 @@ class Desk:
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if event in RUNS_CODE:
                 self.ran.append(f"{event} {arguments!r:.200}")
-            elif event == "open" and isinstance(arguments[0], str) and set(str(arguments[1])) & set("wax+"):
-                if not os.path.realpath(arguments[0]).startswith((str(self.folder), "/dev/")):
-                    self.ran.append(f"wrote {arguments[0]!r:.200}")
+            elif event == "open" and self._is_stranger(*arguments[:2]):
+                self.ran.append(f"wrote {arguments[0]!r:.200}")
 
         sys.addaudithook(hook)
+
+    def _is_stranger(self, path: Any, mode: Any) -> bool:
+        """Whether a file is opened to be written outside of the folder."""
+        if not isinstance(path, str) or not set(str(mode)) & set("wax+"):
+            return False
+        return not os.path.realpath(path).startswith((str(self.folder), "/dev/"))
 
     def close(self) -> None:
         """Leave nothing behind."""

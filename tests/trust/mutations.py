@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -45,25 +46,19 @@ def damage_bytes(rng: Random, content: bytes, region: Region | None = None) -> b
     run = min(end - place, rng.choice((1, 2, 4, 8, 16, 64, 512)))
     before, inside, after = content[:place], content[place : place + run], content[place + run :]
     size = rng.choice((1, 2, 4, 8))
-    match rng.randrange(12):
-        case 0 | 1 | 2:  # one bit
-            return before + bytes([inside[0] ^ (1 << rng.randrange(8))]) + inside[1:] + after
-        case 3 | 4 | 5:  # a number at the edge of what fits
-            number = (rng.choice(EDGES) % 2 ** (8 * size)).to_bytes(size, rng.choice(("little", "big")))
-            return (before + number + content[place + size :])[: len(content)]
-        case 6:
-            return before + rng.randbytes(run) + after
-        case 7:
-            return before + bytes(run) + after
-        case 8:
-            return before + after
-        case 9:
-            return before + inside + inside + after
-        case 10:
-            return content[:place]
-        case _:  # two runs swapped
-            other = rng.randrange(start, end)
-            return before + content[other : other + run] + after
+    other = rng.randrange(start, end)
+    number = (rng.choice(EDGES) % 2 ** (8 * size)).to_bytes(size, rng.choice(("little", "big")))
+    ways = {
+        "bit": before + bytes([inside[0] ^ (1 << rng.randrange(8))]) + inside[1:] + after,
+        "number": (before + number + content[place + size :])[: len(content)],
+        "noise": before + rng.randbytes(run) + after,
+        "zeros": before + bytes(run) + after,
+        "gap": before + after,
+        "twice": before + inside + inside + after,
+        "cut": content[:place],
+        "swap": before + content[other : other + run] + after,
+    }
+    return ways[rng.choices(list(ways), (3, 3, 1, 1, 1, 1, 1, 1))[0]]
 
 
 def in_regions(find: Callable[[bytes], Sequence[Region]]) -> Mutator:
@@ -312,7 +307,7 @@ def damage_pickle(rng: Random, content: bytes) -> bytes:
         places = [place or 0 for _, _, place in pickletools.genops(content)] + [len(content)]
     except Exception:  # damaged before
         return damage_bytes(rng, content)
-    steps = [content[a:b] for a, b in zip(places, places[1:], strict=False)]
+    steps = [content[a:b] for a, b in pairwise(places)]
     number = rng.randrange(1, len(steps)) if len(steps) > 1 else 0
     match rng.randrange(6):
         case 0:
@@ -339,21 +334,15 @@ def damage_npy(rng: Random, content: bytes) -> bytes:
     if not found or rng.random() < 0.3:
         return damage_bytes(rng, content)
     text = found[0]
-    changed = rng.choice(
-        (
-            re.sub(
-                rb"\(.*?\)",
-                rng.choice((b"(-1,)", b"(2**40,)", b"(99999999999,)", b"()", b"(3, 3)", b"(0,)")),
-                text,
-            ),
-            re.sub(
-                rb"'<?\|?[a-zA-Z][0-9]+'",
-                rng.choice((b"'|O'", b"'<f8'", b"'<U99999999'", b"'V8'", b"'>i2'")),
-                text,
-            ),
-            damage_bytes(rng, text),
-        )
-    )
+    match rng.randrange(3):
+        case 0:
+            shape = rng.choice((b"(-1,)", b"(2**40,)", b"(99999999999,)", b"()", b"(3, 3)", b"(0,)"))
+            changed = re.sub(rb"\(.*?\)", shape, text)
+        case 1:
+            kind = rng.choice((b"'|O'", b"'<f8'", b"'<U99999999'", b"'V8'", b"'>i2'"))
+            changed = re.sub(rb"'<?\|?[a-zA-Z][0-9]+'", kind, text)
+        case _:
+            changed = damage_bytes(rng, text)
     return content.replace(text, changed[: len(text)].ljust(len(text)), 1)
 
 

@@ -1,7 +1,6 @@
 """The kinds of files that are fuzzed: a good sample of each, how it is damaged, and how the commands read it."""
 
 import io
-import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -304,14 +303,19 @@ def _mat(folder: Path) -> list[Sample]:
     ]
 
 
+def _read_pickle(name: str, folder: Path) -> Any:
+    return load_array(folder / name)
+
+
 def _pickle(folder: Path) -> list[Sample]:
     table = np.arange(12, dtype=np.float32).reshape(4, 3)
     samples = []
     for protocol in range(6):
         name = f"vectors{protocol}.pkl"
         (folder / name).write_bytes(pickle.dumps(table, protocol))
-        read: Read = lambda folder, name=name: load_array(folder / name)  # type: ignore[misc]
-        samples.append(Sample(name, read, loose=(m.damage_pickle, m.damage_bytes), magic=2))
+        samples.append(
+            Sample(name, partial(_read_pickle, name), loose=(m.damage_pickle, m.damage_bytes), magic=2)
+        )
     return samples
 
 
@@ -411,32 +415,31 @@ def _weights(folder: Path) -> list[Sample]:
     inside = m.in_zip(m.damage_bytes)
     in_pickle = m.in_zip(m.damage_pickle)
     zipped = inside, in_pickle, m.in_regions(m.zip_parts)
+
+    def basis(folder: Path) -> Any:
+        return load_basis(Run(folder / "runs/r"))
+
+    def state_of(name: str, folder: Path) -> Any:
+        return read_state(folder / name, backbone)
+
+    exact = inside, m.behind(4)
     samples = [
-        Sample("runs/r/checkpoint.pt", trained, (inside, m.behind(4)), tuple(map(_with_digest, zipped))),
-        Sample(
-            "runs/r/basis.npz",
-            lambda folder: load_basis(Run(folder / "runs/r")),
-            (m.in_zip(m.damage_npy), m.behind(4)),
-        ),
+        Sample("runs/r/checkpoint.pt", trained, exact, tuple(map(_with_digest, zipped))),
+        Sample("runs/r/basis.npz", basis, (m.in_zip(m.damage_npy), m.behind(4))),
         Sample("published.pth", published, loose=zipped),
-        Sample("zip.pth", lambda folder: read_state(folder / "zip.pth", backbone), loose=zipped),
+        Sample("zip.pth", partial(state_of, "zip.pth"), loose=zipped),
         Sample(
-            "legacy.pth",
-            lambda folder: read_state(folder / "legacy.pth", backbone),
-            loose=(m.damage_pickle, m.damage_bytes),
-            magic=2,
+            "legacy.pth", partial(state_of, "legacy.pth"), loose=(m.damage_pickle, m.damage_bytes), magic=2
         ),
     ]
     try:
         from safetensors.torch import save_file
     except ImportError:
         return samples
-    save_file(state, folder / "safe.safetensors")
-    safe: Read = lambda folder: read_state(folder / "safe.safetensors", backbone)
-    return [
-        *samples,
-        Sample("safe.safetensors", safe, loose=(m.damage_bytes, m.in_regions(lambda c: [(0, 200)])), magic=0),
-    ]
+    name = "safe.safetensors"
+    save_file(state, folder / name)
+    ways = m.damage_bytes, m.in_regions(lambda _content: [(0, 200)])
+    return [*samples, Sample(name, partial(state_of, name), loose=ways, magic=0)]
 
 
 FORMATS = [
@@ -468,7 +471,11 @@ def _feed(sink: Any, value: Any) -> None:
     if isinstance(value, np.ndarray) and value.dtype != object:
         sink.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
     elif isinstance(value, (dict, list, tuple, np.ndarray)) or hasattr(value, "items"):
-        items = sorted(value.items(), key=repr) if hasattr(value, "items") else list(enumerate(value))
+        items = (
+            sorted(value.items(), key=lambda pair: repr(pair[0]))
+            if hasattr(value, "items")
+            else list(enumerate(value))
+        )
         for name, one in items:
             sink.update(repr(name).encode())
             _feed(sink, one)
@@ -478,11 +485,3 @@ def _feed(sink: Any, value: Any) -> None:
         raise TypeError("a file is no value")
     else:
         sink.update(repr(value).encode())
-
-
-def is_json(content: bytes) -> bool:
-    """Whether the first check of a JSON file would pass."""
-    try:
-        return isinstance(json.loads(content), dict)
-    except (ValueError, RecursionError):
-        return False
