@@ -33,6 +33,7 @@ from msdn.train.models import registry
 from msdn.train.models.presets import PRESET_NAMES, known_datasets
 from msdn.train.models.rule import amounts_of
 from msdn.train.runs.basis import load_basis
+from msdn.train.runs.results import check_kept
 from msdn.train.runs.run import Run, find_run, open_run_cache
 
 Place = str | os.PathLike[str]
@@ -285,6 +286,7 @@ def evaluate(
     with keep_threads(threads), open_run_cache(place, opened, file) as features:
         figures = evaluate_run(opened, features, margin=margin, device=device)
     if margin is None:
+        check_kept(opened)
         keep_results(opened, figures)
     return figures
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
 
@@ -137,6 +138,12 @@ def make_folder(path: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(exist_ok=True)
             flush_folder(folder.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def check_folder(path: Path, option: str) -> None:

@@ -1,4 +1,6 @@
-"""JSON files of our own: each says by name what its values must be, and one check compares the two.
+"""JSON files of our own: a seal tells damage, and each says by name what its values must be.
+
+A sealed file holds a digest of its content: whoever reads it again learns of a flipped digit, and of an edit by hand.
 
 A kind is a question about a value, a list of one kind, or a table of names and kinds. In a table `name?` may be missing
 or null, and `*` is the kind of every other name; without it, other names may hold anything.
@@ -6,12 +8,16 @@ or null, and `*` is the kind of every other name; without it, other names may ho
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Union
 
+from msdn.cache.files import replace_file
+
 Kind = Union[Callable[[Any], bool], "list[Kind]", "dict[str, Kind]"]
+SEAL = "seal"
 
 
 def read_json(file: Path) -> Any:
@@ -20,6 +26,28 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def write_sealed(file: Path, record: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write a table as JSON with its seal; a crash leaves the old content or the new, never a part."""
+    stored = json.loads(json.dumps(record))
+    stored.pop(SEAL, None)
+    text = json.dumps(stored | {SEAL: _digest(stored)}, indent=indent)
+    replace_file(file, (text + "\n").encode())
+
+
+def read_sealed(file: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote; raises `OSError`, or a `ValueError` where the file holds anything else."""
+    record = read_json(file)
+    if not isinstance(record, dict) or SEAL not in record:
+        raise ValueError("it has no seal: damaged, or not written by this version of msdn")
+    if record.pop(SEAL) != _digest(record):
+        raise ValueError("damaged, or changed by hand: its content does not fit its seal")
+    return record
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def find_misfit(record: dict[Any, Any], kinds: "dict[str, Kind]") -> str | None:

@@ -12,6 +12,7 @@ from msdn.machine import how_to_install
 
 HEIF_ENDINGS = ("heic", "heif", "avif")
 EXTRA = how_to_install("heic")
+LARGEST = 2**30  # bytes of an image's file
 
 
 def open_image(path: Path) -> Image.Image:
@@ -19,7 +20,10 @@ def open_image(path: Path) -> Image.Image:
     if not can_read(path):
         raise BadImageError(f"is a {ending_of(path).upper()} image and needs the extra 'heic'; {EXTRA}")
     place = split_path(path)
-    return Image.open(path if place is None else io.BytesIO(read_member(*place)))
+    if place is None and path.stat().st_size > LARGEST:
+        raise BadImageError(f"is larger than {LARGEST >> 30} GiB")
+    # from memory: of a file, Pillow sets as much aside as a damaged length in it asks for
+    return Image.open(io.BytesIO(path.read_bytes() if place is None else read_member(*place)))
 
 
 def find_unreadable_kinds(paths: Iterable[Path]) -> str:

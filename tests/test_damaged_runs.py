@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import Result
 from toy_results import FIGURES, make_run
 
 from msdn.cache import FeatureCache, Home
+from msdn.cache.records import write_sealed
+from msdn.train.loop.checkpoints import load_checkpoint, save_checkpoint
 from msdn.train.loop.training import train_model
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run
@@ -29,7 +30,7 @@ def run(make_cache: Callable[..., Path]) -> Run:
 
 
 def damage(run: Run, **changes: Any) -> None:
-    (run.path / "manifest.json").write_text(json.dumps(run.manifest | changes))
+    write_sealed(run.path / "manifest.json", run.manifest | changes)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,8 @@ def test_resuming_a_run_without_environment_is_one_sentence(
 
 @pytest.mark.parametrize("record", [5, {"epoch": 1}])
 def test_a_checkpoint_with_other_records_is_one_sentence(run_msdn: Msdn, run: Run, record: Any) -> None:
-    content = torch.load(run.checkpoint, weights_only=True)
-    torch.save(content | {"metrics": [record]}, run.checkpoint)
+    content = load_checkpoint(run.checkpoint)
+    save_checkpoint(run.checkpoint, content | {"metrics": [record]})
     for command in (["evaluate", "--run"], ["train", "--resume"]):
         damage(run, status="finished" if "evaluate" in command else "interrupted")
         result = run_msdn(*command, str(run.path), "--device", "cpu")

@@ -11,6 +11,7 @@ from toy_dataset import TOY, write_toy_annotations, write_toy_dataset
 
 from msdn.cache.annotations import AnnotationError
 from msdn.cache.errors import UnknownNameError
+from msdn.cache.files import sha256_of
 from msdn.cache.home import Home
 from msdn.extract.datasets import registry
 from msdn.extract.datasets.proposed_splits import (
@@ -20,6 +21,9 @@ from msdn.extract.datasets.proposed_splits import (
     read_dataset,
 )
 from msdn.extract.datasets.registry import find_spec, open_dataset
+from msdn.extract.datasets.spec import Source
+from msdn.extract.downloads.download import Receipt, write_receipt
+from msdn.extract.downloads.sources import PLANS, SOURCES
 from msdn.extract.errors import DatasetError
 
 
@@ -178,3 +182,20 @@ def test_a_dataset_that_ships_as_code_is_made_on_first_use(
     for _ in range(2):
         open_dataset("toy", Home(tmp_path))
     assert made == [tmp_path / "data/xlsa17/data/TOY"]
+
+
+def test_lists_that_are_not_those_that_were_fetched_are_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    home, place = Home(data.parent / "home"), "xlsa17/data/TOY/att_splits.mat"
+    data.rename(home.root.mkdir() or home.data)
+    (home.data / TOY.images).mkdir()
+    monkeypatch.setitem(registry.DATASETS, "toy", TOY)
+    monkeypatch.setitem(SOURCES, "lists", Source("lists.zip", (), (place,), rules=((".*", ""),)))
+    monkeypatch.setitem(PLANS, "lists", ("lists",))
+    for digest, is_named in ((sha256_of(home.data / place), False), ("0" * 64, True)):
+        receipt = Receipt("url", 1, "0", None, "today", 1, 1, {place: 1}, digests={place: digest})
+        write_receipt(home, "lists", receipt)
+        found = open_dataset("toy", home)
+        assert (f"{home.data / place}: not the file that was published" in caplog.text) == is_named
+    assert found.sources["attribute_names"]["sha256"] == sha256_of(home.data / "TOY/attributes.txt")

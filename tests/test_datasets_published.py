@@ -72,5 +72,5 @@ def test_images_in_no_split_are_refused(tmp_path: Path) -> None:
 
 def test_which_copy_of_the_lists_was_read_is_told(tmp_path: Path) -> None:
     lists = read_dataset(write_lists(tmp_path, SUN, make_annotations()), tmp_path).sources["lists"]
-    assert set(lists) == {"res101.mat", "att_splits.mat", "att_splits.mat sha256"}
+    assert set(lists) == {"res101.mat", "att_splits.mat", "res101.mat sha256", "att_splits.mat sha256"}
     assert "20" in lists["att_splits.mat"] and len(lists["att_splits.mat sha256"]) == 64

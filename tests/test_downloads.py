@@ -24,7 +24,7 @@ from toy_source import (
     use,
 )
 
-from msdn.cache.files import FileLock, LockError
+from msdn.cache.files import FileLock, LockError, sha256_of
 from msdn.cache.home import Home
 from msdn.extract.downloads import download as steps
 from msdn.extract.downloads.download import (
@@ -33,6 +33,7 @@ from msdn.extract.downloads.download import (
     fetch_source,
     read_receipt,
     source_state,
+    warn_of_change,
 )
 from msdn.extract.downloads.sources import Source
 from msdn.extract.errors import ArchiveError, DownloadError
@@ -221,3 +222,27 @@ def test_killed_it_resumes(server: FlakyServer, toy: Source, home: Home) -> None
     assert server.ranges() == [None, f"bytes={kept}-"]
     assert second.stdout.startswith("toy: complete, 0.2 MB")
     assert_right(home)
+
+
+def test_a_fetched_file_that_changed_since_is_named(
+    server: FlakyServer, toy: Source, home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.serve("/toy.zip", ZIP)
+    fetch(home)
+    names = home.data / "toy/names.txt"
+    warn_of_change(names, sha256_of(names), home)
+    warn_of_change(home.data / "toy/mine.txt", "0" * 64, home)
+    assert not caplog.records
+    names.write_bytes(b"First\nsecond\n")  # of the same size
+    warn_of_change(names, sha256_of(names), home)
+    assert f"{names}: not the file that was published" in caplog.text and "--force" in caplog.text
+
+
+def test_a_file_with_another_checksum_than_the_published_one_is_named(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    put = home.data / "weights/resnet101-63fe2227.pth"
+    warn_of_change(put, "63fe2227" + "0" * 56, home)
+    assert not caplog.records
+    warn_of_change(put, "0" * 64, home)
+    assert str(put) in caplog.text and "expected 63fe2227" in caplog.text

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import socket
 from dataclasses import replace
+from typing import Any
 
 import flaky_server as flaky
 import pytest
@@ -21,6 +22,7 @@ from toy_source import (
 )
 
 from msdn.cache.home import Home
+from msdn.cache.records import write_sealed
 from msdn.extract.downloads.download import (
     DownloadSettings,
     downloads_folder,
@@ -239,11 +241,15 @@ def test_a_beginning_that_was_tampered_with_is_fetched_again(
     assert_right(home)
 
 
-@pytest.mark.parametrize("note", ["", "{", "[]", '{"url": 3}', '{"url": "x", "colour": 1}'])
-def test_a_damaged_note_begins_anew(server: FlakyServer, toy: Source, home: Home, note: str) -> None:
+@pytest.mark.parametrize("note", ["", "{", "[]", '{"url": "x"}', {"url": 3}, {"url": "x", "colour": 1}])
+def test_a_damaged_note_begins_anew(server: FlakyServer, toy: Source, home: Home, note: Any) -> None:
     downloads_folder(home).mkdir(parents=True)
     (downloads_folder(home) / "toy.zip.partial").write_bytes(b"PK and so on")
-    (downloads_folder(home) / "toy.zip.json").write_text(note)
+    place = downloads_folder(home) / "toy.zip.json"
+    if isinstance(note, str):
+        place.write_text(note)
+    else:
+        write_sealed(place, note)
     server.serve("/toy.zip", ZIP)
     fetch(home)
     assert_right(home)

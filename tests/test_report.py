@@ -21,6 +21,7 @@ from msdn.app.report.overview import summary
 from msdn.app.report.report import write_report
 from msdn.app.report.subjects import Subject
 from msdn.cache import FeatureCache, Home
+from msdn.cache.records import write_sealed
 from msdn.train.errors import RunError
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.measure.show import percent
@@ -357,7 +358,7 @@ def test_sweeps_of_the_home_are_drawn(made: Made, tmp_path: Path, run_msdn: Call
     done = run_msdn("sweep", "--dataset", "toy", *words, "--select", "val", other=home.root)
     assert done.exit_code == 0, done.output
     (file,) = home.studies.glob("*.json")
-    (home.studies / "broken.json").write_text('{"best": null, "study": 1}')
+    write_sealed(home.studies / "broken.json", {"best": None, "study": 1})
     study = json.loads(file.read_text())
     seen = Seen(write_report(home, [run.path], out=tmp_path / "r.html").page.read_text(encoding="utf-8"))
     lines = data_of(seen, "sweep-1-lambda_cal")

@@ -18,6 +18,7 @@ from msdn.train.runs.results import kept_figures
         ({"settings": settings_of(alpha=(0.5, 0.5)).as_json()}, "measured with other settings"),
         ({"settings": {"speed": 3}}, "measured with other settings"),
         ({"settings": None}, "wrong one is 'settings'"),
+        ({"checkpoint_digest": "c1" * 32}, "measured with other weights"),
         ({"margin": 0.5}, "measured with another margin"),
         ({"H": float("nan")}, "not all of its figures"),
         ({"H": 101}, "not all of its figures"),

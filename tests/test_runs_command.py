@@ -11,6 +11,7 @@ from toy_runs import write_split_cache
 from toy_studies import SHORT
 
 from msdn.cache import Home
+from msdn.cache.records import write_sealed
 from msdn.cli import main
 from msdn.train.runs.run import Run, find_runs
 
@@ -102,7 +103,7 @@ def test_runs_are_deleted_when_the_user_says_so(
     for wrong in (tmp_path / "mine", tmp_path / "link", home.root, home.runs, "nowhere"):
         refused = run_msdn("runs", "delete", "first-try", wrong, "--yes")
         assert refused.exit_code == 1 and paths[0].exists() and (tmp_path / "mine").exists(), wrong
-    (paths[1] / "manifest.json").write_text(json.dumps({**runs[1].manifest, "dataset": 3}))  # damaged
+    write_sealed(paths[1] / "manifest.json", {**runs[1].manifest, "dataset": 3})  # damaged
     yes = CliRunner().invoke(main, [*words, str(paths[1])], input="y\n")
     assert yes.exit_code == 0 and list(home.runs.iterdir()) == []
 

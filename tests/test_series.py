@@ -14,6 +14,7 @@ from toy_runs import changed, write_split_cache
 from toy_studies import Epochs
 
 from msdn.cache import FeatureCache
+from msdn.cache.records import read_sealed, write_sealed
 from msdn.machine import DeviceError
 from msdn.train.errors import RunError, TrainError
 from msdn.train.groups.groups import AttributeGroups
@@ -264,16 +265,16 @@ def test_a_result_that_is_not_whole_is_measured_again(
 ) -> None:
     measured = measure_job(cache, Job(LAST), tmp_path)
     (run,) = find_runs(tmp_path)
-    run.results.write_text(json.dumps({**measured, **change}))
+    write_sealed(run.results, {**measured, **change})
     assert measure_job(cache, Job(LAST), tmp_path) == measured
-    assert json.loads(run.results.read_text()) == json.loads(json.dumps(measured))
+    assert read_sealed(run.results) == json.loads(json.dumps(measured))
 
 
 def test_facts_are_those_of_the_run_and_not_of_a_file(cache: FeatureCache, tmp_path: Path) -> None:
     measured = measure_job(cache, Job(LAST), tmp_path)
     (run,) = find_runs(tmp_path)
     lies = {"selection": "by dice", "run": "elsewhere", "seed": 9, "watch_test": True, "weights": "imagenet"}
-    run.results.write_text(json.dumps({**measured, **lies}))
+    write_sealed(run.results, {**measured, **lies})
     assert {name: measure_job(cache, Job(LAST), tmp_path)[name] for name in lies} == {
         name: measured[name] for name in lies
     }

@@ -10,6 +10,7 @@ from toy_runs import write_split_cache
 from toy_studies import SHORT
 
 from msdn.cache import Home
+from msdn.cache.records import read_sealed
 from msdn.train.measure.show import Result, Table, csv_text, show, show_cell, show_settings, write
 from msdn.train.measure.summary import Spread
 from msdn.train.models.registry import find_model
@@ -60,7 +61,7 @@ def test_files_hold_facts_and_lines(tmp_path: Path) -> None:
     paths = write(Result({"c": 2}, lines={"": lines, "-means": lines[:1]}), tmp_path / "new", "first")
     assert [path.name for path in paths] == ["first.csv", "first-means.csv", "first.json"]
     assert paths[0].read_text() == csv_text(lines) == 'a,b\n1,\n"x, y",0.5\n'
-    assert json.loads(paths[2].read_text()) == {"c": 2}
+    assert read_sealed(paths[2]) == {"c": 2}
 
 
 @pytest.mark.usefixtures("one_thread")

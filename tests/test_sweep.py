@@ -15,6 +15,7 @@ from toy_studies import SHORT, Epochs, read_csv
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import UnknownNameError
+from msdn.cache.records import read_sealed
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import fields_of
 from msdn.train.loop.training import train_model
@@ -161,7 +162,7 @@ def test_figures_of_the_test_classes_are_not_to_choose_by(home: Home, run_msdn: 
 
 def test_files_hold_means_and_everything_else(home: Home, run_msdn: Msdn) -> None:
     shown = json.loads(run_msdn(*LAMBDA, "--name", "first", "--json").stdout)
-    assert shown == json.loads((home.studies / "first.json").read_text())
+    assert shown == read_sealed(home.studies / "first.json")
     seeds, means = (read_csv(home.studies / f"first{end}.csv") for end in ("", "-means"))
     assert shown["seeds"] == [0, 1] and shown["selection"].startswith("last") and shown["best"] is None
     for row, line in zip(shown["rows"], means, strict=True):

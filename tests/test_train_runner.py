@@ -309,7 +309,7 @@ def test_nothing_is_read_or_built_twice(tmp_path: Path, monkeypatch: pytest.Monk
     counts: dict[str, int] = {}
     for owner, name in (
         *((training, name) for name in ("test_division", "validation_division", "load_checkpoint")),
-        (run_module, "read_json"),
+        (run_module, "read_sealed"),
         (evaluate, "load_checkpoint"),
         (evaluate, "test_division"),
     ):

@@ -1,12 +1,12 @@
 """Run folders: never overwritten, found by what they are, and clear about damage."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from msdn.cache.files import LockError
+from msdn.cache.records import write_sealed
 from msdn.train.errors import RunError
 from msdn.train.models.registry import settings_of
 from msdn.train.runs.run import Run, create_run, find_runs, latest_run
@@ -76,28 +76,42 @@ def test_an_unfinished_run_is_offered_for_resuming(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda m: "{", "cannot be read as a manifest"),
-        (lambda m: "[]", "manifest version None, expected 1"),
-        (lambda m: json.dumps(m | {"version": 2}), "manifest version 2, expected 1"),
-        (lambda m: json.dumps({k: v for k, v in m.items() if k != "cache"}), "'cache' is missing"),
-        (lambda m: json.dumps(m | {"cache": "x"}), "'cache' is 'x'"),
-        (lambda m: json.dumps(m | {"started": "today"}), "'started' is 'today'"),
-        (lambda m: json.dumps(m | {"settings": {"epochs": 0}}), "--epochs is 0"),
-        (lambda m: json.dumps(m | {"settings": {"speed": 9}}), "unknown setting 'speed'.*; train the model"),
-        (lambda m: json.dumps(m | {"settings": {"model": "msbn"}}), "Did you mean 'msdn'.*; train the model"),
-        (lambda m: "[" * 100_000, "cannot be read as a manifest .nested too deeply"),
-        (lambda m: "[" * 100 + "]" * 100, "manifest version None, expected 1"),
-        (
-            lambda m: json.dumps(m | {"masked_images": 10**400}),
-            r"'masked_images' is 1000.*; train the model again",
-        ),
-        (lambda m: json.dumps(m | {"dataset": "\udc80"}), "'dataset' is .*; train the model again"),
+        (lambda m: m | {"version": 2}, "manifest version 2, expected 1"),
+        (lambda m: {k: v for k, v in m.items() if k != "cache"}, "'cache' is missing"),
+        (lambda m: m | {"cache": "x"}, "'cache' is 'x'"),
+        (lambda m: m | {"started": "today"}, "'started' is 'today'"),
+        (lambda m: m | {"settings": {"epochs": 0}}, "--epochs is 0"),
+        (lambda m: m | {"settings": {"speed": 9}}, "unknown setting 'speed'.*; train the model"),
+        (lambda m: m | {"settings": {"model": "msbn"}}, "Did you mean 'msdn'.*; train the model"),
+        (lambda m: m | {"masked_images": 10**400}, r"'masked_images' is 1000.*; train the model again"),
+        (lambda m: m | {"dataset": "\udc80"}, "'dataset' is .*; train the model again"),
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, damage: Any, message: str) -> None:
     run = make_run(tmp_path)
-    (run.path / "manifest.json").write_text(damage(run.manifest))
+    write_sealed(run.path / "manifest.json", damage(run.manifest))
     with pytest.raises(RunError, match=message):
+        Run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "Expecting"),
+        ("[]", "it has no seal"),
+        ("{}", "it has no seal"),
+        ('{"seal": "abc"}', "does not fit its seal"),
+        ('{"seal": ["abc"], "version": 1}', "does not fit its seal"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100 + "]" * 100, "it has no seal"),
+    ],
+)
+def test_a_manifest_without_its_seal_is_named(tmp_path: Path, content: str, reason: str) -> None:
+    run = make_run(tmp_path)
+    (run.path / "manifest.json").write_text(content)
+    with pytest.raises(
+        RunError, match=f"manifest.json: cannot be read as a manifest .*{reason}.*train the model"
+    ):
         Run(run.path)
 
 
@@ -128,7 +142,7 @@ def test_a_value_of_another_kind_is_named(tmp_path: Path, key: str, value: Any) 
 
 def reopened(run: Run, **changes: Any) -> Run:
     """The run after its manifest was changed by hand."""
-    (run.path / "manifest.json").write_text(json.dumps(run.manifest | changes))
+    write_sealed(run.path / "manifest.json", run.manifest | changes)
     return Run(run.path)
 
 

@@ -36,6 +36,7 @@ def make_run(home: Home, figures: dict[str, Any] | None = None, **options: Any) 
         "watch_test": options.get("watch_test", False),
         "chosen": chosen[settings.select],
         "environment": {},
+        "checkpoint": "c0" * 32,
     }
     run = create_run(home.runs, options.get("dataset", "toy"), settings, facts)
     run.update(
@@ -52,6 +53,7 @@ def keep(run: Run, **changes: Any) -> None:
         "H_no_margin": 30.0,
         "training_seconds": 1.5,
         "parameters": 7,
+        "checkpoint_digest": run.manifest["checkpoint"],
         "fingerprint": run.manifest["cache"]["fingerprint"],
         "settings": run.settings.as_json(),
         "margin": CHOSEN["margin"] if run.settings.select == "val" else run.settings.margin,

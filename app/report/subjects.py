@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from msdn.train.measure.predictions import Answers, answers_of
 from msdn.train.measure.selection import RATE, VALIDATION
 from msdn.train.measure.show import show_settings
 from msdn.train.models.published import Published, published_figures
-from msdn.train.runs.results import kept_result
+from msdn.train.runs.results import check_kept, kept_result
 from msdn.train.runs.run import Run, open_run, open_run_cache
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,10 @@ class Subject:
     def records(self) -> list[Record]:
         """Every epoch's record, oldest first: its phase, and all that is a number."""
         try:
-            lines = self.run.metrics.read_text(encoding="utf-8").splitlines()
-            records = [json.loads(line) for line in lines]
+            content = self.run.metrics.read_bytes()
+            if sha256(content).hexdigest() != self.run.manifest.get("metrics"):
+                raise ValueError("damaged, it is not what the run wrote")
+            records = [json.loads(line) for line in content.splitlines()]
         except (OSError, ValueError) as error:
             log.warning("%s: not used, it cannot be read (%s)", self.run.metrics, error)
             return []
@@ -117,6 +120,7 @@ def _open(
     scores: list[ScoredTest] = []
     try:
         cache = stack.enter_context(open_run_cache(home, run, given))
+        check_kept(run)
         result = evaluate_run(run, cache, device=device, on_scores=scores.append)
     except MsdnError as error:
         if given is not None:

@@ -13,7 +13,7 @@ from msdn.app.report.curves import key_of
 from msdn.app.report.html import Html, note
 from msdn.app.report.subjects import Subject
 from msdn.cache import Home
-from msdn.cache.records import Kind, find_misfit, is_figure, is_table, is_text, read_json
+from msdn.cache.records import Kind, find_misfit, is_figure, is_table, is_text, read_sealed
 from msdn.train.measure.show import show_value
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def sweeps(subjects: Sequence[Subject], home: Home) -> list[Chart | Html]:
 def read_sweep(path: Path) -> Sweep | None:
     """A study's file as a sweep; None where it is none, or damaged."""
     try:
-        facts = read_json(path)
+        facts = read_sealed(path)
     except (OSError, ValueError) as error:
         log.warning("%s: not used, it cannot be read (%s)", path, error)
         return None
-    if not isinstance(facts, dict) or "best" not in facts or find_misfit(facts, _STUDY):
+    if "best" not in facts or find_misfit(facts, _STUDY):
         return None
     rows = facts.get("rows")
     if not isinstance(rows, list) or any(not isinstance(row, dict) or find_misfit(row, _ROW) for row in rows):

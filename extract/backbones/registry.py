@@ -5,12 +5,12 @@ import importlib.util
 import re
 import sys
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from msdn.cache.errors import MsdnError, WrongUsageError, nearest
+from msdn.cache.files import sha256_of
 from msdn.extract.backbones.entry import Backbone
 from msdn.extract.backbones.families import FAMILY_OF
 from msdn.extract.errors import ExtractError
@@ -83,7 +83,7 @@ def _read_file(path: Path) -> Backbone:
             f"{path}: defines neither a function build() nor BACKBONE; end it with 'from msdn.extract.backbones import "
             "Backbone' and 'BACKBONE = Backbone(build=build)'"
         )
-    digest = sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     entry = replace(entry, name=entry.name or path.stem, library="file", sha256=digest)
     return entry if entry.layer else replace(entry, layer=_settle_layer(path, entry))
 

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from msdn.cache.errors import MsdnError
+from msdn.cache.files import sha256_of
 from msdn.cache.home import Home
 from msdn.extract.backbones.entry import Backbone, weights_tag
 from msdn.extract.backbones.registry import build_network
 from msdn.extract.backbones.torchvision_networks import drop_silent_branches, own_weights, silence_residuals
-from msdn.extract.downloads.download import fetch_source, source_state
+from msdn.extract.downloads.download import fetch_source, source_state, warn_of_change
 from msdn.extract.downloads.sources import PLANS, SOURCES, Source
 from msdn.extract.errors import WeightsError
 from msdn.machine import how_to_install
@@ -100,6 +101,7 @@ def _load_own(backbone: Backbone, image_size: int, home: Home) -> nn.Module:
             f"{backbone.name} has no weights of its own (weights_url); choose '--weights FILE' or '--weights random'"
         )
     path = _fetch_own(backbone, home)
+    warn_of_change(path, sha256_of(path), home)
     return _load_state(backbone, image_size, read_state(path, backbone), path)
 
 

@@ -5,13 +5,13 @@ Only labels, paths, splits and attributes are read: the features in `res101.mat`
 
 import re
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from msdn.cache.annotations import LOCATIONS, Annotations, check_annotations
+from msdn.cache.files import sha256_of
 from msdn.extract.datasets.matfile import read_created, read_mat
 from msdn.extract.datasets.spec import UNDATED, Dataset, DatasetSpec
 from msdn.extract.errors import DatasetError
@@ -45,8 +45,11 @@ def read_dataset(spec: DatasetSpec, data: Path) -> Dataset:
     count = classes.attributes.shape[1]
     attribute_names = read_attribute_names(data, spec.attribute_names, count)
     dates = {file.name: read_created(file) or UNDATED for file in (images_file, classes_file)}
-    digest = sha256(classes_file.read_bytes()).hexdigest()
-    sources: dict[str, Any] = {"lists": {**dates, f"{CLASSES_FILE} sha256": digest}}
+    digests = {f"{file.name} sha256": sha256_of(file) for file in (images_file, classes_file)}
+    sources: dict[str, Any] = {"lists": {**dates, **digests}}
+    names_file = find_names_file(data, spec.attribute_names)
+    if names_file:
+        sources["attribute_names"] = {"file": names_file.name, "sha256": sha256_of(names_file)}
     vectors = None
     if spec.attribute_vectors is not None and (data / spec.attribute_vectors).exists():
         found = read_vectors(data / spec.attribute_vectors, attribute_names, count)
@@ -158,9 +161,14 @@ def divide_trainval(
     return {"train": trainval[~is_val], "val": trainval[is_val]}
 
 
+def find_names_file(data: Path, candidates: tuple[str, ...]) -> Path | None:
+    """The first file that exists."""
+    return next((data / name for name in candidates if (data / name).is_file()), None)
+
+
 def read_attribute_names(data: Path, candidates: tuple[str, ...], count: int | None) -> tuple[str, ...]:
     """Return the names from the first file that exists, or none at all; `count` is K where it is known."""
-    path = next((data / name for name in candidates if (data / name).is_file()), None)
+    path = find_names_file(data, candidates)
     if path is None:
         return ()
     if path.suffix == ".mat":

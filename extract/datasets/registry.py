@@ -10,7 +10,7 @@ from msdn.cache.errors import UnknownNameError
 from msdn.cache.files import make_folder
 from msdn.cache.home import Home, dataset_name
 from msdn.extract.datasets import known
-from msdn.extract.datasets.proposed_splits import read_dataset
+from msdn.extract.datasets.proposed_splits import LISTS, read_dataset
 from msdn.extract.datasets.spec import Dataset, DatasetSpec
 from msdn.extract.errors import DatasetError
 
@@ -67,4 +67,14 @@ def open_dataset(
         if not folder.is_dir():
             where = f"dataset '{spec.name}' is not in {home.data}"
             raise DatasetError(f"{where}: {folder} is missing; {spec.how_to_get}")
-    return read_dataset(spec, home.data)
+    dataset = read_dataset(spec, home.data)
+    _compare_with_known(dataset, home.data / spec.annotations, home)
+    return dataset
+
+
+def _compare_with_known(dataset: Dataset, folder: Path, home: Home) -> None:
+    """Say which of the lists are not the files that were fetched."""
+    from msdn.extract.downloads.download import warn_of_change  # it asks this file for the known names
+
+    for name in LISTS:
+        warn_of_change(folder / name, dataset.sources["lists"][f"{name} sha256"], home)

@@ -1,6 +1,7 @@
 """Brings one source from its publisher to its place: fetched, checked, unpacked, moved, remembered."""
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from msdn.cache.files import FileLock, flush_folder, flush_tree, make_folder
-from msdn.cache.home import Home
+from msdn.cache.files import FileLock, flush_folder, flush_tree, make_folder, sha256_of
+from msdn.cache.home import Home, command_line
 from msdn.extract.downloads.fetch import (
     CHUNK,
     ChecksumError,
@@ -24,10 +25,11 @@ from msdn.extract.downloads.fetch import (
     remove_download,
     write_record,
 )
-from msdn.extract.downloads.sources import SOURCES, Source
+from msdn.extract.downloads.sources import SOURCES, Source, least_plan
 from msdn.extract.downloads.unpack import unpack
 from msdn.extract.errors import ArchiveError, DownloadError
 
+log = logging.getLogger(__name__)
 ALGORITHMS = {"md5": "MD5", "sha256": "SHA-256"}
 Status = Literal["missing", "partial", "present", "complete"]
 
@@ -74,6 +76,7 @@ class Receipt:
         default_factory=dict
     )  # the source's proof paths, with the size of those that are files
     is_complete: bool = True  # False while it is being replaced
+    digests: dict = field(default_factory=dict)  # the SHA-256 of the proof paths that are files
 
 
 def downloads_folder(home: Home) -> Path:
@@ -99,6 +102,34 @@ def write_receipt(home: Home, name: str, receipt: Receipt) -> None:
     path = _receipt_path(home, name)
     make_folder(path.parent)
     write_record(path, receipt)
+
+
+def warn_of_change(path: Path, sha256: str, home: Home) -> None:
+    """Say it where a file that was fetched, or whose checksum is known, is not what it was; it may be the user's own.
+
+    Args:
+        path: the file that was read.
+        sha256: of its bytes.
+        home: where the receipts of fetched files lie.
+    """
+    for name, source in SOURCES.items():
+        places = {home.data / proof: proof for proof in source.proof}
+        if path not in places and (source.rules or path.name != source.file):
+            continue
+        receipt = read_receipt(home, name)
+        expected = receipt.digests.get(places.get(path)) if receipt else None
+        if expected is None and not source.rules and source.checksum and source.checksum[0] == "sha256":
+            expected = source.checksum[1]
+        if isinstance(expected, str) and not sha256.startswith(expected):
+            again = command_line("data", "download", least_plan(name), "--force", home=home)
+            log.warning(
+                "%s: not the file that was published (SHA-256 %s, expected %s): damaged, or replaced; to fetch it "
+                "again: %s",
+                path,
+                sha256[:12],
+                expected[:12],
+                again,
+            )
 
 
 def source_state(source: str | Source, home: Home) -> SourceState:
@@ -247,6 +278,7 @@ class _Download:
         try:
             count = unpack(self._archive, self._source, staging, self._report)
             proof = measure_proof(self._source, staging)
+            digests = {path: sha256_of(staging / path) for path, size in proof.items() if size is not None}
             missing = [path for path in self._source.proof if path not in proof]
             if missing:
                 raise ArchiveError(f"{self._source.file} is not the file expected: it holds no {missing[0]}")
@@ -258,13 +290,14 @@ class _Download:
             raise
         flush_tree(staging)  # whoever finds the receipt finds the files' content
         place_tree(staging, self._home.data)
-        self._write_receipt(sha256, count, proof)
+        self._write_receipt(sha256, count, proof, digests)
         shutil.rmtree(staging)
 
     def _place_as_it_is(self, sha256: str) -> None:
         """Move the file itself; the receipt comes first, it counts only where the file is."""
         goal, size = self._home.data / self._source.proof[0], self._archive.stat().st_size
-        self._write_receipt(sha256, (1, size), {self._source.proof[0]: size})
+        place = self._source.proof[0]
+        self._write_receipt(sha256, (1, size), {place: size}, {place: sha256})
         make_folder(goal.parent)
         self._archive.replace(goal)
         flush_folder(goal.parent)
@@ -283,7 +316,9 @@ class _Download:
         note = read_note(self._archive)
         return note.url if note.sha256 else ""
 
-    def _write_receipt(self, sha256: str, count: tuple[int, int], proof: dict[str, int | None]) -> None:
+    def _write_receipt(
+        self, sha256: str, count: tuple[int, int], proof: dict[str, int | None], digests: dict[str, str]
+    ) -> None:
         receipt = Receipt(
             url=self._came_from() or "put there by hand",
             bytes=self._archive.stat().st_size,
@@ -293,6 +328,7 @@ class _Download:
             unpacked_files=count[0],
             unpacked_bytes=count[1],
             proof=proof,
+            digests=digests,
         )
         write_receipt(self._home, self._name, receipt)
 

@@ -1,6 +1,5 @@
 """Brings one file from the first mirror that has it: resumed, retried, measured, checked, never half."""
 
-import json
 import logging
 import os
 import re
@@ -18,7 +17,8 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 
 from msdn import __version__
-from msdn.cache.files import flush_file, flush_folder, named, replace_file
+from msdn.cache.files import flush_file, flush_folder, named
+from msdn.cache.records import read_sealed, write_sealed
 from msdn.extract.datasets.spec import Source
 from msdn.extract.errors import DownloadError
 
@@ -237,15 +237,15 @@ def remove_download(final: Path) -> None:
 
 
 def write_record(path: Path, record: Any) -> None:
-    """Write a dataclass as JSON; a crash leaves the old content or the new, never a part."""
-    replace_file(path, json.dumps(asdict(record), indent=2).encode())
+    """Write a dataclass as sealed JSON."""
+    write_sealed(path, asdict(record))
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:
     """Return what `write_record` wrote, or None where the file is missing or holds something else."""
     try:
-        record = kind(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError, RecursionError):
+        record = kind(**read_sealed(path))
+    except (FileNotFoundError, ValueError, TypeError):
         return None
     fits = all(isinstance(getattr(record, field.name), field.type) for field in fields(record))  # type: ignore
     return record if fits else None

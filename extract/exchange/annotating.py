@@ -1,11 +1,11 @@
 """Replaces parts of a cache's annotations by what files say: vectors, splits, or class attributes."""
 
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from msdn.cache.annotations import Annotations
+from msdn.cache.files import sha256_of
 from msdn.extract.datasets.proposed_splits import number_classes, read_class_table, read_splits
 from msdn.extract.errors import DatasetError
 from msdn.extract.own.folder import read_attributes_csv
@@ -63,4 +63,4 @@ def _with_class_table(a: Annotations, path: Path) -> Annotations:
 
 
 def _describe(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
+    return {"file": path.name, "sha256": sha256_of(path)}

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from msdn.cache.annotations import Annotations, check_annotations
 from msdn.cache.csv_table import CsvTable, Row, is_odd, quote
+from msdn.cache.files import sha256_of
 from msdn.cache.home import command_line
 from msdn.extract.datasets.registry import DATASETS
 from msdn.extract.datasets.spec import Dataset
@@ -87,7 +87,7 @@ def open_own_dataset(folder: Path) -> Dataset:
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
+    return {"file": path.name, "sha256": sha256_of(path)}
 
 
 def find_mistakes(folder: Path) -> list[Mistake]:

@@ -80,6 +80,7 @@ def _build(
 ) -> tuple["AttributeVectors", str]:
     from rich.progress import DownloadColumn
 
+    from msdn.extract.downloads.download import warn_of_change
     from msdn.extract.vectors.build import DEFAULT_POOLING, build_vectors, find_text_file, named
     from msdn.extract.vectors.words import SPELLING, read_spelling
 
@@ -90,6 +91,7 @@ def _build(
         found = build_vectors(
             names, file, pooling, words, lambda done, total: bar.update(task, completed=done, total=total)
         )
+    warn_of_change(file, found.source["sha256"], home)
     return found, f"each the {pooling} of its words in {file}"
 
 

@@ -6,13 +6,12 @@ import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msdn.cache.files import make_folder, replace_file
+from msdn.cache.files import make_folder, replace_file, sha256_of
 from msdn.extract.errors import DatasetError
 from msdn.extract.vectors.safe_pickle import load_array
 
@@ -123,5 +122,5 @@ def _read_source(path: Path, stored: np.ndarray | None) -> dict[str, Any]:
             return source
     except (ValueError, RecursionError):
         pass  # other tools may keep a plain sentence there
-    itself = {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()}
+    itself = {"file": path.name, "sha256": sha256_of(path)}
     return itself | ({"note": text} if text else {})

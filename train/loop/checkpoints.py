@@ -1,6 +1,11 @@
-"""Checkpoints: weights, optimiser, sampler, generators, settings, metrics and the cache's fingerprint."""
+"""Checkpoints: weights, optimiser, sampler, generators, settings, metrics and the cache's fingerprint.
+
+The digest of all that is the file's last line, so that a checkpoint proves itself at any time: also after a crash
+between its writing and the manifest's. The manifest of a finished run names the digest of its last one.
+"""
 
 import io
+from hashlib import sha256
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
@@ -25,7 +30,9 @@ from msdn.train.loop.settings import TASKS
 from msdn.train.measure.selection import KEPT, VALIDATION
 from msdn.train.runs.run import VALIDATION_FIGURES
 
-_VERSION = 3
+_VERSION = 4
+_LAST_LINE = b"\nsha256 "  # then the digest; torch reads a checkpoint with or without it
+_DIGITS = 64
 _RECORD: dict[str, Kind] = {"epoch": whole(1), "seconds": is_duration, "*": is_plain}
 _BEST: dict[str, Kind] = {
     "epoch": whole(1),
@@ -52,19 +59,33 @@ _CHECKPOINT: dict[str, Kind] = {
 }
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint, in one piece."""
+def save_checkpoint(path: Path, content: dict[str, Any]) -> str:
+    """Write a checkpoint, in one piece; return its digest."""
     buffer = io.BytesIO()
     torch.save({"version": _VERSION, **content}, buffer)
+    digest = sha256(buffer.getbuffer()).hexdigest()
+    buffer.seek(0, io.SEEK_END)
+    buffer.write(_LAST_LINE + digest.encode())
     replace_file(path, buffer.getvalue())
+    return digest
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; tensors and plain values only, no code is run."""
+    """Read a checkpoint, its digest included; tensors and plain values only, no code is run."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        stored = path.read_bytes()
     except FileNotFoundError as error:
         raise RunError(f"{path}: there is no checkpoint; train the model again") from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); train the model again") from error
+    end = len(stored) - _DIGITS - len(_LAST_LINE)
+    digest = sha256(memoryview(stored)[: max(end, 0)]).hexdigest()
+    if stored[max(end, 0) :] != _LAST_LINE + digest.encode():
+        raise RunError(
+            f"{path}: damaged, it does not fit its own digest; copy the run again, or train the model again"
+        )
+    try:
+        content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damaged bytes lead to
         raise RunError(f"{path}: not a readable checkpoint; train the model again") from error
     version = content.get("version") if isinstance(content, dict) else None
@@ -77,4 +98,4 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         damaged = "epoch"
     if damaged:
         raise RunError(f"{path}: damaged, its '{damaged}' cannot be read; train the model again")
-    return dict(content)
+    return {**content, "digest": digest}

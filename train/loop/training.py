@@ -47,7 +47,7 @@ from msdn.train.models.parts.problem import AttributeGroup
 from msdn.train.models.registry import find_model
 from msdn.train.runs.basis import FILE as BASIS
 from msdn.train.runs.basis import basis_of, pack_basis
-from msdn.train.runs.run import VALIDATED, FollowedRun, Run, create_run
+from msdn.train.runs.run import VALIDATED, FollowedRun, Run, create_run, metrics_lines
 
 log = logging.getLogger(__name__)
 _OF_BEST = ("epoch", *KEPT)  # what is kept of the best epoch on the test classes, besides its weights
@@ -200,6 +200,7 @@ class _Training:
         self._features, self._on_epoch, self._on_note = features, on_epoch, on_note
         self._saving = _SavingTimes()
         self._state: dict[str, Any] | None = None
+        self._saved: str | None = None  # the digest of the last checkpoint
         self._told_place = ""
         self.records: list[Record] = []
         self.kept: dict[str, dict[str, Any]] = {}
@@ -208,6 +209,7 @@ class _Training:
             if content["fingerprint"] != run.manifest["cache"]["fingerprint"]:
                 raise RunError(f"{run.checkpoint}: belongs to another run; train the model again")
             self.records, self.kept, self._state = content["metrics"], content["kept"], content["trainer"]
+            self._saved = content["digest"]
         run.write_metrics(self.records)  # epochs after the checkpoint are trained, and recorded, again
         run.update(status="running", reason=None, finished=None)
 
@@ -229,7 +231,8 @@ class _Training:
             run.update(
                 chosen={task: {name: best[name] for name in _OF_BEST} for task, best in self.kept.items()}
             )
-        run.update(status="finished", finished=_now())
+        metrics = sha256(metrics_lines(self.records)).hexdigest()
+        run.update(status="finished", finished=_now(), checkpoint=self._saved, metrics=metrics)
 
     def _validate(self, epochs: int) -> None:
         """The first phase, once for each learning rate that is searched; of these some may fail, but not all."""
@@ -325,7 +328,7 @@ class _Training:
             "kept": self.kept,
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         }
-        save_checkpoint(self._run.checkpoint, content)
+        self._saved = save_checkpoint(self._run.checkpoint, content)
 
 
 def choose_precision(asked: str, model: str, device: torch.device) -> str:

@@ -1,7 +1,6 @@
 """Test figures of a model: what `msdn evaluate` reports, and keeps in the run's folder."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from msdn.cache import FeatureCache
-from msdn.cache.files import replace_file
+from msdn.cache.records import write_sealed
 from msdn.machine import choose_device
 from msdn.train.errors import RunError
 from msdn.train.loop.batches import Division, test_division
@@ -29,7 +28,7 @@ from msdn.train.measure.metrics import (
 )
 from msdn.train.measure.published_weights import load_published
 from msdn.train.measure.scoring import Scorer
-from msdn.train.measure.selection import describe_selection, expected_epochs, kept_tasks
+from msdn.train.measure.selection import describe_selection, kept_tasks
 from msdn.train.models.parts.base import ZslModel, build_model, preparation
 from msdn.train.models.parts.problem import Problem, problem_of
 from msdn.train.models.presets import preset_settings
@@ -121,6 +120,7 @@ def evaluate_run(
         "precision": run.precision,
         "training_seconds": round(sum(record["seconds"] for record in content["metrics"]), 1),
         "parameters": content["parameters"],
+        "checkpoint_digest": content["digest"],
     }
     return {name: result[name] for name in FIGURES} | result
 
@@ -128,7 +128,7 @@ def evaluate_run(
 def keep_results(run: Run, result: dict[str, Any]) -> None:
     """Write what a run's evaluation gave into its folder, where that may be written to."""
     try:
-        replace_file(run.results, (json.dumps(result) + "\n").encode())
+        write_sealed(run.results, result, indent=None)
     except OSError as error:
         log.warning("%s: not written (%s)", run.results, error.strerror)
 
@@ -241,7 +241,7 @@ def load_run_checkpoint(run: Run) -> dict[str, Any]:
     """The checkpoint that a finished run ended with."""
     content = load_checkpoint(run.checkpoint)
     if content["fingerprint"] != run.manifest["cache"]["fingerprint"] or (
-        run.finished and content["epoch"] != expected_epochs(run.settings, run.chosen)
+        run.finished and content["digest"] != run.manifest.get("checkpoint")
     ):
         raise RunError(
             f"{run.checkpoint}: not the checkpoint that this run ended with; train the model again"

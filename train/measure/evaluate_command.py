@@ -192,6 +192,7 @@ def _measure_run(
     measuring: dict[str, Any],
 ) -> dict[str, Any]:
     from msdn.train.measure.evaluate import evaluate_run, keep_results
+    from msdn.train.runs.results import check_kept
     from msdn.train.runs.run import find_run, open_run_cache
 
     run = find_run(home.runs, run_path, dataset=dataset, model=model)
@@ -199,6 +200,7 @@ def _measure_run(
         collect = _collector(opened, measuring.pop("answers"))
         result = evaluate_run(run, opened, on_scores=collect, **measuring)
     if measuring["margin"] is None:
+        check_kept(run)
         keep_results(run, result)
     return result
 

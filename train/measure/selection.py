@@ -57,14 +57,6 @@ def choose_on_validation(records: Sequence[Record], task: str) -> dict[str, Any]
     return {"epochs": best["epoch"], "margin": margin, **figures, **found}
 
 
-def expected_epochs(settings: RunSettings, chosen: dict[str, Any] | None) -> int:
-    """How many epochs a finished run trained, over its phases."""
-    if settings.select != "val":
-        return settings.passes
-    chosen = chosen or {}
-    return int(chosen.get("validation_epochs", settings.passes) + chosen.get("epochs", 0))
-
-
 def describe_selection(settings: RunSettings, chosen: dict[str, Any] | None) -> str:
     """One sentence for every output: what was chosen, and on which classes."""
     by = _FIGURE[settings.task]

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from msdn.cache.csv_table import escape
 from msdn.cache.files import make_folder, replace_file
+from msdn.cache.records import write_sealed
 from msdn.terminal import result_console, shorten_path, wrap
 from msdn.train.measure.summary import Spread
 
@@ -91,10 +92,10 @@ def write(result: Result, folder: Path, name: str) -> list[Path]:
     """Write NAME.json and the CSV files; those of an earlier result of the name are replaced."""
     make_folder(folder)
     contents = {f"{name}{end}.csv": csv_text(lines) for end, lines in result.lines.items()}
-    contents[f"{name}.json"] = json.dumps(result.facts, indent=2) + "\n"
     for file, text in contents.items():
         replace_file(folder / file, text.encode())
-    return [folder / file for file in contents]
+    write_sealed(folder / f"{name}.json", result.facts)
+    return [folder / file for file in (*contents, f"{name}.json")]
 
 
 def csv_text(lines: Sequence[Line]) -> str:

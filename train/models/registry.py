@@ -5,7 +5,6 @@ training of the same home; never because a run's folder mentions it.
 """
 
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -21,8 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from msdn.cache.errors import UnknownNameError
-from msdn.cache.files import make_folder, replace_file
+from msdn.cache.files import make_folder
 from msdn.cache.home import Home
+from msdn.cache.records import read_sealed, write_sealed
 from msdn.train.errors import SettingsError
 from msdn.train.loop.settings import RunSettings, fields_of
 from msdn.train.models.model import Model
@@ -148,13 +148,13 @@ def use_home(home: Home) -> None:
     file = home.root / _REMEMBERED
     _remembered.clear()
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_sealed(file)
         _remembered.update(
             {str(name): ModelFile(Path(one["path"]), str(one["sha256"])) for name, one in stored.items()}
         )
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         log.warning("%s: not used, it cannot be read (%s)", file, error)
 
 
@@ -166,7 +166,7 @@ def remember(home: Home, name: str) -> None:
     _remembered[name] = file
     stored = {key: {"path": str(one.path), "sha256": one.sha256} for key, one in _remembered.items()}
     make_folder(home.root)
-    replace_file(home.root / _REMEMBERED, (json.dumps(stored, indent=2) + "\n").encode())
+    write_sealed(home.root / _REMEMBERED, stored)
 
 
 @cache

@@ -18,7 +18,7 @@ from msdn.cache.records import (
     is_number,
     is_table,
     is_text,
-    read_json,
+    read_sealed,
     whole,
 )
 from msdn.train.errors import RunError
@@ -35,6 +35,7 @@ _RESULT: dict[str, Kind] = {
     "margin": is_number,
     "training_seconds": is_duration,
     "parameters": whole(0),
+    "checkpoint_digest": is_text,
 }
 
 
@@ -116,19 +117,26 @@ def kept_result(run: Run) -> dict[str, Any] | None:
     }
 
 
+def check_kept(run: Run) -> None:
+    """Say where the results in a run's folder cannot be its own; for who is about to replace them."""
+    _read_kept(run)
+
+
 def _read_kept(run: Run) -> dict[str, Any] | None:
     try:
-        result = read_json(run.results)
+        result = read_sealed(run.results)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        log.warning("%s: not used, it cannot be read (%s)", run.results, error)
+        log.warning(
+            "%s: not used, it cannot be read (%s); measured again where it can be", run.results, error
+        )
         return None
     reason = _mistrust(run, result)
     if reason:
         log.warning("%s: not used, %s", run.results, reason)
         return None
-    return dict(result)
+    return result
 
 
 def own_margin(run: Run) -> float | None:
@@ -175,14 +183,16 @@ def _open_features(home: Home, run: Run) -> FeatureCache:
         raise RunError(f"not measured yet, because its features are not found: {error}") from error
 
 
-def _mistrust(run: Run, result: Any) -> str | None:
+def _mistrust(run: Run, result: dict[str, Any]) -> str | None:
     """Why figures in a run's folder are not this run's own; None where they are."""
-    wrong = find_misfit(result, _RESULT) if isinstance(result, dict) else "everything"
+    wrong = find_misfit(result, _RESULT)
     if wrong is not None:
         return f"not all of its figures are as they should be; the first wrong one is '{wrong}'"
     trained_on = run.manifest["cache"]["fingerprint"], run.map
     if (result["fingerprint"], result.get("map") or MAIN) != trained_on:
         return "it was measured on other features than the run was trained on"
+    if result["checkpoint_digest"] != run.manifest.get("checkpoint"):
+        return "it was measured with other weights than the run's"
     try:
         same = settings_from_json(result["settings"]) == run.settings
     except WrongUsageError:

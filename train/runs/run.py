@@ -24,8 +24,9 @@ from msdn.cache.records import (
     is_text,
     is_time,
     one_of,
-    read_json,
+    read_sealed,
     whole,
+    write_sealed,
 )
 from msdn.train.errors import ForeignModelError, RunError
 from msdn.train.groups.groups import AttributeGroups
@@ -63,6 +64,8 @@ _MANIFEST: dict[str, Kind] = {
     "overrides?": is_table,
     "rule?": {"*": is_text},
     "basis?": is_text,
+    "checkpoint?": is_text,
+    "metrics?": is_text,
     "watch_test?": is_flag,
     "name?": is_text,
     "config?": is_table,
@@ -196,7 +199,7 @@ class Run:
         if "status" in changes and self.metrics.exists():
             flush_file(self.metrics)
         self.manifest.update(changes)
-        _write_manifest(self.path, self.manifest)
+        write_sealed(self.path / MANIFEST, self.manifest)
 
     def leave(self, **changes: Any) -> None:
         """Change the manifest where an error ends the training; if that fails too, the first error counts."""
@@ -205,13 +208,12 @@ class Run:
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write the records of all epochs so far, in place of what was there."""
-        lines = "".join(json.dumps(record) + "\n" for record in records)
-        replace_file(self.metrics, lines.encode())
+        replace_file(self.metrics, metrics_lines(records))
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one epoch's record."""
-        with named(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        with named(self.metrics), self.metrics.open("ab") as file:
+            file.write(metrics_lines([record]))
 
     def lock(self) -> AbstractContextManager[Any]:
         """A lock for the length of training: two processes never continue one run."""
@@ -261,6 +263,11 @@ class FollowedRun(Run):
         return nullcontext()
 
 
+def metrics_lines(records: list[dict[str, Any]]) -> bytes:
+    """The records of epochs as `metrics.jsonl` has them."""
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
 def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str, Any]) -> Run:
     """Make a new folder below `runs` with a manifest of the settings and `facts`."""
     now = datetime.now(UTC).astimezone()
@@ -278,7 +285,7 @@ def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str,
         **facts,
     }
     try:
-        _write_manifest(path, manifest)
+        write_sealed(path / MANIFEST, manifest)
     except BaseException:
         with suppress(OSError):
             path.rmdir()
@@ -310,8 +317,8 @@ def given_names(runs: Path) -> dict[str, Path]:
     """The names that the user gave to runs below a folder, with their folders; what cannot be read has none."""
     found = {}
     for manifest in sorted(runs.glob(f"*/{MANIFEST}")):
-        with suppress(OSError, ValueError, AttributeError):
-            name = read_json(manifest).get("name")
+        with suppress(OSError, ValueError):
+            name = read_sealed(manifest).get("name")
             if isinstance(name, str) and name:
                 found[name] = manifest.parent
     return found
@@ -430,12 +437,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """Read the manifest in a run's folder; the settings in it are the caller's to check."""
     file = path / MANIFEST
     try:
-        manifest = read_json(file)
+        manifest = read_sealed(file)
     except FileNotFoundError as error:
         raise RunError(f"{path}: not a run folder, it has no {MANIFEST}") from error
     except (OSError, ValueError) as error:
-        raise RunError(f"{file}: cannot be read as a manifest ({error})") from error
-    version = manifest.get("version") if isinstance(manifest, dict) else None
+        raise RunError(f"{file}: cannot be read as a manifest ({error}); train the model again") from error
+    version = manifest.get("version")
     if version != VERSION:
         raise RunError(
             f"{file}: manifest version {shorten(version)}, expected {VERSION}; train the model again"
@@ -445,11 +452,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         if wrong not in manifest:
             raise RunError(f"{file}: damaged, '{wrong}' is missing; train the model again")
         raise _damaged(file, wrong, manifest[wrong])
-    return dict(manifest)
-
-
-def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    replace_file(path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    return manifest
 
 
 def _damaged(file: Path, key: str, value: Any) -> RunError:
