@@ -5,6 +5,7 @@ from pathlib import Path
 
 from msdn.cache import layout
 from msdn.cache.errors import CacheError
+from msdn.cache.files import open_itself
 from msdn.cache.header import Header, read_header
 
 COPY_BYTES = 2**26
@@ -13,7 +14,7 @@ COPY_BYTES = 2**26
 def copy_rows(header: Header, target: Path, first: int = 0) -> None:
     """Copy everything that belongs to the rows of a cache to `target`, which has the same maps, from row `first` on."""
     places = read_header(target).places
-    with header.path.open("rb") as source, target.open("rb+") as sink:
+    with header.path.open("rb") as source, os.fdopen(open_itself(target, os.O_RDWR), "rb+") as sink:
         for name in (*layout.ROW_TABLES, *(spec.dataset for spec in header.maps.values())):
             before, after = header.places[name], places[name]
             _copy_bytes(

@@ -24,6 +24,7 @@ from msdn.cache.parts import (
 )
 from msdn.cache.reader import check_rows, find_damaged_rows
 from msdn.cache.structure import create_structure
+from msdn.terminal import escape
 
 
 def merge_parts(
@@ -170,6 +171,6 @@ def _refuse_damage(header: Header) -> None:
     if damaged:
         image = header.annotations.image_paths[damaged[0]]
         raise CacheError(
-            f"{header.path}: {len(damaged)} of {len(header.states)} rows are damaged, first that of {image}; remove "
-            "the file and repeat the 'msdn extract' of its worker"
+            f"{header.path}: {len(damaged)} of {len(header.states)} rows are damaged, first that of {escape(image)}; "
+            "remove the file and repeat the 'msdn extract' of its worker"
         )

@@ -1,7 +1,6 @@
 """Makes an empty cache file: annotations and provenance written, room for the rows of every map set aside."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 from msdn.cache import layout
 from msdn.cache.annotations import NAME_LISTS, SPLIT_NAMES, Annotations, check_annotations, settle_types
 from msdn.cache.files import check_free_space, flush_folder
-from msdn.cache.layout import MapSpec
+from msdn.cache.index import room_for, write_index
+from msdn.cache.layout import MapSpec, Place
+from msdn.cache.provenance import check_provenance
 
 
 def create_structure(
@@ -33,29 +34,36 @@ def create_structure(
     """
     annotations = settle_types(annotations)
     check_annotations(annotations, layout.PART in provenance)
+    check_provenance(provenance)
     layout.check_maps(maps)
     n = len(annotations.image_paths)
     metadata = _collect_metadata(annotations, maps, provenance, backbone_state)
     check_free_space(path, _estimate_size(metadata, maps, n))
     shapes = {spec.dataset: (spec.dtype, (n, *spec.row_shape)) for spec in maps}
+    names = [*metadata, *layout.ROW_TABLES, *shapes]
+    digest = layout.digest_metadata(metadata, shapes)
     making = path.with_name(path.name + ".creating")
+    making.unlink(missing_ok=True)
     with h5py.File(
         making,
-        "w",
+        "x",  # follows no link
         libver=(layout.LIBVER, layout.LIBVER),
         locking=False,
+        userblock_size=room_for(names),
         alignment_threshold=layout.ALIGNMENT,
         alignment_interval=layout.ALIGNMENT,
     ) as file:
         file.attrs["format"] = np.bytes_(layout.FORMAT)
         file.attrs["schema"] = layout.SCHEMA
-        file.attrs["digest"] = np.bytes_(layout.digest_metadata(metadata, shapes))
+        file.attrs["digest"] = np.bytes_(digest)
         for name in layout.GROUPS:  # here, for HDF5 dates those it makes on its own
             file.create_group(name)
         for name, array in metadata.items():
             file[name] = array
         _set_aside_rows(file, n, maps)
-    _flush(making)
+        places = {name: _find_place(file[name]) for name in names}
+    layout.check_sizes(path, places)
+    write_index(making, digest, places)
     making.replace(path)
     flush_folder(path.parent)
 
@@ -115,6 +123,5 @@ def _estimate_size(metadata: Mapping[str, np.ndarray], maps: Sequence[MapSpec], 
     return sum(array.nbytes for array in metadata.values()) + n * row + len(maps) * layout.ALIGNMENT + 2**20
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def _find_place(dataset: h5py.Dataset) -> Place:
+    return Place(dataset.id.get_offset() or 0, dataset.shape, np.dtype(dataset.dtype.str))

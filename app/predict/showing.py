@@ -1,6 +1,5 @@
 """How predictions are shown and written: a table for people, JSON and CSV for machines."""
 
-import csv
 import json
 import math
 import os
@@ -14,9 +13,9 @@ from pathlib import Path
 import click
 
 from msdn.app.predict.predictor import Prediction, Predictor
-from msdn.cache.csv_table import escape
+from msdn.cache.csv_table import write_rows
 from msdn.cache.files import check_new, flush_folder
-from msdn.terminal import NARROW, counted, say, warn
+from msdn.terminal import NARROW, counted, escape, say, warn
 from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Result, Table, show
 
@@ -130,9 +129,8 @@ def _open_csv(path: Path | None, top: int) -> Iterator[Callable[[Prediction], No
     beside = path.with_name(f"{path.name}.{os.getpid()}.partial")  # no other file is ever replaced
     try:
         with beside.open("w", encoding="utf-8", newline="") as file:
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(_columns(top))
-            yield lambda one: lines.writerow(_cells(one, top))
+            write_rows(file, [_columns(top)])
+            yield lambda one: write_rows(file, [_cells(one, top)])
         beside.replace(path)
         flush_folder(path.parent)
     finally:

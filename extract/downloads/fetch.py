@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from http.client import HTTPException, HTTPResponse
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
 
 from msdn import __version__
-from msdn.cache.files import flush_folder, replace_file
+from msdn.cache.files import flush_folder, open_itself, replace_file
 from msdn.extract.datasets.spec import Source
 from msdn.extract.errors import DownloadError
 
@@ -151,7 +151,7 @@ class Fetch:
             kind = PassingError if start else MirrorError  # the old part may be at fault
             raise kind(str(error)) from error
         self._take_note(replace(self._note, sha256=sha256))
-        with self._partial.open("rb+") as file:
+        with self._open_partial() as file:
             os.fsync(file.fileno())
         self._partial.replace(self._final)
         flush_folder(self._final.parent)
@@ -176,10 +176,11 @@ class Fetch:
             magic = MAGIC.get(self._final.suffix, b"")
             if first[: len(magic)] != magic[: len(first)]:
                 raise MirrorError(f"does not send a {self._final.suffix} file")
-            self._partial.write_bytes(b"")  # no old bytes may ever lie beside the new note
+            with self._open_partial() as file:  # no old bytes may ever lie beside the new note
+                file.truncate(0)
             self._take_note(Note(url, reply.validator, reply.total))
         done = reply.start
-        with self._partial.open("ab") as file:
+        with self._open_partial() as file:
             for chunk in chain([first], chunks):
                 done += len(chunk)
                 if done > limit:
@@ -190,6 +191,11 @@ class Fetch:
             raise PassingError(f"stopped after {done} of {reply.total} bytes")
         if self._source.size not in (None, done):
             raise MirrorError(f"sent {done} bytes, expected {self._source.size}")
+
+    def _open_partial(self) -> BinaryIO:
+        """The part that has come, to add to it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.fdopen(open_itself(self._partial, flags), "ab")
 
     def _limit(self, reply: Reply) -> int:
         size = self._source.size

@@ -1,6 +1,5 @@
 """All attributes of a dataset in groups, and where the groups come from: in a run's manifest, in CSV files."""
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from msdn.cache.csv_table import clean_cell, escape, is_odd, quote, read_csv
+from msdn.cache.csv_table import clean_cell, is_odd, quote, read_csv, write_rows
+from msdn.terminal import escape
 from msdn.train.errors import RunError, TrainError
 from msdn.train.models.parts.problem import AttributeGroup
 
@@ -123,11 +123,11 @@ def write_groups(path: Path, groups: AttributeGroups, names: Sequence[str]) -> N
     by_name = _tell_apart(names)
     try:
         with path.open("x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(HEADER)
+            write_rows(file, [HEADER])
             for group in groups.groups:
-                for number in group.attributes.tolist():
-                    writer.writerow([clean_cell(names[number]) if by_name else number + 1, group.name])
+                numbers = group.attributes.tolist()
+                named = [clean_cell(names[number]) if by_name else number + 1 for number in numbers]
+                write_rows(file, [(name, group.name) for name in named])
     except FileExistsError as error:
         raise GroupsError(f"{path}: is there already; choose another name, or remove it first") from error
 

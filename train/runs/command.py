@@ -10,7 +10,7 @@ import click
 
 from msdn.cache.files import LockError
 from msdn.cache.home import Home, command_line, dataset_name, home_option
-from msdn.terminal import fit_fact, json_option, say
+from msdn.terminal import escape, fit_fact, json_option, say
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import preset_words, read_time
 from msdn.train.measure.selection import COMPARED, describe_selection
@@ -101,7 +101,7 @@ def name(home: Home, run: Path, name: str) -> None:
     found = open_run(home.runs, run)
     with found.lock():
         Run(found.path).update(name=name)
-    click.echo(f"{name}: {found.path}")
+    click.echo(escape(f"{name}: {found.path}"))
 
 
 @click.command()
@@ -122,7 +122,7 @@ def delete(home: Home, runs: tuple[Path, ...], yes: bool) -> None:
         _confirm(f"Delete {one} for good?")
     for path in found:
         _delete(path)
-        click.echo(f"deleted: {path}")
+        click.echo(escape(f"deleted: {path}"))
 
 
 def _confirm(question: str) -> None:

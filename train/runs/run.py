@@ -10,7 +10,7 @@ from typing import Any
 
 from msdn.cache import CacheError, FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError, nearest
-from msdn.cache.files import FileLock, replace_file
+from msdn.cache.files import FileLock, open_itself, replace_file
 from msdn.cache.home import cached_datasets, choose_cache, command_line, find_caches
 from msdn.cache.layout import MAIN
 from msdn.cache.records import (
@@ -203,7 +203,8 @@ class Run:
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one epoch's record."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(open_itself(self.metrics, flags), "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def lock(self) -> AbstractContextManager[Any]:
