@@ -121,7 +121,7 @@ def clean_cell(cell: str) -> str:
 
 
 def inert_cell(value: Any) -> Any:
-    """The value so that no spreadsheet runs it as a formula: before a text that would be run stands a quotation mark."""
+    """The value, a quotation mark before it where it is a text that a spreadsheet would run as a formula."""
     if not isinstance(value, str) or not FORMULA.match(value):
         return value
     try:

@@ -8,6 +8,7 @@ from msdn.cache import layout
 from msdn.cache.records import Kind, find_misfit, fits, is_flag, is_plain, is_table, is_text, one_of, whole
 
 WEIGHTS = ("imagenet", "file", "random", "imported")
+LIBRARIES = ("torchvision", "timm", "file")
 FACTS: Kind = {"*": is_plain}
 ROWS: Kind = lambda value: fits(value, [whole(0)]) and len(value) == 2  # noqa: E731 -- a kind is a function
 
@@ -39,15 +40,8 @@ KINDS: dict[str, Kind] = {
     },
 }
 EXTRACTED: dict[str, Kind] = {  # of features that a backbone known here made
-    "backbone": {"name": is_text, "library": is_text, "sha256?": is_text, "tag?": is_text},
-    "maps": {layout.MAIN: is_table, "*": {"layer": is_text, "norm?": is_flag, "pool?": is_text}},
-    "weights": {"sha256": is_text},
-    "transform": is_text,
-    "image_size": whole(1),
-    "precision": is_text,
-    "block_rows": whole(1),
-    "device": FACTS,
-    "versions": FACTS,
+    "backbone": {"name": is_text, "library": one_of(LIBRARIES), "sha256?": is_text, "tag?": is_text},
+    "maps?": {"*": {"layer": is_text, "norm?": is_flag, "pool?": is_text}},
 }
 
 

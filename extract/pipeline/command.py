@@ -192,7 +192,7 @@ def _tell(done: "Extraction") -> None:
     if done.masked:
         warn(f"{counted(len(done.masked), 'image')} masked: never trained or tested on")
         for path, reason in done.masked.items():
-            warn(f"  {path}: {reason}")
+            warn(escape(f"  {path}: {reason}"))
     if done.weights_kind == "random":
         warn("backbone: random weights; results say nothing about published figures")
 

@@ -13,7 +13,7 @@ from msdn.cache.home import Home
 from msdn.extract.backbones.entry import TURNED, Backbone, MapChoice, Plan
 from msdn.extract.backbones.frozen import FrozenNetwork
 from msdn.extract.backbones.network import has_batch_norm, restore_statistics
-from msdn.extract.backbones.registry import find_backbone
+from msdn.extract.backbones.registry import find_backbone, is_file
 from msdn.extract.backbones.weights import load_network
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.reading import BlockReader, default_workers
@@ -129,6 +129,10 @@ def _backbone_of(stored: Mapping[str, Any], given: str | None) -> Backbone:
         if given is not None and given != name:
             raise ExtractError(
                 f"the features come from the backbone {name}, not from {given}; leave --backbone out"
+            )
+        if is_file(name):  # its code would be run, and a recipe is anybody's
+            raise ExtractError(
+                f"the recipe names the file {name} as a network of {stored['library']}; it is damaged"
             )
         return find_backbone(name)
     if given is None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
