@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -109,16 +110,15 @@ class Apart:
 def serve() -> None:
     """Answer questions from standard input until it ends: the other process's whole program."""
     _, _, path, opener = sys.argv
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, MEMORY)
+    _limit(resource.RLIMIT_CORE, 0)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     answer: Callable[[Any], Answer] | None = None
     while head := sys.stdin.buffer.read(_LENGTH.size):
         question = json.loads(sys.stdin.buffer.read(_LENGTH.unpack(head)[0]))["value"]
         used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + 1 + SECONDS
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + SECONDS)
         try:
             answer = answer or _find(opener)(Path(path))
             _send(answers, *answer(question))
@@ -133,6 +133,13 @@ def serve() -> None:
             )
 
 
+def _limit(what: int, wanted: int) -> None:
+    """Set a limit for this process, or keep a smaller one that it was given."""
+    _, most = resource.getrlimit(what)
+    with suppress(ValueError, OSError):  # not every system has every limit
+        resource.setrlimit(what, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
 def _find(place: str) -> Callable[[Path], Callable[[Any], Answer]]:
     import importlib
 
@@ -142,7 +149,7 @@ def _find(place: str) -> Callable[[Path], Callable[[Any], Answer]]:
 
 
 def _send(pipe: BinaryIO, value: Any, arrays: Arrays, error: str | None = None) -> None:
-    ready = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    ready = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     facts: dict[str, Any] = {"value": value, "arrays": _describe(ready)}
     data = json.dumps(facts if error is None else {"error": error}).encode()
     pipe.write(_LENGTH.pack(len(data)) + data)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_cache_format import N, make_maps
 from toy_cache import PROVENANCE, make_annotations, write_cache
-from trust.altering import move, put_index
+from trust.altering import INDICES, put_index
 
 from msdn.cache import CacheError, layout
 from msdn.cache.header import read_header
@@ -30,39 +30,6 @@ def test_many_statistics_of_a_backbone_have_room_in_the_index(tmp_path: Path) ->
     assert header.backbone_state.keys() == state.keys() and len(header.places) > 900
     with h5py.File(tmp_path / "a.h5.partial") as file:
         assert file.userblock_size > layout.ALIGNMENT and file["features"].shape == (N, 1, 1, 8)
-
-
-INDICES = {
-    "list": (lambda facts: [facts], "its index is not as"),
-    "number": (lambda facts: 5, "its index is not as"),
-    "no digest": (lambda facts: {**facts, "digest": None}, "its index is not as"),
-    "no places": (lambda facts: {**facts, "places": []}, "its index is not as"),
-    "longer": (lambda facts: {**facts, "bytes": facts["bytes"] + 1}, "bytes long, expected"),
-    "objects": (move("labels", kind="|O8"), "its index is not as"),
-    "compound": (move("labels", kind="<i8,<i8"), "its index is not as"),
-    "swapped": (move("labels", kind=">i8"), "its index is not as"),
-    "typed otherwise": (move("labels", kind="<u8"), "'labels' is uint64"),
-    "five dimensions": (move("features", shape=[1, 1, 1, 1, 1]), "its index is not as"),
-    "flat features": (move("features", shape=[N, 27]), "'features', which is not part"),
-    "negative": (move("labels", offset=-8), "its index is not as"),
-    "broken": (move("labels", offset=1.5), "its index is not as"),
-    "in the index": (move("labels", offset=0), "'labels' has no place"),
-    "behind the end": (move("labels", offset=2**40), "'labels' has no place"),
-    "huge": (move("labels", shape=[2**50]), "'labels' has no place"),
-    "more labels": (move("labels", shape=[N - 1]), "'labels' has shape"),
-    "fewer rows": (move("features_global", shape=[N - 1, 1, 1, 256]), "'features_global' has shape"),
-    "more columns": (move("row_crc32", shape=[N, 2]), "'row_crc32' has shape"),
-    "stranger": (lambda facts: facts["places"].update(notes=["|u1", 0, 0]), "'notes', which is not part"),
-    "state of texts": (
-        lambda facts: facts["places"].update({"backbone/a": ["|S3", 0, 0]}),
-        "'backbone/a', which",
-    ),
-    "no split": (lambda facts: facts["places"].pop("splits/val") and None, "'splits/val' is missing"),
-    "two in one place": (
-        lambda facts: move("labels", offset=facts["places"]["features"][1])(facts),
-        "has no place in the file",
-    ),
-}
 
 
 @pytest.mark.parametrize("change, message", INDICES.values(), ids=INDICES)
