@@ -315,6 +315,9 @@ IMAGES: dict[str, Craft] = {
     ),
     "an image that is a link": own(lambda p, f: (f / "images/crane/9.png").symlink_to(p.canary)),
     "an image that is a pipe": own(lambda _, f: os.mkfifo(f / "images/crane/9.png")),
+    "attributes that are a pipe": own(
+        lambda _, f: (f / "attributes.csv").unlink() or os.mkfifo(f / "attributes.csv")
+    ),
     "an image named by escapes": own(lambda _, f: (f / f"images/crane/{ESCAPES}.png").write_bytes(b"")),
     "attributes that are a link": own(
         lambda p, f: (f / "attributes.csv").unlink() or (f / "attributes.csv").symlink_to(p.canary)
@@ -322,20 +325,37 @@ IMAGES: dict[str, Craft] = {
 }
 
 
-def of_run(name: str, content: Callable[[Place], bytes]) -> Craft:
-    """Another file in a run's folder."""
+def of_run(name: str, content: Callable[[Place], bytes], size: int = 0) -> Craft:
+    """Another file in a run's folder, as long as `size` says."""
 
     def craft(place: Place) -> Iterator[Words]:
         (place.run / name).write_bytes(content(place))
-        at = "--home", place.home
-        yield "runs", *at
-        yield "runs", "show", place.run.name, *at
-        yield "evaluate", "--device", "cpu", *at
-        yield "predict", "--cache", place.cache, "--rows", "0-3", "--device", "cpu", *at
-        yield "compare", *at
-        yield "report", "--device", "cpu", *at
+        if size:
+            os.truncate(place.run / name, size)
+        yield from _meet(place)
 
     return craft
+
+
+def of_pipe(name: str) -> Craft:
+    """A pipe, which nobody writes to, in a run's folder."""
+
+    def craft(place: Place) -> Iterator[Words]:
+        (place.run / name).unlink(missing_ok=True)
+        os.mkfifo(place.run / name)
+        yield from _meet(place)
+
+    return craft
+
+
+def _meet(place: Place) -> Iterator[Words]:
+    at = "--home", place.home
+    yield "runs", *at
+    yield "runs", "show", place.run.name, *at
+    yield "evaluate", "--device", "cpu", *at
+    yield "predict", "--cache", place.cache, "--rows", "0-3", "--device", "cpu", *at
+    yield "compare", *at
+    yield "report", "--device", "cpu", *at
 
 
 def linked(name: str, *words: str) -> Craft:
@@ -358,6 +378,19 @@ def _torch(place: Place) -> bytes:
     return file.getvalue()
 
 
+def _torch_bomb(place: Place) -> bytes:
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(place.run / "checkpoint.pt") as source,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        largest = max(source.infolist(), key=lambda member: member.file_size)
+        for member in source.infolist():
+            content = bytes(2**31) if member.filename == largest.filename else source.read(member)
+            archive.writestr(member.filename, content)
+    return file.getvalue()
+
+
 AT = "--home", "{home}"
 TRAIN = "train", "--cache", "{cache}", "--epochs", "1", "--device", "cpu"
 RUNS: dict[str, Craft] = {
@@ -370,6 +403,13 @@ RUNS: dict[str, Craft] = {
     "a basis that is a bomb": of_run("basis.npz", lambda _: _npz(facts=bytes(2**29))),
     "metrics of nesting": of_run("metrics.jsonl", lambda _: b"[" * 10**6 + b"\n"),
     "a checkpoint that runs": of_run("checkpoint.pt", _torch),
+    "a manifest that is a pipe": of_pipe("manifest.json"),
+    "results that are a pipe": of_pipe("results.json"),
+    "metrics that are a pipe": of_pipe("metrics.jsonl"),
+    "a basis that is a pipe": of_pipe("basis.npz"),
+    "a checkpoint that is a pipe": of_pipe("checkpoint.pt"),
+    "a checkpoint that is a bomb": of_run("checkpoint.pt", _torch_bomb),
+    "terabytes of a manifest": of_run("manifest.json", lambda _: b"", 2**40),
     "a checkpoint of nothing": of_run("checkpoint.pt", lambda _: b""),
     "a lock that is a link": linked("{cache}.lock", "cache", "annotate", "{cache}", "--vectors", "{cache}"),
     "a run's metrics that are a link": linked("{run}/metrics.jsonl", "train", "--resume", "{run}", *AT),

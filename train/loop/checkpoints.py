@@ -20,6 +20,7 @@ from msdn.cache.records import (
     is_text,
     whole,
 )
+from msdn.cache.zips import check_stored
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import TASKS
 from msdn.train.measure.selection import KEPT, VALIDATION
@@ -61,10 +62,11 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint; tensors and plain values only, no code is run."""
+    if not path.is_file():
+        raise RunError(f"{path}: there is no checkpoint; train the model again")
     try:
+        check_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: there is no checkpoint; train the model again") from error
     except Exception as error:  # torch raises whatever the damaged bytes lead to
         raise RunError(f"{path}: not a readable checkpoint; train the model again") from error
     version = content.get("version") if isinstance(content, dict) else None

@@ -1,6 +1,5 @@
 """`msdn runs`: the trained runs as a list; one of them in detail, with a name, or deleted."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 
 from msdn.cache.files import LockError
 from msdn.cache.home import Home, command_line, dataset_name, home_option
+from msdn.cache.records import read_json
 from msdn.terminal import escape, fit_fact, json_option, say
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import preset_words, read_time
@@ -163,7 +163,7 @@ def _folder(home: Home, given: Path) -> Path:
 def _looks_like_a_run(path: Path) -> bool:
     """Whether the folder's manifest says that a run was written there, damaged or of an unknown model as it may be."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and {"version", "settings", "status"} <= manifest.keys()
