@@ -22,7 +22,7 @@ import numpy as np
 from msdn.cache.errors import CacheError, MsdnError
 
 MEMORY = 3 * 2**30  # bytes of address space; a block of features and its chunk take a third
-SECONDS = 15  # of computing for one answer
+SECONDS = 15  # of computing for one answer; a block of 256 MiB is unpacked in two or three
 PATIENCE = 120  # seconds without a byte: a disk may be slow
 LONGEST = 2**28  # bytes of JSON in one answer
 _LENGTH = struct.Struct("<Q")
@@ -61,11 +61,11 @@ class Apart:
         self._process.kill()
         self._process.communicate()
 
-    def ask(self, question: Any) -> Answer:
-        """Ask, and wait for the answer."""
+    def ask(self, question: Any, seconds: int = SECONDS) -> Answer:
+        """Ask, and wait for the answer, which may take so many seconds of computing."""
         assert self._process.stdin is not None
         try:
-            _send(self._process.stdin, question, {})
+            _send(self._process.stdin, [question, seconds], {})
         except BrokenPipeError:
             raise self._explain() from None
         facts = json.loads(self._receive(self._length(LONGEST)))
@@ -100,7 +100,7 @@ class Apart:
             room = room[done:]
 
     def _explain(self) -> CacheError:
-        limits = f"{SECONDS} s of computing and {MEMORY >> 30} GB of memory"
+        limits = f"some seconds of computing or {MEMORY >> 30} GB of memory"
         return CacheError(
             f"{self._path}: cannot be read: the HDF5 library crashed on it, or needed more than {limits}; the file is "
             "damaged, or made to do so"
@@ -116,9 +116,9 @@ def serve() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     answer: Callable[[Any], Answer] | None = None
     while head := sys.stdin.buffer.read(_LENGTH.size):
-        question = json.loads(sys.stdin.buffer.read(_LENGTH.unpack(head)[0]))["value"]
+        question, seconds = json.loads(sys.stdin.buffer.read(_LENGTH.unpack(head)[0]))["value"]
         used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + SECONDS)
+        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
         try:
             answer = answer or _find(opener)(Path(path))
             _send(answers, *answer(question))

@@ -29,6 +29,7 @@ LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unp
 LARGEST_LIST = 2**28  # bytes of anything but the features
 RATIO = 1100  # bytes that one compressed byte can be: deflate ends at 1,032
 FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF}
+SECONDS = 5  # of computing for the lists, which are small
 TABLES = ("original_att", "att")
 VECTORS = "w2v_att"
 
@@ -59,7 +60,7 @@ class PublishedReader:
         self._apart = Apart(path, f"{__name__}:open_file")
         try:
             with explain_damage(path, DAMAGED):
-                self.lists = _settle(*self._apart.ask("lists"))
+                self.lists = _settle(*self._apart.ask("lists", SECONDS))
                 _check_shapes(str(path), self.lists)
         except BaseException:
             self.close()
