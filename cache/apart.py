@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class Apart:
         arrays = {}
         for name, kind, shape in facts["arrays"]:
             array = np.empty(shape, kind)
-            self._receive_into(memoryview(array.reshape(-1).view(np.uint8)))
+            self._receive_into(array.reshape(-1).view(np.uint8).data)
             arrays[name] = array
         return facts["value"], arrays
 
@@ -148,7 +148,7 @@ def _find(place: str) -> Callable[[Path], Callable[[Any], Answer]]:
     return found
 
 
-def _send(pipe: BinaryIO, value: Any, arrays: Arrays, error: str | None = None) -> None:
+def _send(pipe: IO[bytes], value: Any, arrays: Arrays, error: str | None = None) -> None:
     ready = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     facts: dict[str, Any] = {"value": value, "arrays": _describe(ready)}
     data = json.dumps(facts if error is None else {"error": error}).encode()

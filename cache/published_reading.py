@@ -229,7 +229,7 @@ class _Source:
 
     def _open_maps(self) -> h5py.Dataset:
         maps = self._own(self._file, MAPS, h5py.Dataset)
-        shape = maps.shape or ()
+        shape: tuple[int, ...] = maps.shape or ()
         if len(shape) != 4 or maps.dtype.kind != "f" or 0 in shape:
             got = f"{maps.dtype} of shape {shape}"
             raise CacheError(f"{self._path}: '{MAPS}' is {got}, expected float (N, F, h, w)")

@@ -49,10 +49,7 @@ class Ended:
 
 def import_all() -> None:
     """Import what commands need, once for all processes."""
-    from toy_dataset import TOY
-
     from msdn.cli import COMMANDS, load_command
-    from msdn.extract.datasets.registry import DATASETS
 
     tables = [entry[1] if isinstance(entry, tuple) else {"": entry} for entry in COMMANDS.values()]
     for place in (place for table in tables for place in table.values()):
@@ -70,7 +67,6 @@ def import_all() -> None:
     import torch
 
     torch.set_num_threads(1)
-    DATASETS["toy"] = TOY
 
 
 def run(words: Sequence[object], folder: Path) -> Ended:
@@ -123,7 +119,12 @@ def _be(words: list[str], folder: Path, told: Path) -> None:
         os.chdir(folder)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+        from toy_dataset import TOY
+
         from msdn.cli import main
+        from msdn.extract.datasets.registry import DATASETS
+
+        DATASETS["toy"] = TOY
 
         try:
             main(words, prog_name="msdn")
