@@ -17,7 +17,7 @@ from msdn.cache.errors import CacheError, MsdnError
 def replace_file(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a crash leaves the old content or the new, never a part."""
     beside = path.with_name(path.name + ".partial")
-    with beside.open("wb") as file:
+    with os.fdopen(open_itself(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

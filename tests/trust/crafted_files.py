@@ -319,9 +319,6 @@ IMAGES: dict[str, Craft] = {
         lambda _, f: (f / "attributes.csv").unlink() or os.mkfifo(f / "attributes.csv")
     ),
     "an image named by escapes": own(lambda _, f: (f / f"images/crane/{ESCAPES}.png").write_bytes(b"")),
-    "attributes that are a link": own(
-        lambda p, f: (f / "attributes.csv").unlink() or (f / "attributes.csv").symlink_to(p.canary)
-    ),
 }
 
 
