@@ -39,6 +39,7 @@ KINDS: dict[str, Kind] = {
         "dataset": is_text,
     },
 }
+NEVER_NULL = ("device", "versions", "maps", layout.ANNOTATIONS, layout.GROWN, layout.MIXED, layout.PART)
 EXTRACTED: dict[str, Kind] = {  # of features that a backbone known here made
     "backbone": {"name": is_text, "library": one_of(LIBRARIES), "sha256?": is_text, "tag?": is_text},
     "maps?": {"*": {"layer": is_text, "norm?": is_flag, "pool?": is_text}},
@@ -70,6 +71,9 @@ def check_provenance(provenance: Any) -> None:
 
 
 def _find_missing(provenance: Mapping[str, Any]) -> str | None:
+    empty = [name for name in NEVER_NULL if name in provenance and provenance[name] is None]
+    if empty:
+        return empty[0]
     if is_table(provenance.get("backbone")):
         return find_misfit(dict(provenance), EXTRACTED)
     if layout.PART in provenance:

@@ -106,6 +106,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
         ('{"weights": {"kind": "random", "seed": NaN}}', "cannot be read"),
         ('{"weights": {"kind": "random"}, "grown": [{}]}', "grown"),
         ('{"weights": {"kind": "random"}, "part": {"shard": 1}}', "part"),
+        ('{"weights": {"kind": "random"}, "annotations": null}', "annotations"),
         ('{"weights": {"kind": "random"}, "backbone": {"name": 1}}', "backbone"),
     ],
 )

@@ -63,7 +63,9 @@ class Repeater:
             backbone: the file of a backbone of the user's own, where the recipe names one.
             weights: the file of weights, where the recipe names one.
         """
-        missing = [name for name in _NEEDED if name not in recipe]
+        missing = [name for name in _NEEDED if recipe.get(name) is None]
+        if not missing and "sha256" not in recipe["weights"]:
+            missing = ["weights sha256"]
         if missing:
             raise ExtractError(
                 f"the features were imported, or their recipe is damaged: it has no '{missing[0]}', so they cannot "
@@ -104,7 +106,8 @@ class Repeater:
 def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     """The plan that made one map of a cache."""
     stored, choice = recipe.get("backbone"), recipe.get("maps", {}).get(map)
-    if not isinstance(stored, Mapping) or choice is None:
+    is_whole = choice is not None and recipe.get("image_size") and recipe.get("transform")
+    if not isinstance(stored, Mapping) or not is_whole:
         raise ExtractError(
             "the features were imported, so msdn cannot make them for other images; extract features with "
             "'msdn extract', or predict for rows of the cache with --cache"

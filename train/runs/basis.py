@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from msdn.cache import FeatureCache
+from msdn.cache.provenance import check_provenance
 from msdn.cache.records import Kind, find_misfit, is_flag, is_table, is_text, one_of, parse_json, whole
 from msdn.cache.zips import check_unpacked
 from msdn.train.errors import RunError
@@ -123,6 +124,7 @@ def load_basis(run: Run) -> Basis:
         facts = parse_json(arrays.pop(_FACTS).tobytes().decode())
         if find_misfit(facts, _KINDS):
             raise damaged
+        check_provenance(facts["recipe"])
         height, width = facts["grid"]
         problem = Problem(
             attributes=arrays["attributes"],
