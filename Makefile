@@ -18,6 +18,7 @@ test-slow: $(READY)
 trust: $(READY)
 	$(BIN)/python tests/trust/fuzz.py
 	$(BIN)/python tests/trust/soak.py
+	$(BIN)/python tests/trust/crafted.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -12,13 +12,14 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, ProgressColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
@@ -33,9 +34,12 @@ MEANINGS: dict[str, dict[str, Any]] = {  # all colours there are
 PIPED = 100_000  # columns of a table that goes into a file or a pipe: nothing is folded there
 NARROW = 110  # columns; below them a bar leaves out what is not needed to wait for it
 CONFIG = "msdn.config"  # what a config file gave, in the context's `meta`
+NEW_LINE = "\n"
 _ASCII = "msdn_ascii"
 _LEVEL = "msdn.level"  # in the context's `meta`
 _PLAIN = {"–": "-", "—": "-", "×": "x", "±": "~", "…": ".", "→": ">", "’": "'", "━": "-", "─": "-", "│": "|"}
+# control characters, ends of lines, letters that turn the direction of those behind them, halves of letters
+ODD = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _moving: list[Bar] = []  # the bars on the screen now
 _PATH = r"(?:^|(?<=: ))[^\s:;,]*/[^:;,]*$"  # at the end of a line, and it may hold spaces
 _PARTS = re.compile(
@@ -115,6 +119,14 @@ def _level() -> int:
     return int(context.meta.get(_LEVEL, NORMAL)) if context else NORMAL
 
 
+def escape(text: str, keep: str = "") -> str:
+    """Write out what would move a terminal's cursor, colour it, or hide what is there; all but the letters to keep.
+
+    Names and texts from files come from anybody. What this file shows goes through here.
+    """
+    return ODD.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
 def say(line: str, meaning: str = "") -> None:
     """A line of progress, or a note, on stderr; none where the user wants quiet."""
     if not is_quiet():
@@ -130,11 +142,12 @@ def show_error(message: str, usage: str = "") -> None:
     """What went wrong, on stderr, below the command's usage where that was wrong."""
     if usage:
         click.echo(usage, err=True)
-    click.echo(paint("Error:", "error") + fit(f"Error: {message}", sys.stderr)[len("Error:") :], err=True)
+    text = fit(f"Error: {escape(message, NEW_LINE)}", sys.stderr)
+    click.echo(paint("Error:", "error") + text[len("Error:") :], err=True)
 
 
 def _write(line: str, meaning: str) -> None:
-    text = paint(fit(line, sys.stderr), meaning)
+    text = paint(fit(escape(line, NEW_LINE), sys.stderr), meaning)
     if _moving:  # on a line of its own, above the bar
         _moving[-1].console.print(Text.from_ansi(text), soft_wrap=True)
         return
@@ -161,7 +174,7 @@ def fit(text: str, stream: Any) -> str:
 
 def tell(line: str) -> None:
     """A line of the result, on standard output."""
-    click.echo(fit(line, sys.stdout))
+    click.echo(fit(escape(line, NEW_LINE), sys.stdout))
 
 
 def wrap(line: str, width: int) -> list[str]:
@@ -184,6 +197,7 @@ def wrap(line: str, width: int) -> list[str]:
 
 def fit_fact(name: str, value: str, width: int = 18) -> list[str]:
     """A fact as lines for standard output: its name, and its value, which goes on below itself."""
+    name, value = escape(name), escape(value)
     lines, columns = [value], math.inf
     if sys.stdout.isatty():
         columns = Console().width
@@ -204,6 +218,17 @@ def fit_fact(name: str, value: str, width: int = 18) -> list[str]:
 
 
 class _Console(Console):
+    """Takes texts as they are, without markup, and shows no control characters but its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Escape what is no control sequence of rich's own."""
+        for part in super().render(renderable, options):
+            is_plain = part.control or not ODD.search(part.text)
+            yield part if is_plain else Segment(escape(part.text, NEW_LINE), part.style)
+
     def on_broken_pipe(self) -> None:
         """Leave it to `cli.py`, which ends every command alike."""
         raise BrokenPipeError
@@ -211,13 +236,13 @@ class _Console(Console):
 
 def note_console() -> Console:
     """Standard error for bars and notes: silent where the user wants quiet."""
-    return _Console(stderr=True, quiet=is_quiet(), highlight=False, soft_wrap=True)
+    return _Console(stderr=True, quiet=is_quiet(), soft_wrap=True)
 
 
 def result_console() -> Console:
     """Standard output, wide where nobody's window limits it."""
-    console = _Console(highlight=False)
-    return console if console.is_terminal else _Console(highlight=False, width=PIPED)
+    console = _Console()
+    return console if console.is_terminal else _Console(width=PIPED)
 
 
 def has_bar(console: Console) -> bool:

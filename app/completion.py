@@ -4,7 +4,6 @@ One table says it for all commands, by the names of their parameters; `docs/term
 Whatever goes wrong, nothing is completed, and nothing is printed.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 from msdn.cache.home import DEFAULT_HOME, Home
+from msdn.cache.records import read_json
 
 Names = Callable[[click.Context], Iterable[str]]
 _UNSAFE = re.compile(r"[^\w@%+=:,./-]")
@@ -93,7 +93,7 @@ def run_names(context: click.Context) -> Iterable[str]:
     yield from (path.parent.name for path in sorted(manifests, key=lambda path: -path.stat().st_mtime))
     for path in manifests:
         with suppress(OSError, ValueError, AttributeError):
-            name = json.loads(path.read_text(encoding="utf-8")).get("name")
+            name = read_json(path).get("name")
             if name:
                 yield str(name)
 

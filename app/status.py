@@ -19,7 +19,7 @@ from msdn.extract.datasets.spec import DatasetSpec
 from msdn.extract.downloads.download import SourceState, measure, source_state
 from msdn.extract.downloads.sources import PLANS, SHARED, SOURCES, SPLITS, least_plan
 from msdn.extract.vectors.file import read_vectors
-from msdn.terminal import counted, fit, json_option, paint
+from msdn.terminal import counted, escape, fit, json_option, paint
 
 Status = Literal["missing", "partial", "present", "complete", "damaged"]
 MEANINGS = {"complete": "good", "present": "good", "partial": "warning", "damaged": "error"}  # of colours
@@ -64,7 +64,7 @@ def status(home: Home, as_json: bool) -> None:
         records = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
         click.echo(json.dumps({"home": str(home.root), "entries": records}, indent=2))
         return
-    click.echo(f"home {home.root}")
+    click.echo(escape(f"home {home.root}"))
     width = max(len(entry.name) for entry in entries)
     for kind, heading in HEADINGS.items():
         click.echo(heading)
@@ -79,6 +79,7 @@ def _format(entry: Entry, width: int) -> list[str]:
     size = f"{entry.bytes / 1e6:,.1f} MB" if entry.bytes else ""
     advice = "; ".join(filter(None, (entry.note, entry.command)))
     start = f"  {entry.name:<{width}}  {state:<21}  {size:>11}"
+    start, advice = escape(start), escape(advice)
     whole = f"{start}  {advice}".rstrip()
     lines = [whole]
     if fit(whole, sys.stdout) != whole:

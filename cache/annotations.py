@@ -7,6 +7,7 @@ from hashlib import sha256
 import numpy as np
 
 from msdn.cache.errors import MsdnError
+from msdn.terminal import escape
 
 SPLIT_NAMES = ("trainval", "train", "val", "test_seen", "test_unseen")
 LOCATIONS = {  # the published splits, by the names that the Proposed Splits' files have for them
@@ -169,7 +170,7 @@ def name_differences(before: Annotations, after: Annotations) -> list[str]:
 def check_annotations(annotations: Annotations, is_part: bool = False) -> None:
     """Raise an `AnnotationError` that names the first contradiction; a part may lack what other parts have."""
     for problem in _problems(annotations, is_part):
-        raise AnnotationError(f"{annotations.dataset}: {problem}")
+        raise AnnotationError(escape(f"{annotations.dataset}: {problem}"))
 
 
 def _problems(a: Annotations, is_part: bool) -> Iterator[str]:

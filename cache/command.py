@@ -14,7 +14,7 @@ from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.merging import merge_parts
 from msdn.cache.published import write_published
 from msdn.cache.reader import FeatureCache, check_rows, find_damaged_rows, repair
-from msdn.terminal import counted, fit_fact, json_option, note_console, print_json, tell, warn
+from msdn.terminal import counted, escape, fit_fact, json_option, note_console, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 RANDOM_NOTE = " (never trained: results say nothing about published figures)"
@@ -47,7 +47,7 @@ def verify(file: Path, as_json: bool) -> None:
     for name, row in find_damaged_rows(header):
         damaged.setdefault(row, []).append(name)
         if not as_json:
-            tell(f"map {name}, row {row} ({paths[row]}): features do not match their checksum")
+            tell(f"map {name}, row {row} ({escape(paths[row])}): features do not match their checksum")
     if as_json:
         rows = [{"row": row, "image": paths[row], "maps": names} for row, names in damaged.items()]
         print_json({"file": str(file), "ok": not damaged, "rows": n, "masked": masked, "damaged": rows})
@@ -94,7 +94,7 @@ def merge(file: Path, allow_mixed: bool, remove_parts: bool, as_json: bool) -> N
             }
         )
     else:
-        click.echo(file)
+        click.echo(escape(str(file)))
 
 
 @click.command()
@@ -126,7 +126,7 @@ def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, a
     if as_json:
         print_json({"file": str(out), "masked_images": masked, "weights": kind})
     else:
-        click.echo(out)
+        click.echo(escape(str(out)))
 
 
 def summarise(path: Path) -> Iterator[tuple[str, str]]:

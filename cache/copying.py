@@ -10,7 +10,7 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.errors import CacheError
-from msdn.cache.files import named
+from msdn.cache.files import named, open_itself
 from msdn.cache.header import Header, read_header
 from msdn.cache.reader import find_damaged_rows, refuse_damaged_rows
 
@@ -25,7 +25,7 @@ def copy_rows(header: Header, target: Path, first: int = 0, damaged: Sequence[in
     What has arrived is compared with its checksums, but for rows that are known to be `damaged`.
     """
     places = read_header(target).places
-    with header.path.open("rb") as source, target.open("rb+") as sink:
+    with header.path.open("rb") as source, os.fdopen(open_itself(target, os.O_RDWR), "rb+") as sink:
         for name in (*layout.ROW_TABLES, *(spec.dataset for spec in header.maps.values())):
             before, after = header.places[name], places[name]
             ends = source.fileno(), before.offset, sink.fileno(), after.start_of(first)
@@ -64,8 +64,9 @@ def _compare(header: Header, target: Path, first: int, damaged: Sequence[int]) -
     states = np.full_like(copied.states, layout.TODO)
     states[rows] = header.states
     states[first + np.asarray(damaged, np.int64)] = layout.TODO
-    tables = ("states", "checksums", "crc32", "reasons")
+    tables = ("states", "checksums", "crc32")
     is_same = all(np.array_equal(getattr(copied, name)[rows], getattr(header, name)) for name in tables)
+    is_same &= all(copied.mask_reasons[first + row] == why for row, why in header.mask_reasons.items())
     if not is_same or any(find_damaged_rows(replace(copied, states=states))):
         refuse_damaged_rows(header)
         raise CacheError(f"{target.parent}: a copy there differs from {header.path}; check the disk")

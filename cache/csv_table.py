@@ -5,13 +5,18 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
+
+from msdn.terminal import ODD
 
 LARGEST = 2**28  # bytes; the paths and splits of a million images take some 2**26
 LONGEST = 60  # letters of a cell that a message shows
 SAVE_AS_UTF8 = "save it as UTF-8 text ('CSV UTF-8' in a spreadsheet)"
+FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # what a spreadsheet may run; marks before it are counted
+GUARDED = re.compile(r"''*[=+\-@\t\r\n]")
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Complain = Callable[[str, int | None], None]  # takes what is wrong, and the line from 1 where there is one
@@ -74,6 +79,8 @@ def read_csv(
 
 
 def _read_text(path: Path, largest: int) -> str:
+    if path.exists() and not path.is_file():
+        raise _NoTableError("is not a file", None)  # a pipe would never end
     with path.open("rb") as file:
         data = file.read(largest + 1)
     if len(data) > largest:
@@ -107,8 +114,28 @@ def _split(text: str) -> list[Row]:
 
 
 def clean_cell(cell: str) -> str:
-    """Put a cell on one line, without outer spaces, its accents spelt in the usual one of two ways."""
-    return unicodedata.normalize("NFC", re.sub(r"\s*[\r\n]\s*", " ", cell.strip()))
+    """Put a cell on one line, without outer spaces, its accents spelt in the usual one of two ways.
+
+    What `inert_cell` put before it is taken away.
+    """
+    text = re.sub(r"\s*[\r\n]\s*", " ", cell.strip())
+    return unicodedata.normalize("NFC", text[1:] if GUARDED.match(text) else text)
+
+
+def inert_cell(value: Any) -> Any:
+    """The value, a quotation mark before it where it is a text that a spreadsheet would run as a formula."""
+    if not isinstance(value, str) or not FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value  # a number below zero is one
+
+
+def write_rows(file: TextIO, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as CSV; `clean_cell` gives their texts back."""
+    csv.writer(file, lineterminator="\n").writerows([inert_cell(cell) for cell in row] for row in rows)
 
 
 def _trim(row: Row, width: int) -> Row:
@@ -158,12 +185,7 @@ def _find_bad_names(cells: tuple[str, ...]) -> Iterator[str]:
 
 def is_odd(text: str) -> bool:
     """Whether a name holds control characters, or bytes that are not UTF-8."""
-    return any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
-
-
-def escape(text: str) -> str:
-    """Write out the characters that a terminal or a UTF-8 file cannot take."""
-    return "".join(ascii(letter)[1:-1] if is_odd(letter) else letter for letter in text)
+    return ODD.search(text) is not None
 
 
 def quote(text: str) -> str:

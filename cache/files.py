@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
@@ -206,6 +207,19 @@ def check_free_space(path: Path, needed: int) -> None:
         )
 
 
+def open_itself(path: Path, flags: int) -> int:
+    """Open a file that msdn writes to in place, and return its descriptor; a link in its place is refused.
+
+    A folder that came from elsewhere may hold a link of that name to any file of the user's.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise CacheError(f"{path}: is a link, and nothing is written through it; remove it") from error
+
+
 class LockError(MsdnError):
     """Somebody else holds the lock, or the file system has none to give."""
 
@@ -225,16 +239,17 @@ class FileLock:
 
     def __enter__(self) -> "FileLock":
         while self._fd < 0:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            fd = open_itself(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 self._take(fd)
             except BaseException:
                 os.close(fd)
                 raise
-            if self._is_current(fd):
-                self._fd = fd
-            else:  # the last holder removed the file between our open and our lock
+            if not self._is_current(fd):  # the last holder removed the file between our open and our lock
                 os.close(fd)
+                continue
+            self._refuse_foreign(fd)
+            self._fd = fd
         with suppress(OSError):  # only a hint for others, and the disk may be full
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -262,8 +277,15 @@ class FileLock:
                 f"{self._path}: this file system offers no locks; use a folder on a local disk"
             ) from error
 
+    def _refuse_foreign(self, fd: int) -> None:
+        """Leave a file alone that is no lock: it would be emptied and removed."""
+        is_ours = re.match(rb"(process \d+ on |$)", os.pread(fd, 200, 0)) and os.fstat(fd).st_nlink == 1
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or not is_ours:
+            os.close(fd)
+            raise LockError(f"{self._path}: exists and is no lock of msdn's; rename or remove it")
+
     def _is_current(self, fd: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(fd), self._path.stat())
+            return os.path.samestat(os.fstat(fd), self._path.lstat())
         except FileNotFoundError:
             return False

@@ -1,28 +1,22 @@
 """Reads all of a cache file but its features, and refuses what is not a cache in good order.
 
-HDF5 is asked only where things lie. They are read from there as raw bytes, compared with their digest, and only
-then understood.
+The index says where things lie (see `index.py`); HDF5 is not asked. Kinds, shapes and sizes are compared with each
+other before anything is read, the bytes with their digest before they are understood.
 """
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import h5py
 import numpy as np
-from h5py import h5d, h5g, h5l, h5o, h5s, h5t
 
 from msdn.cache import layout
 from msdn.cache.annotations import SPLIT_NAMES, Annotations, check_annotations, settle_types
 from msdn.cache.errors import CacheError, MsdnError, explain_damage
+from msdn.cache.index import AGAIN, altered, is_hdf5, read_index
 from msdn.cache.layout import MAIN, MapSpec, Place
-
-AGAIN = "make it again: 'msdn extract' with --restart"
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-END_OF_FILE_AT = {0: 40, 2: 28}  # in a superblock of that version: how long the file is to be
+from msdn.cache.provenance import parse_provenance
 
 # name: type and number of dimensions ("S": texts of some fixed length)
 TABLES: dict[str, tuple[str, int]] = {
@@ -52,6 +46,7 @@ class Header:
 
     Attributes:
         maps: by name, the main map first; columns of `checksums` and `crc32` are in this order.
+        mask_reasons: why, for every masked row.
         places: where each dataset lies, by its name in the file.
     """
 
@@ -64,7 +59,7 @@ class Header:
     states: np.ndarray
     checksums: np.ndarray
     crc32: np.ndarray
-    reasons: np.ndarray
+    mask_reasons: dict[int, str]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -81,24 +76,17 @@ class Header:
         """Rows whose image could not be used."""
         return np.flatnonzero(self.states == layout.MASKED)
 
-    @property
-    def mask_reasons(self) -> dict[int, str]:
-        """Why, for every masked row."""
-        return {int(row): self.reasons[row].decode(errors="replace") for row in self.masked_rows}
-
 
 def read_header(path: Path) -> Header:
     """Read the header of a finished or unfinished cache."""
     if not path.exists():
         raise CacheError(f"{path}: no such file; 'msdn extract' makes caches")
-    if not path.is_file() or not h5py.is_hdf5(path):
-        raise CacheError(f"{path}: not an HDF5 file, expected a cache made by 'msdn extract'")
-    with explain_damage(path, "damaged or cut short", f"; {AGAIN}"):
-        with h5py.File(path, "r", locking=False) as file:
-            digest = _check_format(path, file)
-            places = dict(_find_places(path, file))
-        with path.open("rb") as raw:
-            return _read(path, raw, places, digest)
+    if not path.is_file():
+        raise CacheError(f"{path}: not a file, expected a cache made by 'msdn extract'")
+    with explain_damage(path, "damaged or cut short", f"; {AGAIN}"), path.open("rb") as raw:
+        index = read_index(path, raw)
+        _check_places(path, index.places)
+        return _read(path, raw, index.places, index.digest)
 
 
 def refuse_foreign_file(path: Path) -> None:
@@ -108,93 +96,30 @@ def refuse_foreign_file(path: Path) -> None:
     try:
         read_header(path)
     except MsdnError as error:
-        if not h5py.is_hdf5(path) or "not a cache made by" in str(error):
+        if not path.is_file() or not is_hdf5(path) or "not a cache made by" in str(error):
             raise CacheError(
                 f"{path}: exists and is not a cache made by 'msdn extract'; choose another --out"
             ) from error
 
 
-def _check_format(path: Path, file: h5py.File) -> str:
-    """Return the digest that the file should have."""
-    if not {"format", "schema"} <= set(file.attrs) or layout.STATES not in list(file):
-        hint = " (a published feature file?)" if "feature_map" in file else ""
-        raise CacheError(f"{path}: an HDF5 file, but not a cache made by 'msdn extract'{hint}")
-    schema = int(_read_attribute(path, file, "schema", h5t.INTEGER))
-    if schema != layout.SCHEMA:
-        raise CacheError(f"{path}: schema version {schema}, expected {layout.SCHEMA}; {AGAIN}")
-    if _read_attribute(path, file, "format", h5t.STRING) != layout.FORMAT.encode():
-        raise CacheError(f"{path}: an HDF5 file, but not a cache made by 'msdn extract'")
-    return bytes(_read_attribute(path, file, "digest", h5t.STRING)).decode()
-
-
-def _read_attribute(path: Path, file: h5py.File, name: str, expected: int) -> Any:
-    attribute = h5py.h5a.open(file.id, name.encode())
-    kind = attribute.get_type()
-    is_scalar = attribute.get_space().get_simple_extent_type() == h5s.SCALAR
-    if not _has_fixed_size(kind, expected) or not is_scalar or kind.get_size() > 256:
-        raise _altered(path, f"attribute '{name}' is not of its type")
-    return file.attrs[name]
-
-
-def _has_fixed_size(kind: h5t.TypeID, *classes: int) -> bool:
-    is_text = kind.get_class() == h5t.STRING
-    return kind.get_class() in classes and not (is_text and kind.is_variable_str())
-
-
-def _altered(path: Path, what: str) -> CacheError:
-    return CacheError(f"{path}: damaged or changed, {what}; {AGAIN}")
-
-
-def _find_places(path: Path, file: h5py.File) -> Iterator[tuple[str, Place]]:
-    """Yield where every dataset lies; nothing of them is read, and what no cache holds is refused."""
-    size = path.stat().st_size
-    found = set()
-    for name, thing in _walk(path, file.id, ""):
-        place = _find_place(path, name, thing)
+def _check_places(path: Path, places: dict[str, Place]) -> None:
+    """Refuse what no cache holds, and sizes that contradict each other; nothing is read yet."""
+    for name, place in places.items():
         expected = TABLES.get(name)
         if expected is not None and not _fits(place, *expected):
-            raise _altered(path, f"'{name}' is {place.dtype} of shape {place.shape}")
-        if expected is None and not name.startswith(("features", "backbone/")):
-            raise _altered(path, f"it holds '{name}', which is not part of a cache")
-        if place.end > size:
-            raise CacheError(f"{path}: cut short at {size} bytes; {AGAIN}")
-        found.add(name)
-        yield name, place
-    missing = sorted(TABLES.keys() - found - OPTIONAL)
+            raise altered(path, f"'{name}' is {place.dtype} of shape {place.shape}")
+        is_features = layout.is_map(name) and len(place.shape) == 4
+        if expected is None and not (is_features or _is_state(name, place)):
+            raise altered(path, f"it holds '{name}', which is not part of a cache")
+    missing = sorted(TABLES.keys() - places.keys() - OPTIONAL)
     if missing:
-        raise _altered(path, f"'{missing[0]}' is missing")
-
-
-def _walk(path: Path, group: h5g.GroupID, prefix: str) -> Iterator[tuple[str, h5d.DatasetID]]:
-    for link in list(group):
-        name = prefix + link.decode()
-        if group.links.get_info(link).type != h5l.TYPE_HARD:
-            raise _altered(path, f"'{name}' is a link to another place")
-        thing = h5o.open(group, link)
-        if isinstance(thing, h5d.DatasetID):
-            yield name, thing
-        elif isinstance(thing, h5g.GroupID) and name in layout.GROUPS:
-            yield from _walk(path, thing, f"{name}/")
-        else:
-            raise _altered(path, f"'{name}' is not a dataset")
-
-
-def _find_place(path: Path, name: str, dataset: h5d.DatasetID) -> Place:
-    kind, plan = dataset.get_type(), dataset.get_create_plist()
-    if not _has_fixed_size(kind, h5t.INTEGER, h5t.FLOAT, h5t.STRING):
-        raise _altered(path, f"'{name}' holds values without a fixed size")
-    dtype = np.dtype(kind.dtype)
-    is_plain = plan.get_layout() == h5d.CONTIGUOUS and not plan.get_external_count()
-    is_native = dtype.kind == "S" or (dtype.kind in "fiu" and dtype.isnative and kind == h5t.py_create(dtype))
-    if not is_plain or plan.get_nfilters() or not is_native:
-        raise CacheError(
-            f"{path}: '{name}' is chunked, compressed or byte-swapped, so this is a changed copy; use the "
-            f"original, or undo it with 'h5repack -f {name}:NONE -l {name}:CONTI {path.name} COPY.h5'"
-        )
-    offset = dataset.get_offset()
-    if offset is None and 0 not in dataset.shape:
-        raise _altered(path, f"'{name}' has no place in the file")
-    return Place(offset or 0, tuple(map(int, dataset.shape)), np.dtype(dtype.str))
+        raise altered(path, f"'{missing[0]}' is missing")
+    n, m = places["image_paths"].shape[0], sum(map(layout.is_map, places))
+    for name in ("labels", *layout.ROW_TABLES, *filter(layout.is_map, places)):
+        shape = places[name].shape
+        if shape[:1] != (n,) or (name in (layout.CHECKSUMS, layout.CRC32) and shape[1] != m):
+            raise altered(path, f"'{name}' has shape {shape} for {n} images and {m} maps")
+    layout.check_sizes(path, places)
 
 
 def _fits(place: Place, kind: str, dimensions: int) -> bool:
@@ -203,20 +128,19 @@ def _fits(place: Place, kind: str, dimensions: int) -> bool:
 
 
 def _read(path: Path, raw: BinaryIO, places: dict[str, Place], digest: str) -> Header:
-    _check_length(path, raw)
-    arrays = {name: _read_array(raw, place) for name, place in places.items() if not _is_map(name)}
-    rows = {name: arrays.pop(name) for name in layout.ROW_TABLES}
-    shapes = {name: (place.dtype, place.shape) for name, place in places.items() if _is_map(name)}
+    at_once = [name for name in places if name != layout.REASONS and not layout.is_map(name)]
+    arrays = {name: _read_array(raw, places[name]) for name in at_once}
+    rows = {name: arrays.pop(name) for name in layout.ROW_TABLES if name != layout.REASONS}
+    shapes = {name: (place.dtype, place.shape) for name, place in places.items() if layout.is_map(name)}
     if layout.digest_metadata(arrays, shapes) != digest:
         raise CacheError(f"{path}: damaged, its annotations changed since it was made; {AGAIN}")
     maps = _settle_maps(path, arrays, places)
     annotations = settle_types(_settle_annotations(arrays))
-    provenance = dict(json.loads(arrays["provenance"].tobytes()))
+    try:
+        provenance = parse_provenance(arrays["provenance"].tobytes())
+    except ValueError as error:
+        raise altered(path, str(error)) from error
     check_annotations(annotations, layout.PART in provenance)
-    n, m = len(annotations.image_paths), len(maps)
-    for name, expected in zip(layout.ROW_TABLES, ((n, m), (n, m), (n,), (n,)), strict=True):
-        if rows[name].shape != expected:
-            raise _altered(path, f"'{name}' has shape {rows[name].shape}, expected {expected}")
     return Header(
         path=path,
         annotations=annotations,
@@ -231,23 +155,20 @@ def _read(path: Path, raw: BinaryIO, places: dict[str, Place], digest: str) -> H
         states=rows[layout.STATES],
         checksums=rows[layout.CHECKSUMS],
         crc32=rows[layout.CRC32],
-        reasons=rows[layout.REASONS],
+        mask_reasons=_read_reasons(raw, places[layout.REASONS], rows[layout.STATES]),
     )
 
 
-def _is_map(name: str) -> bool:
-    return name.startswith("features")
+def _read_reasons(raw: BinaryIO, place: Place, states: np.ndarray) -> dict[int, str]:
+    reasons = {}
+    for row in np.flatnonzero(states == layout.MASKED).tolist():
+        raw.seek(place.start_of(row))
+        reasons[row] = raw.read(place.row_bytes).rstrip(b"\0").decode(errors="replace")
+    return reasons
 
 
-def _check_length(path: Path, raw: BinaryIO) -> None:
-    """Refuse a file that is shorter or longer than HDF5 left it."""
-    head = raw.read(64)
-    at = END_OF_FILE_AT.get(head[8]) if head.startswith(SIGNATURE) else None
-    if at is None or head[13 if head[8] == 0 else 9] != 8:
-        raise _altered(path, "its start is not that of a cache")
-    size, expected = path.stat().st_size, int.from_bytes(head[at : at + 8], "little")
-    if size != expected:
-        raise CacheError(f"{path}: damaged or cut short, {size} bytes long, expected {expected}; {AGAIN}")
+def _is_state(name: str, place: Place) -> bool:
+    return name.startswith("backbone/") and place.dtype.kind in "fiu"
 
 
 def _read_array(raw: BinaryIO, place: Place) -> np.ndarray:
@@ -259,16 +180,14 @@ def _settle_maps(path: Path, arrays: dict[str, np.ndarray], places: dict[str, Pl
     maps = {}
     for name, sign in zip(_texts(arrays[layout.MAP_NAMES]), arrays[layout.MAP_SIGNS].tolist(), strict=True):
         place = places["features" if name == MAIN else f"features_{name}"]
-        n, height, width, channels = place.shape
-        if n != len(arrays["image_paths"]):
-            raise _altered(path, f"map '{name}' has {n} rows for {len(arrays['image_paths'])} images")
+        _, height, width, channels = place.shape
         maps[name] = MapSpec(name, height, width, channels, place.dtype, SIGNS[sign])
     try:
         layout.check_maps(maps.values())
     except CacheError as error:
-        raise _altered(path, str(error)) from error
-    if len(maps) != sum(map(_is_map, places)):
-        raise _altered(path, f"'{layout.MAP_NAMES}' does not name every map")
+        raise altered(path, str(error)) from error
+    if len(maps) != sum(map(layout.is_map, places)):
+        raise altered(path, f"'{layout.MAP_NAMES}' does not name every map")
     return maps
 
 

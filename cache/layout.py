@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from msdn.cache.annotations import Annotations
 from msdn.cache.errors import CacheError
 
 FORMAT = "msdn-cache"
-SCHEMA = 2
-LIBVER = "v108"  # HDF5 1.8 and later read it; every piece of its structure carries a checksum
+SCHEMA = 3
+LIBVER = "v108"  # HDF5 1.8 and later read it
 ALIGNMENT = 4096  # a page: features can be mapped, and reads never straddle one page more than they must
 REASON_BYTES = 240
 GROUPS = ("splits", "backbone")
+MOST_ROWS = 2**24  # images of a cache, and texts of any list in it
+LARGEST = 2**31  # bytes of all that is read when a cache is opened: not the features, nor why rows are masked
 
 MAIN = "regions"  # the map that every cache has, in the dataset `features`
 MAP_NAME = re.compile(r"[a-z0-9_]{1,64}")
@@ -103,13 +106,34 @@ class Place:
         return prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
+    def bytes(self) -> int:
+        """Bytes of the dataset."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
     def end(self) -> int:
         """First byte behind the dataset."""
-        return self.offset + prod(self.shape) * self.dtype.itemsize
+        return self.offset + self.bytes
 
     def start_of(self, row: int) -> int:
         """File offset of a row."""
         return self.offset + row * self.row_bytes
+
+
+def is_map(name: str) -> bool:
+    """Whether a dataset of this name holds features."""
+    return name == "features" or name.startswith("features_")
+
+
+def check_sizes(path: Path, places: Mapping[str, Place]) -> None:
+    """Refuse more than opening a cache should ever take from the memory."""
+    longest = max(place.shape[0] for place in places.values() if place.dtype.kind == "S")
+    read = sum(place.bytes for name, place in places.items() if name != REASONS and not is_map(name))
+    if longest > MOST_ROWS or read > LARGEST:
+        raise CacheError(
+            f"{path}: {longest} texts and {read / 1e9:.2f} GB beside the features, more than a cache can have "
+            f"({MOST_ROWS} and {LARGEST / 1e9:.2f} GB)"
+        )
 
 
 def fingerprint(annotations: Annotations, maps: Iterable[MapSpec], checksums: np.ndarray) -> str:

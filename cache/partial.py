@@ -13,7 +13,7 @@ import numpy as np
 from msdn.cache import layout
 from msdn.cache.checksums import checksum_row, crc_reason, crc_row
 from msdn.cache.errors import CacheError
-from msdn.cache.files import flush_folder, named
+from msdn.cache.files import flush_folder, named, open_itself
 from msdn.cache.header import Header, read_header
 
 SUFFIX = ".partial"
@@ -32,7 +32,7 @@ class PartialCache:
         self.path = partial_path(final)
         self.header: Header = read_header(self.path)
         self.states = self.header.states.copy()
-        self._fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
+        self._fd = open_itself(self.path, os.O_RDWR)
 
     def __enter__(self) -> "PartialCache":
         return self

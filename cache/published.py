@@ -6,14 +6,12 @@ of its own, which those scripts pass over.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from msdn.cache.annotations import LOCATIONS, NAME_LISTS, SPLIT_NAMES, Annotations
+from msdn.cache.annotations import LOCATIONS, NAME_LISTS, SPLIT_NAMES
 from msdn.cache.errors import CacheError, explain_damage
 from msdn.cache.files import check_folder, check_free_space, new_file
 from msdn.cache.layout import EXPORTED_MAP, MAIN
@@ -23,22 +21,7 @@ from msdn.cache.sink import write_hdf5
 MAPS = "feature_map"
 EXTRA = "msdn"
 NOT_WRITTEN = "what was read back is not what was written; check the disk, or choose another place"
-DAMAGED = "damaged, or not a published feature file"
 BLOCK_BYTES = 2**28  # of float32 maps in memory at once
-LARGEST_CHUNK = 4  # blocks: images compressed together in larger pieces are unpacked more than once
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """What a published feature file says beside its features.
-
-    Names, train and val are there only in a file of our own, and so is what follows the shape.
-    """
-
-    annotations: Annotations
-    shape: tuple[int, int, int, int]  # (N, F, h, w)
-    provenance: dict[str, Any] | None = None  # of the cache it was exported from
-    masked: dict[int, str] = field(default_factory=dict)  # rows without features, with the reason
 
 
 def write_published(cache: FeatureCache, path: Path, compress: bool, replaces: bool = False) -> None:
@@ -108,99 +91,3 @@ def _collect_facts(cache: FeatureCache) -> dict[str, str]:
 def _stored(dataset: h5py.Dataset) -> np.ndarray:
     is_text = h5py.check_string_dtype(dataset.dtype) is not None
     return np.asarray((dataset.asstr() if is_text and len(dataset) else dataset)[()])
-
-
-def open_published(path: Path) -> h5py.File:
-    """Open such a file for `read_lists` and `read_blocks`."""
-    if not path.is_file():
-        raise CacheError(f"{path}: no such file")
-    if not h5py.is_hdf5(path):
-        raise CacheError(f"{path}: not an HDF5 file, expected a published feature file with '{MAPS}'")
-    with explain_damage(path, DAMAGED):
-        return h5py.File(path, "r", rdcc_nbytes=BLOCK_BYTES)
-
-
-def read_lists(file: h5py.File) -> PublishedFile:
-    """Read everything but the features."""
-    with explain_damage(file.filename, DAMAGED):
-        lists = _read_lists(file)
-        _check_shapes(file.filename, lists)
-        return lists
-
-
-def _read_lists(file: h5py.File) -> PublishedFile:
-    path = file.filename
-    for name in (MAPS, "labels", *LOCATIONS.values()):
-        if name not in file:
-            raise CacheError(f"{path}: '{name}' is missing, expected a published feature file")
-    table = next((name for name in ("original_att", "att") if name in file), None)
-    if table is None:
-        missing = "neither 'original_att' nor 'att' is there"
-        raise CacheError(f"{path}: {missing}, expected a published feature file")
-    shape = file[MAPS].shape
-    if len(shape) != 4 or file[MAPS].dtype.kind != "f" or 0 in shape:
-        got = f"{file[MAPS].dtype} of shape {shape}"
-        raise CacheError(f"{path}: '{MAPS}' is {got}, expected float (N, F, h, w)")
-    lists = Annotations(
-        dataset="",
-        image_paths=(),
-        labels=_whole_numbers(file, "labels"),
-        class_names=(),
-        attributes=np.asarray(file[table][()], np.float64),
-        attribute_names=(),
-        attribute_vectors=np.asarray(file["w2v_att"][()], np.float32) if "w2v_att" in file else None,
-        splits={name: np.sort(_whole_numbers(file, key)) for name, key in LOCATIONS.items()},
-    )
-    if EXTRA not in file:
-        return PublishedFile(lists, shape)
-    extra = file[EXTRA]
-    more: dict[str, Any] = {name: _texts(extra[name]) for name in NAME_LISTS}
-    more["splits"] = {name: _whole_numbers(extra, f"splits/{name}") for name in SPLIT_NAMES}
-    return PublishedFile(
-        replace(lists, **more),
-        shape,
-        provenance=dict(json.loads(str(extra.attrs["provenance"]))),
-        masked={int(row): str(reason) for row, reason in json.loads(str(extra.attrs["masked"])).items()},
-    )
-
-
-def _check_shapes(path: str, file: PublishedFile) -> None:
-    n, lists = file.shape[0], file.annotations
-    if lists.attributes.ndim != 2:
-        raise CacheError(f"{path}: attributes have shape {lists.attributes.shape}, expected a table")
-    if len(lists.labels) != n:
-        raise CacheError(f"{path}: {len(lists.labels)} labels for {n} feature maps")
-    named = np.concatenate([*lists.splits.values(), np.array([*file.masked], np.int64)])
-    strangers = named[(named < 0) | (named >= n)]
-    if len(strangers):
-        raise CacheError(f"{path}: its lists name row {strangers[0]}, but rows run from 0 to {n - 1}")
-
-
-def _whole_numbers(group: h5py.Group, name: str) -> np.ndarray:
-    values = np.asarray(group[name][()]).reshape(-1)
-    if values.dtype.kind not in "iuf" or not ((values == np.floor(values)) & (np.abs(values) < 2**31)).all():
-        raise CacheError(f"{group.file.filename}: '{name}' holds values that are not whole numbers")
-    return values.astype(np.int64)
-
-
-def _texts(texts: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(texts.asstr()[()].reshape(-1).tolist()) if len(texts) else ()
-
-
-def read_blocks(file: h5py.File, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield row numbers and their features [n, h, w, F] as stored, in order.
-
-    Blocks follow the file's chunks: one that is compressed across many images is unpacked once, not once an image.
-    """
-    maps = file[MAPS]
-    n, f, h, w = maps.shape
-    step = max(1, BLOCK_BYTES // (f * h * w * 4))
-    chunk = maps.chunks[0] if maps.chunks else 1
-    if chunk <= LARGEST_CHUNK * step:
-        step = max(chunk, step // chunk * chunk)
-    for start in range(0, n, step):
-        wanted = rows[(rows >= start) & (rows < start + step)]
-        if len(wanted):
-            with explain_damage(file.filename, DAMAGED):
-                block = maps[start : min(n, start + step)]
-            yield wanted, block[wanted - start].transpose(0, 2, 3, 1)

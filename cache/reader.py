@@ -145,7 +145,7 @@ def check_rows(header: Header) -> None:
     is_done, is_masked = header.states == layout.DONE, header.states == layout.MASKED
     is_wrong = (is_done[:, None] != (header.checksums != 0)).any(axis=1) | ~(is_done | is_masked)
     for row in header.masked_rows.tolist():
-        is_wrong[row] |= (header.crc32[row] != crc_reason(header.reasons[row])).any()
+        is_wrong[row] |= (header.crc32[row] != crc_reason(header.mask_reasons[row].encode())).any()
     if is_wrong.any():
         raise CacheError(
             f"{header.path}: damaged, the marks and checksums of {is_wrong.sum()} rows do not match; {AGAIN}"

@@ -16,14 +16,31 @@ from typing import Any, Union
 
 from msdn.cache.files import replace_file
 
+LARGEST = 2**26  # bytes; the results of 21,000 classes take some 2**22
 Kind = Union[Callable[[Any], bool], "list[Kind]", "dict[str, Kind]"]
 SEAL = "seal"
 
 
 def read_json(file: Path) -> Any:
     """What a file of JSON holds; raises `OSError`, or a `ValueError` whatever else is wrong with it."""
+    return parse_json(read_text(file))
+
+
+def read_text(file: Path) -> str:
+    """A file of text as it is; raises as `read_json` does."""
+    if file.exists() and not file.is_file():
+        raise ValueError("not a file")  # a pipe would never end
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"larger than {LARGEST >> 20} MiB")
+    return content.decode()
+
+
+def parse_json(text: str) -> Any:
+    """What a text of JSON says; raises a `ValueError` whatever is wrong with it."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -13,7 +13,9 @@ from msdn.cache.annotations import NAME_LISTS, SPLIT_NAMES, Annotations, check_a
 from msdn.cache.errors import CacheError
 from msdn.cache.files import check_free_space, new_file
 from msdn.cache.header import read_header
-from msdn.cache.layout import MapSpec
+from msdn.cache.index import room_for, write_index
+from msdn.cache.layout import MapSpec, Place
+from msdn.cache.provenance import check_provenance
 from msdn.cache.sink import write_hdf5
 
 _NOT_WRITTEN = "{}: what was read back is not what was written; check the disk, or choose another place"
@@ -49,15 +51,18 @@ def write_structure(
     """Fill the empty file of `new_file` as `create_structure` does, and check it; rows can be written to it at once."""
     annotations = settle_types(annotations)
     check_annotations(annotations, layout.PART in provenance)
+    check_provenance(provenance)
     layout.check_maps(maps)
     n = len(annotations.image_paths)
     metadata = _collect_metadata(annotations, maps, provenance, backbone_state)
     check_free_space(making, _estimate_size(metadata, maps, n))
     shapes = {spec.dataset: (spec.dtype, (n, *spec.row_shape)) for spec in maps}
+    names = [*metadata, *layout.ROW_TABLES, *shapes]
     digest = layout.digest_metadata(metadata, shapes)
     with write_hdf5(
         making,
         libver=(layout.LIBVER, layout.LIBVER),
+        userblock_size=room_for(names),
         alignment_threshold=layout.ALIGNMENT,
         alignment_interval=layout.ALIGNMENT,
     ) as (file, _):
@@ -69,6 +74,9 @@ def write_structure(
         for name, array in metadata.items():
             file[name] = array
         _set_aside_rows(file, n, maps)
+        places = {name: _find_place(file[name]) for name in names}
+    layout.check_sizes(making, places)
+    write_index(making, digest, places)
     _check_written(making, digest)
 
 
@@ -137,3 +145,7 @@ def _estimate_size(metadata: Mapping[str, np.ndarray], maps: Sequence[MapSpec], 
     """Bytes that the complete file takes, rather too many than too few."""
     row = layout.REASON_BYTES + 1 + sum(spec.row_bytes + 12 for spec in maps)
     return sum(array.nbytes for array in metadata.values()) + n * row + len(maps) * layout.ALIGNMENT + 2**20
+
+
+def _find_place(dataset: h5py.Dataset) -> Place:
+    return Place(dataset.id.get_offset() or 0, dataset.shape, np.dtype(dataset.dtype.str))

@@ -180,23 +180,17 @@ def test_a_cache_cut_short_after_opening_is_an_error_not_a_crash(make_cache) -> 
             cache.read_rows(np.array([29]))
 
 
-def alter(path: Path, **attributes: object) -> None:
-    with h5py.File(path, "r+") as file:
-        file.attrs.update(attributes)
-
-
 def test_foreign_and_older_files_are_refused(make_cache, tmp_path: Path) -> None:
     older = make_cache(tmp_path / "older.h5")
-    alter(older, schema=0)
+    older.write_bytes(older.read_bytes().replace(b"msdn-cache 3 ", b"msdn-cache 0 ", 1))
     with pytest.raises(
-        CacheError,
-        match=r"older.h5: schema version 0, expected 2; make it again: 'msdn extract' with --restart",
+        CacheError, match=r"older.h5: schema version 0, expected 3; make it again: .*--restart"
     ):
         FeatureCache(older)
     foreign = tmp_path / "foreign.h5"
     with h5py.File(foreign, "w") as file:
         file["feature_map"] = np.zeros(3)
-    with pytest.raises(CacheError, match=r"not a cache made by .msdn extract. .a published feature file"):
+    with pytest.raises(CacheError, match=r"not a cache made by .*published feature file. .msdn cache import"):
         FeatureCache(foreign)
     with pytest.raises(CacheError, match="no such file"):
         FeatureCache(tmp_path / "none.h5")
@@ -205,28 +199,14 @@ def test_foreign_and_older_files_are_refused(make_cache, tmp_path: Path) -> None
         FeatureCache(tmp_path / "text.h5")
 
 
-def test_a_chunked_copy_is_refused_with_the_way_back(make_cache, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.h5"
-    with h5py.File(make_cache(), "r") as source, h5py.File(copy, "w") as target:
-        target.attrs.update(source.attrs)
-        for name in source:
-            if name != "features":
-                source.copy(name, target)
-        target.create_dataset("features", data=source["features"][()], compression="gzip")
-    with pytest.raises(CacheError, match=r"'features' is chunked, compressed or byte-swapped.*h5repack"):
-        FeatureCache(copy)
-
-
-def test_a_repacked_contiguous_copy_reads_the_same(make_cache, tmp_path: Path) -> None:
+def test_a_copy_that_another_tool_made_is_refused_with_the_way_back(make_cache, tmp_path: Path) -> None:
     original, copy = make_cache(), tmp_path / "copy.h5"
     with h5py.File(original, "r") as source, h5py.File(copy, "w") as target:
         target.attrs.update(source.attrs)
-        for name in reversed(list(source)):
+        for name in source:
             source.copy(name, target)
-    with FeatureCache(original) as first, FeatureCache(copy) as second:
-        rows = np.arange(30)
-        np.testing.assert_array_equal(first.read_rows(rows), second.read_rows(rows))
-        assert first.fingerprint == second.fingerprint
+    with pytest.raises(CacheError, match=r"copy.h5: .*another tool.*use the original, or .*--restart"):
+        FeatureCache(copy)
 
 
 def test_a_disk_too_small_is_noticed_before_anything_is_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from toy_report import NAMES, make_report_home, train
 
 from msdn.cache import FeatureCache, Home
-from msdn.cache.csv_table import escape
+from msdn.terminal import escape
 from msdn.train.measure.predictions import coverage_curve, reliability
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,7 @@ from toy_cache import make_annotations
 from toy_dataset import TOY, write_toy_dataset
 from toy_published import run, write_foreign
 
-from msdn.cache import FeatureCache, layout, published
+from msdn.cache import FeatureCache, layout, published, published_reading
 from msdn.cache.partial import PartialCache
 from msdn.extract.datasets import registry
 
@@ -176,7 +176,7 @@ def test_a_file_of_the_datasets_counts_is_taken(
 
 
 def test_an_interrupted_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "BLOCK_BYTES", 7 * 16 * 9 * 4)
+    monkeypatch.setattr(published_reading, "BLOCK_BYTES", 7 * 16 * 9 * 4)
     source = write_foreign(tmp_path / "feature_map.hdf5")
     write = PartialCache.write_rows
     written: list[int] = []

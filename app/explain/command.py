@@ -11,13 +11,12 @@ import click
 from msdn.app.explain.drawing import branch_title
 from msdn.app.predict.options import check_images, find_images, image_options, parse_rows, run_options
 from msdn.cache import FeatureCache, Home
-from msdn.cache.csv_table import escape
 from msdn.cache.errors import MsdnError
 from msdn.cache.files import check_new, make_folder
 from msdn.cache.home import dataset_name, home_option
 from msdn.cache.layout import ANNOTATIONS
 from msdn.machine import how_to_install, keep_threads
-from msdn.terminal import counted, json_option, warn
+from msdn.terminal import counted, escape, json_option, warn
 from msdn.train.measure.show import Result, Table, show
 
 if TYPE_CHECKING:

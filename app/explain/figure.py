@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from msdn.app.explain.drawing import branch_title, overlay, place_cross
 from msdn.app.explain.explainer import Explanation
-from msdn.cache.csv_table import escape
 from msdn.cache.files import create_file
+from msdn.terminal import escape
 
 _SIDE = 2.2  # inches of one picture
 _LETTERS = 28  # of a line above a picture

@@ -9,10 +9,9 @@ import click
 
 from msdn.app.predict.options import FILLS, check_images, find_images, image_options, parse_rows, run_options
 from msdn.cache import Home
-from msdn.cache.csv_table import escape
 from msdn.cache.home import dataset_name, home_option
 from msdn.machine import keep_threads
-from msdn.terminal import json_option, make_bar, note_console
+from msdn.terminal import escape, json_option, make_bar, note_console
 from msdn.train.errors import RunError
 
 if TYPE_CHECKING:

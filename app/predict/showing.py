@@ -1,6 +1,5 @@
 """How predictions are shown and written: a table for people, JSON and CSV for machines."""
 
-import csv
 import json
 import math
 import shutil
@@ -13,9 +12,9 @@ from pathlib import Path
 import click
 
 from msdn.app.predict.predictor import Prediction, Predictor
-from msdn.cache.csv_table import escape
+from msdn.cache.csv_table import write_rows
 from msdn.cache.files import check_new, exists_already, new_file
-from msdn.terminal import NARROW, counted, say, warn
+from msdn.terminal import NARROW, counted, escape, say, warn
 from msdn.train.measure.reporting import provenance_notes, reconstruction_notes
 from msdn.train.measure.show import Result, Table, show
 
@@ -131,9 +130,8 @@ def _open_csv(path: Path | None, top: int) -> Iterator[Callable[[Prediction], No
             new_file(path, replaces=False) as beside,
             beside.open("w", encoding="utf-8", newline="") as file,
         ):
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(_columns(top))
-            yield lambda one: lines.writerow(_cells(one, top))
+            write_rows(file, [_columns(top)])
+            yield lambda one: write_rows(file, [_cells(one, top)])
     except FileExistsError as error:
         raise exists_already(path, "--csv") from error
 

@@ -8,7 +8,7 @@ import click
 from msdn.cache import Home
 from msdn.cache.home import home_option
 from msdn.machine import keep_threads
-from msdn.terminal import counted, json_option, print_json, say, warn
+from msdn.terminal import counted, escape, json_option, print_json, say, warn
 from msdn.train.loop.options import threads_option
 
 
@@ -71,6 +71,6 @@ def report(
     if as_json:
         print_json({"page": str(done.page), "pictures": list(map(str, done.pictures))})
     else:
-        click.echo(done.page)
+        click.echo(escape(str(done.page)))
     if is_opened:
         webbrowser.open(done.page.resolve().as_uri())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape as escape_html
 
-from msdn.cache.csv_table import escape
+from msdn.terminal import escape
 from msdn.train.measure.show import Cell, percent
 from msdn.train.measure.summary import Spread
 

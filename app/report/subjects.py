@@ -1,7 +1,6 @@
 """The runs that a report tells of, with what is known of each: figures, epochs, scores, and what is missing."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 from msdn.cache import FeatureCache, Home
 from msdn.cache.errors import MsdnError
-from msdn.cache.records import is_number
+from msdn.cache.records import is_number, parse_json, read_text
 from msdn.train.loop.settings import RunSettings
 from msdn.train.measure.evaluate import ScoredTest, evaluate_run, keep_results
 from msdn.train.measure.predictions import Answers, answers_of
@@ -53,10 +52,10 @@ class Subject:
     def records(self) -> list[Record]:
         """Every epoch's record, oldest first: its phase, and all that is a number."""
         try:
-            content = self.run.metrics.read_bytes()
-            if sha256(content).hexdigest() != self.run.manifest.get("metrics"):
+            text = read_text(self.run.metrics)
+            if sha256(text.encode()).hexdigest() != self.run.manifest.get("metrics"):
                 raise ValueError("damaged, it is not what the run wrote")
-            records = [json.loads(line) for line in content.splitlines()]
+            records = [parse_json(line) for line in text.splitlines()]
         except (OSError, ValueError) as error:
             log.warning("%s: not used, it cannot be read (%s)", self.run.metrics, error)
             return []

@@ -24,7 +24,7 @@ ADVICE = "'msdn backbones' lists all; timm:NAME is a network of timm, if it is i
 
 def find_backbone(name: str) -> Backbone:
     """Return the entry of a name, of `timm:NAME`, or of a file; a file's code is run, so only the user names one."""
-    if name.endswith(".py"):
+    if is_file(name):
         return _read_file(Path(name).expanduser())
     if name.startswith(TIMM):
         from msdn.extract.backbones.timm_networks import find_timm
@@ -35,6 +35,11 @@ def find_backbone(name: str) -> Backbone:
     if name not in FAMILY_OF:
         raise WrongUsageError(f"unknown backbone '{name}'. {nearest(name, FAMILY_OF)}{ADVICE}")
     return find_torchvision(name)
+
+
+def is_file(name: str) -> bool:
+    """Whether the name is that of a file, whose code is run to find the backbone."""
+    return name.endswith(".py")
 
 
 def list_backbones(pattern: str = "*") -> list[str]:

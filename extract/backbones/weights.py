@@ -12,6 +12,7 @@ from torch import nn
 from msdn.cache.errors import MsdnError
 from msdn.cache.files import sha256_of
 from msdn.cache.home import Home
+from msdn.cache.zips import check_stored
 from msdn.extract.backbones.entry import Backbone, weights_tag
 from msdn.extract.backbones.registry import build_network
 from msdn.extract.backbones.torchvision_networks import drop_silent_branches, own_weights, silence_residuals
@@ -158,6 +159,7 @@ def read_state(path: Path, backbone: Backbone) -> dict[str, torch.Tensor]:
 
 def _read(path: Path) -> Any:
     if path.suffix != ".safetensors":
+        check_stored(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     try:
         from safetensors.torch import load_file

@@ -17,7 +17,7 @@ from msdn.extract.errors import DatasetError
 
 HEADER_BYTES = 128
 PEEK_BYTES = 4096  # of a packed variable: enough for its name
-LARGEST = 2**30  # bytes of a wanted variable
+LARGEST = 2**28  # bytes of a wanted variable; the largest list of a dataset takes some 2**20
 DEEPEST = 8  # cells within cells
 MATRIX, COMPRESSED = 14, 15
 CELL, CHAR = 1, 4
@@ -76,7 +76,7 @@ def _read_variables(file: BinaryIO, order: str, names: Collection[str]) -> Itera
         if name in names:
             file.seek(position + 8)
             data = file.read(length)
-            yield name, _Matrix(_unpack(data)[8:] if kind == COMPRESSED else data, order).read()
+            yield name, _Matrix(memoryview(_unpack(data))[8:] if kind == COMPRESSED else data, order).read()
         position += 8 + length
 
 
@@ -84,7 +84,7 @@ def _unpack(data: bytes) -> bytes:
     unpacker = zlib.decompressobj()
     whole = unpacker.decompress(data, LARGEST)
     if not unpacker.eof:
-        raise _Damaged("a packed variable is cut short or beyond 1 GiB")
+        raise _Damaged("a packed variable is cut short or beyond 256 MiB")
     return whole
 
 

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from http.client import HTTPException, HTTPResponse
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.error import HTTPError, URLError
 
 from msdn import __version__
-from msdn.cache.files import flush_file, flush_folder, named
+from msdn.cache.files import flush_file, flush_folder, named, open_itself
 from msdn.cache.records import read_sealed, write_sealed
 from msdn.extract.datasets.spec import Source
 from msdn.extract.errors import DownloadError
@@ -178,8 +178,7 @@ class Fetch:
             self._partial.unlink(missing_ok=True)  # no old bytes may ever lie beside the new note
             self._take_note(Note(url, reply.validator, reply.total))
         done = reply.start
-        grown = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-        with named(self._partial), os.fdopen(grown, "ab") as file:
+        with named(self._partial), self._open_partial() as file:
             for chunk in chain([first], chunks):
                 done += len(chunk)
                 if done > limit:
@@ -190,6 +189,11 @@ class Fetch:
             raise PassingError(f"stopped after {done} of {reply.total} bytes")
         if self._source.size not in (None, done):
             raise MirrorError(f"sent {done} bytes, expected {self._source.size}")
+
+    def _open_partial(self) -> BinaryIO:
+        """The part that has come, to add to it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.fdopen(open_itself(self._partial, flags), "ab")
 
     def _limit(self, reply: Reply) -> int:
         size = self._source.size

@@ -7,7 +7,7 @@ import click
 
 from msdn.cache.home import Home, command_line, home_option, typed_dataset
 from msdn.extract.pipeline.settings import DTYPES
-from msdn.terminal import json_option, make_bar, note_console, print_json, tell, warn
+from msdn.terminal import escape, json_option, make_bar, note_console, print_json, tell, warn
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -52,7 +52,7 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
         choices["on_progress"] = lambda n, total: bar.update(task, completed=n, total=total)
         done = import_features(file, dataset, home, **choices)
     for row, reason in done.masked.items():
-        warn(f"row {row} is masked, never trained or tested on: {reason}")
+        warn(f"row {row} is masked, never trained or tested on: {escape(reason)}")
     if done.has_other_counts:
         warn(
             f"its splits have other sizes than those of '{dataset}': do not compare it with published figures"
@@ -67,7 +67,7 @@ def import_(home: Home, file: Path, dataset: str, as_json: bool, **choices: Any)
         facts = {"named": done.named, "other_counts": done.has_other_counts}
         print_json({"cache": str(done.path), "masked": masked, **facts})
     else:
-        click.echo(done.path)
+        click.echo(escape(str(done.path)))
 
 
 @click.command()

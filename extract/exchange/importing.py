@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from msdn.cache import layout
@@ -18,7 +17,7 @@ from msdn.cache.header import read_header, refuse_foreign_file
 from msdn.cache.home import Home, dataset_name, name_cache
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.partial import PartialCache, partial_path
-from msdn.cache.published import PublishedFile, open_published, read_blocks, read_lists
+from msdn.cache.published_reading import PublishedFile, PublishedReader
 from msdn.cache.reader import find_damaged_rows
 from msdn.cache.records import fits, whole
 from msdn.cache.structure import create_structure
@@ -59,8 +58,8 @@ def import_features(
     """Turn the published feature file `source` of the dataset `text` into a cache."""
     if out is not None:
         check_folder(out, "--out")
-    with open_published(source) as file:
-        lists = read_lists(file)
+    with PublishedReader(source) as file:
+        lists = file.lists
         other_counts = "" if is_own_folder(text) else find_spec(text).find_other_counts(lists.annotations)
         if other_counts and not allow_other_counts:
             raise DatasetError(
@@ -229,14 +228,17 @@ def _forget_damaged(cache: PartialCache) -> None:
 
 
 def _fill(
-    cache: PartialCache, file: h5py.File, masked: Mapping[int, str], on_progress: Callable[[int, int], None]
+    cache: PartialCache,
+    file: PublishedReader,
+    masked: Mapping[int, str],
+    on_progress: Callable[[int, int], None],
 ) -> dict[int, str]:
     """Write the rows that are missing; return those that are all zero, with the reason."""
     dtype, total = cache.header.maps[MAIN].dtype, len(cache.states)
     rows = np.setdiff1d(cache.unfinished_rows, list(masked))
     done = total - len(rows)
     zero: dict[int, str] = {}
-    for chosen, block in read_blocks(file, rows):
+    for chosen, block in file.read_blocks(rows):
         with np.errstate(over="ignore"):
             features = block.astype(dtype)
         _check_finite(chosen, block, features)

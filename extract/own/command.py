@@ -33,13 +33,13 @@ def check(dataset: str, home: Home, write_splits: bool, as_json: bool) -> None:
 
     Image files are opened but not decoded; 'msdn extract' finds damage further down in a file.
     """
-    from msdn.cache.csv_table import escape
     from msdn.cache.errors import WrongUsageError
     from msdn.extract.datasets.registry import is_own_folder, open_dataset
     from msdn.extract.errors import DatasetError
     from msdn.extract.own.folder import SPLITS, find_mistakes
     from msdn.extract.own.splits import write_splits_csv
     from msdn.extract.pipeline.reading import require_images
+    from msdn.terminal import escape
 
     own, folder = is_own_folder(dataset), Path(dataset).expanduser()
     if write_splits and not own:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from msdn.cache.csv_table import CsvTable, escape, read_csv
+from msdn.cache.csv_table import CsvTable, read_csv
 from msdn.extract.errors import DatasetError
+from msdn.terminal import escape
 
 NAMED = 10
 

@@ -1,6 +1,5 @@
 """Divides the images of one's own dataset: as `splits.csv` says, or by a rule that knows nothing but names."""
 
-import csv
 import io
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
-from msdn.cache.csv_table import CsvTable, quote
+from msdn.cache.csv_table import CsvTable, quote, write_rows
 from msdn.cache.files import create_file
 from msdn.extract.datasets.proposed_splits import divide_trainval
 from msdn.extract.errors import DatasetError
@@ -82,9 +81,8 @@ def write_splits_csv(path: Path, annotations: Annotations) -> None:
     parts += ["train", "val"] if len(annotations.splits["val"]) else ["trainval"]
     split_of = {int(row): name for name in parts for row in annotations.splits[name]}
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "split"])
-    writer.writerows([annotations.image_paths[row], split_of[row]] for row in sorted(split_of))
+    rows = ((annotations.image_paths[row], split_of[row]) for row in sorted(split_of))
+    write_rows(text, [("image", "split"), *rows])
     create_file(path, text.getvalue().encode(), "folder")
 
 

@@ -18,7 +18,7 @@ from msdn.extract.pipeline.settings import (
     ExtractSettings,
 )
 from msdn.extract.pipeline.worker import find_worker, read_shard
-from msdn.terminal import counted, json_option, print_json, say, warn
+from msdn.terminal import counted, escape, json_option, print_json, say, warn
 
 if TYPE_CHECKING:
     from msdn.extract.pipeline.outcome import Extraction
@@ -174,7 +174,7 @@ def extract(home: Home, as_json: bool, shard: str | None, **choices: Any) -> Non
         print_json(_facts(done))
     else:
         for path in [done.path] if done.shards is None else done.shards.mine:
-            click.echo(path)
+            click.echo(escape(str(path)))
 
 
 def _tell(done: "Extraction") -> None:
@@ -192,7 +192,7 @@ def _tell(done: "Extraction") -> None:
     if done.masked:
         warn(f"{counted(len(done.masked), 'image')} masked: never trained or tested on")
         for path, reason in done.masked.items():
-            warn(f"  {path}: {reason}")
+            warn(escape(f"  {path}: {reason}"))
     if done.weights_kind == "random":
         warn("backbone: random weights; results say nothing about published figures")
 

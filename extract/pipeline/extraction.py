@@ -387,7 +387,7 @@ class Job:
         """What needs less: the number of images at once belongs to a cache, so another number starts it again."""
         where = "out of memory" if self.device.type == "cpu" else "the GPU is out of memory"
         partial = partial_path(self.final)
-        at_once = read_header(partial).provenance["block_rows"] if partial.exists() else 1
+        at_once = read_header(partial).provenance.get("block_rows", 1) if partial.exists() else 1
         if at_once == 1:
             return f"{where}; a smaller --image-size, a smaller --backbone or another --device needs less"
         again = "remove the shards and start with '" if self.part else "repeat the command with '--restart "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.progress import Progress
-from msdn.terminal import counted
+from msdn.terminal import counted, escape
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class BadImagesError(ExtractError):
         Of a folder of the user's `own` an image may be removed, too.
         """
         self.images = images
-        lines = "".join(f"\n  {path}: {reason}" for path, reason in images.items())
+        lines = "".join("\n" + escape(f"  {path}: {reason}") for path, reason in images.items())
         fix = "replace or remove" if own else "replace"
         count = counted(len(images), "image")
         super().__init__(

@@ -13,7 +13,7 @@ from msdn.cache.home import Home
 from msdn.extract.backbones.entry import TURNED, Backbone, MapChoice, Plan
 from msdn.extract.backbones.frozen import FrozenNetwork
 from msdn.extract.backbones.network import has_batch_norm, restore_statistics
-from msdn.extract.backbones.registry import find_backbone
+from msdn.extract.backbones.registry import find_backbone, is_file
 from msdn.extract.backbones.weights import load_network
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.reading import BlockReader, default_workers
@@ -63,7 +63,9 @@ class Repeater:
             backbone: the file of a backbone of the user's own, where the recipe names one.
             weights: the file of weights, where the recipe names one.
         """
-        missing = [name for name in _NEEDED if name not in recipe]
+        missing = [name for name in _NEEDED if recipe.get(name) is None]
+        if not missing and "sha256" not in recipe["weights"]:
+            missing = ["weights sha256"]
         if missing:
             raise ExtractError(
                 f"the features were imported, or their recipe is damaged: it has no '{missing[0]}', so they cannot "
@@ -104,7 +106,8 @@ class Repeater:
 def plan_of(recipe: Mapping[str, Any], map: str, given: str | None) -> Plan:
     """The plan that made one map of a cache."""
     stored, choice = recipe.get("backbone"), recipe.get("maps", {}).get(map)
-    if not isinstance(stored, Mapping) or choice is None:
+    is_whole = choice is not None and recipe.get("image_size") and recipe.get("transform")
+    if not isinstance(stored, Mapping) or not is_whole:
         raise ExtractError(
             "the features were imported, so msdn cannot make them for other images; extract features with "
             "'msdn extract', or predict for rows of the cache with --cache"
@@ -129,6 +132,10 @@ def _backbone_of(stored: Mapping[str, Any], given: str | None) -> Backbone:
         if given is not None and given != name:
             raise ExtractError(
                 f"the features come from the backbone {name}, not from {given}; leave --backbone out"
+            )
+        if is_file(name):  # its code would be run, and a recipe is anybody's
+            raise ExtractError(
+                f"the recipe names the file {name} as a network of {stored['library']}; it is damaged"
             )
         return find_backbone(name)
     if given is None:

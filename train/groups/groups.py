@@ -1,6 +1,5 @@
 """All attributes of a dataset in groups, and where the groups come from: in a run's manifest, in CSV files."""
 
-import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -11,8 +10,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from msdn.cache.csv_table import clean_cell, escape, is_odd, quote, read_csv
+from msdn.cache.csv_table import clean_cell, is_odd, quote, read_csv, write_rows
 from msdn.cache.files import create_file
+from msdn.terminal import escape
 from msdn.train.errors import RunError, TrainError
 from msdn.train.models.parts.problem import AttributeGroup
 
@@ -124,11 +124,11 @@ def write_groups(path: Path, groups: AttributeGroups, names: Sequence[str]) -> N
     """Write a file to edit and give back; one that exists is not touched."""
     by_name = _tell_apart(names)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    write_rows(text, [HEADER])
     for group in groups.groups:
-        for number in group.attributes.tolist():
-            writer.writerow([clean_cell(names[number]) if by_name else number + 1, group.name])
+        numbers = group.attributes.tolist()
+        named = [clean_cell(names[number]) if by_name else number + 1 for number in numbers]
+        write_rows(text, [(name, group.name) for name in named])
     create_file(path, text.getvalue().encode(), "--csv")
 
 

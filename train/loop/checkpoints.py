@@ -25,6 +25,7 @@ from msdn.cache.records import (
     is_text,
     whole,
 )
+from msdn.cache.zips import check_stored
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import TASKS
 from msdn.train.measure.selection import KEPT, VALIDATION
@@ -72,10 +73,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> str:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint, its digest included; tensors and plain values only, no code is run."""
+    if not path.is_file():
+        raise RunError(f"{path}: there is no checkpoint; train the model again")
     try:
         stored = path.read_bytes()
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: there is no checkpoint; train the model again") from error
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); train the model again") from error
     end = len(stored) - _DIGITS - len(_LAST_LINE)
@@ -85,6 +86,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: damaged, it does not fit its own digest; copy the run again, or train the model again"
         )
     try:
+        check_stored(io.BytesIO(stored))
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damaged bytes lead to
         raise RunError(f"{path}: not a readable checkpoint; train the model again") from error

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from msdn.cache.csv_table import escape
+from msdn.terminal import escape
 from msdn.train.measure.show import Cell, Table, best_means, percent, show_cell
 from msdn.train.measure.summary import Spread
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msdn.cache import FeatureCache
-from msdn.cache.csv_table import escape
+from msdn.terminal import escape
 from msdn.train.measure.evaluate import ScoredTest
 from msdn.train.measure.metrics import confidences, predict_classes
 from msdn.train.measure.show import Line

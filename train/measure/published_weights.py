@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from msdn.cache import FeatureCache
+from msdn.cache.zips import check_stored
 from msdn.train.errors import CheckpointError, SettingsError
 from msdn.train.groups.groups import AttributeGroups
 from msdn.train.loop.settings import RunSettings
@@ -78,6 +79,8 @@ class PublishedFile:
 
     def __init__(self, path: Path, cache: FeatureCache, model: str, groups: Path | None = None) -> None:
         """Read the file; `model` is what errors call the published model."""
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path}: not a file; give a file of weights")
         content = path.read_bytes()
         self.path, self.cache, self.groups = path, cache, groups
         self.state = _read_state(path, content, model)
@@ -170,6 +173,7 @@ class PublishedFile:
 
 def _read_state(path: Path, content: bytes, model: str) -> dict[str, Any]:
     try:
+        check_stored(io.BytesIO(content))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damaged bytes lead to
         raise CheckpointError(

@@ -1,6 +1,5 @@
 """What a command found, and the one place that shows it: tables and notes for people, JSON and CSV for machines."""
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from msdn.cache.csv_table import escape
+from msdn.cache.csv_table import write_rows
 from msdn.cache.files import make_folder, replace_file
 from msdn.cache.records import write_sealed
-from msdn.terminal import result_console, shorten_path, wrap
+from msdn.terminal import escape, result_console, shorten_path, wrap
 from msdn.train.measure.summary import Spread
 
 Cell = (
@@ -100,10 +99,8 @@ def write(result: Result, folder: Path, name: str) -> list[Path]:
 
 def csv_text(lines: Sequence[Line]) -> str:
     """Lines as CSV, below the names of the first one's columns."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    file, columns = io.StringIO(), list(lines[0])
+    write_rows(file, [columns, *([line.get(name, "") for name in columns] for line in lines)])
     return file.getvalue()
 
 

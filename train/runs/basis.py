@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from msdn.cache import FeatureCache
-from msdn.cache.records import Kind, find_misfit, is_flag, is_table, is_text, one_of, whole
+from msdn.cache.provenance import check_provenance
+from msdn.cache.records import Kind, find_misfit, is_flag, is_table, is_text, one_of, parse_json, whole
+from msdn.cache.zips import check_unpacked
 from msdn.train.errors import RunError
 from msdn.train.models.parts.problem import AttributeGroup, Problem, problem_of
 from msdn.train.runs.run import Run
@@ -107,23 +109,22 @@ def pack_basis(basis: Basis) -> bytes:
 def load_basis(run: Run) -> Basis:
     """Read what a run keeps; raises a `RunError` where that is missing, or not what the run wrote."""
     path = run.path / FILE
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{path}: there is no such file, and predictions need it; train the model again"
-        ) from error
+    if not path.is_file():
+        raise RunError(f"{path}: there is no such file, and predictions need it; train the model again")
+    content = path.read_bytes()
     damaged = RunError(
         f"{path}: damaged, not what the run wrote; copy the run again, or train the model again"
     )
     if sha256(content).hexdigest() != run.manifest.get("basis"):
         raise damaged
     try:
+        check_unpacked(io.BytesIO(content))
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        facts = json.loads(arrays.pop(_FACTS).tobytes())
+        facts = parse_json(arrays.pop(_FACTS).tobytes().decode())
         if find_misfit(facts, _KINDS):
             raise damaged
+        check_provenance(facts["recipe"])
         height, width = facts["grid"]
         problem = Problem(
             attributes=arrays["attributes"],

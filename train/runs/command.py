@@ -1,6 +1,5 @@
 """`msdn runs`: the trained runs as a list; one of them in detail, with a name, or deleted."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +9,8 @@ import click
 
 from msdn.cache.files import LockError, flush_folder
 from msdn.cache.home import Home, command_line, dataset_name, home_option
-from msdn.terminal import fit_fact, json_option, say
+from msdn.cache.records import read_json
+from msdn.terminal import escape, fit_fact, json_option, say
 from msdn.train.errors import RunError
 from msdn.train.measure.reporting import preset_words, read_time
 from msdn.train.measure.selection import COMPARED, describe_selection
@@ -102,7 +102,7 @@ def name(home: Home, run: Path, name: str) -> None:
     found = open_run(home.runs, run)
     with found.lock():
         Run(found.path).update(name=name)
-    click.echo(f"{name}: {found.path}")
+    click.echo(escape(f"{name}: {found.path}"))
 
 
 @click.command()
@@ -123,7 +123,7 @@ def delete(home: Home, runs: tuple[Path, ...], yes: bool) -> None:
         _confirm(f"Delete {one} for good?")
     for path in found:
         _delete(path)
-        click.echo(f"deleted: {path}")
+        click.echo(escape(f"deleted: {path}"))
 
 
 def _confirm(question: str) -> None:
@@ -164,7 +164,7 @@ def _folder(home: Home, given: Path) -> Path:
 def _looks_like_a_run(path: Path) -> bool:
     """Whether the folder's manifest says that a run was written there, damaged or of an unknown model as it may be."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and {"version", "settings", "status"} <= manifest.keys()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 
 from msdn.cache import CacheError, FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError, nearest
-from msdn.cache.files import FileLock, flush_file, flush_folder, make_folder, named, replace_file
+from msdn.cache.files import (
+    FileLock,
+    flush_file,
+    flush_folder,
+    make_folder,
+    named,
+    open_itself,
+    replace_file,
+)
 from msdn.cache.home import cached_datasets, choose_cache, command_line, find_caches
 from msdn.cache.layout import MAIN
 from msdn.cache.records import (
@@ -212,7 +221,8 @@ class Run:
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one epoch's record."""
-        with named(self.metrics), self.metrics.open("ab") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with named(self.metrics), os.fdopen(open_itself(self.metrics, flags), "ab") as file:
             file.write(metrics_lines([record]))
 
     def lock(self) -> AbstractContextManager[Any]:

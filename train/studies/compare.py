@@ -15,7 +15,7 @@ import click
 
 from msdn.cache.files import check_folder, replace_file
 from msdn.cache.home import Home, dataset_name, home_option
-from msdn.terminal import json_option, say
+from msdn.terminal import escape, json_option, say
 from msdn.train.errors import RunError
 from msdn.train.loop.settings import SELECTIONS, RunSettings
 from msdn.train.measure.latex import latex
@@ -317,7 +317,7 @@ def compare(
     if as_latex:
         click.echo(latex(result.tables), nl=False)
         for note in result.notes:
-            click.echo(note, err=True)
+            click.echo(escape(note), err=True)
         return
     show(result, as_json)
 
