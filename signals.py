@@ -6,8 +6,9 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -79,9 +80,9 @@ def interruptible() -> Iterator[None]:
         _busy.clear()
 
 
-def end_workers() -> None:
-    """Interrupt all worker processes that this one started."""
-    for process in multiprocessing.active_children():
+def end_workers(others: Iterable[BaseProcess] = ()) -> None:
+    """Interrupt the worker processes that this one started, but for `others`, which were there before."""
+    for process in set(multiprocessing.active_children()).difference(others):
         process.terminate()
 
 

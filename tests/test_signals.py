@@ -120,7 +120,7 @@ def test_trainings_at_once_end_with_the_command(home: Home, number: int) -> None
 @pytest.mark.slow
 def test_extractions_at_once_end_with_the_command(home: Home, tmp_path: Path) -> None:
     words = ["extract", "--dataset", str(write_folder(tmp_path / "birds", per_class=20))]
-    words += ["--weights", "random", "--devices", "cpu,cpu", "--batch-size", "1"]
+    words += ["--weights", "random", "--devices", "cpu,cpu", "--batch-size", "1", "--backbone", "resnet18"]
     process = start(words, home)
     wait_for(process, lambda: bool(list(home.features.glob("*.shard-*"))))
     workers = children(process.pid)

@@ -33,12 +33,13 @@ def run_on_devices(
         context.Process(target=_work, args=(extract, order, home, number, said))
         for number, order in enumerate(orders)
     ]
+    others = multiprocessing.active_children()
     for process in processes:
         process.start()
     try:
         results = _listen(processes, said, watcher)
     except BaseException:
-        end_workers()
+        end_workers(others)
         raise
     finally:
         for process in processes:

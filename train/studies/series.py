@@ -314,6 +314,7 @@ def _at_once(
     """The jobs in a process for each of `devices`; they share the features through the file's map."""
     let_waiting_threads_sleep()  # the processes inherit it, and load torch afterwards
     context = multiprocessing.get_context("spawn")  # a forked child can use neither CUDA nor torch's threads
+    others = multiprocessing.active_children()
     free, news = list(devices), context.SimpleQueue()
     names = {position: job.name for position, job in todo}
     prepared = ProcessPoolExecutor(len(free), context, _prepare, (own_files(), news))
@@ -341,7 +342,7 @@ def _at_once(
                 "finished is kept"
             ) from error
         except BaseException:
-            end_workers()  # else the pool waits for the end of what is being trained
+            end_workers(others)  # else the pool waits for the end of what is being trained
             raise
 
 
