@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_cache(
         path,
-        annotations.__class__(**{**vars(annotations), "image_paths": paths}),
+        replace(annotations, image_paths=paths),
         features,
         {0: HOSTILE},
         told,
