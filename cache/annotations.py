@@ -173,12 +173,19 @@ def check_annotations(annotations: Annotations, is_part: bool = False) -> None:
         raise AnnotationError(escape(f"{annotations.dataset}: {problem}"))
 
 
+def _leads_up(path: str) -> bool:
+    return ".." in path and ".." in path.split("/")
+
+
 def _problems(a: Annotations, is_part: bool) -> Iterator[str]:
     if a.attributes.ndim != 2 or a.labels.ndim != 1 or any(rows.ndim != 1 for rows in a.splits.values()):
         yield "attributes must be a table, labels and splits lists"
     n, (c, k) = len(a.image_paths), a.attributes.shape
     if n == 0:
         yield "there are no images"
+    outside = next((path for path in a.image_paths if path.startswith("/") or _leads_up(path)), None)
+    if outside is not None:
+        yield f"the path of image '{outside}' leads out of the folder of images"
     if a.labels.shape != (n,):
         yield f"{len(a.labels)} labels for {n} images"
     if len(a.class_names) != c:

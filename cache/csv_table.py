@@ -79,7 +79,7 @@ def read_csv(
 
 
 def _read_text(path: Path, largest: int) -> str:
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise _NoTableError("is not a file", None)  # a pipe would never end
     with path.open("rb") as file:
         data = file.read(largest + 1)

@@ -72,13 +72,19 @@ def check_provenance(provenance: Any) -> None:
 
 def _find_missing(provenance: Mapping[str, Any]) -> str | None:
     empty = [name for name in NEVER_NULL if name in provenance and provenance[name] is None]
-    if empty:
-        return empty[0]
-    if is_table(provenance.get("backbone")):
-        return find_misfit(dict(provenance), EXTRACTED)
+    backbone = provenance.get("backbone")
+    kinds: dict[str, Kind] = EXTRACTED if is_table(backbone) else {}
     if layout.PART in provenance:
-        return find_misfit(dict(provenance), {"device": FACTS, "versions": FACTS})
-    return None
+        kinds = {**kinds, "device": FACTS, "versions": FACTS}
+    misfit = empty[0] if empty else find_misfit(dict(provenance), kinds)
+    if (
+        not misfit
+        and is_table(backbone)
+        and backbone["library"] != "file"
+        and backbone["name"].endswith(".py")
+    ):
+        return "backbone name"  # a file, whose code would be run
+    return misfit
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from trust import crafted
 
 from msdn import terminal
 from msdn.cache import CacheError
+from msdn.cache.annotations import AnnotationError
 from msdn.cache.csv_table import clean_cell, write_rows
 from msdn.cache.files import FileLock, LockError, open_itself
 from msdn.cache.partial import PartialCache, partial_path
-from msdn.cache.provenance import parse_provenance
+from msdn.cache.provenance import check_provenance, parse_provenance
 from msdn.extract.errors import ExtractError
 from msdn.extract.pipeline.repeating import plan_of
 
@@ -86,7 +88,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_cache(
         path,
-        annotations.__class__(**{**vars(annotations), "image_paths": paths}),
+        replace(annotations, image_paths=paths),
         features,
         {0: HOSTILE},
         told,
@@ -119,9 +121,22 @@ def test_a_recipe_that_names_a_file_as_its_network_runs_nothing(tmp_path: Path) 
     file = tmp_path / "evil.py"
     file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     recipe = {"backbone": {"name": str(file), "library": "torchvision"}, "maps": {"regions": {"layer": "4"}}}
+    recipe |= {"image_size": 224, "transform": "resize"}
     with pytest.raises(ExtractError, match=r"evil\.py"):
         plan_of(recipe, "regions", None)
     assert not (tmp_path / "ran").exists()
+    with pytest.raises(ValueError, match="backbone name"):
+        check_provenance({"weights": {"kind": "random"}, **recipe})
+
+
+@pytest.mark.parametrize("outside", ["../secret.jpg", "a/../../secret.jpg", "/etc/hostname"])
+def test_an_image_outside_its_folder_is_refused(tmp_path: Path, outside: str) -> None:
+    annotations = make_annotations()
+    paths = (outside, "a/..b.jpg", *annotations.image_paths[2:])
+    with pytest.raises(AnnotationError, match="leads out of the folder"):
+        write_cache(
+            tmp_path / "a.h5", replace(annotations, image_paths=paths), np.ones((30, 1, 1, 8), np.float16)
+        )
 
 
 @pytest.mark.parametrize(
