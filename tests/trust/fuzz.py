@@ -1,9 +1,9 @@
 """Damages files of every format by their structure, and reads each as the commands do: `python tests/trust/fuzz.py`.
 
 A damaged file has to end in a sentence (an `MsdnError`), or be read exactly as the good one was; a file without a
-digest of its own (images, tables, what others publish) may also be read as another file in good order. A crash, a
-hang (twice over 20 seconds), a memory that grows by more than a gigabyte, code that runs, a file written elsewhere, another exception or a
-changed value without a sentence is a failure, printed with what repeats it:
+digest of its own (images, tables, what others publish) may also be read as another file in good order. A failure is a
+crash, a hang (over 20 seconds, twice), a memory that grows by more than a gigabyte, code that runs, a file written
+elsewhere, another exception, or a changed value without a sentence. It is printed with what repeats it:
 
     python tests/trust/fuzz.py --format cache --seed 0 --case 1234
 """
