@@ -64,7 +64,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         if _unpacked_size(path) > LARGEST:
             raise DatasetError(f"{path}: is larger than {LARGEST >> 20} MiB, too large for attribute vectors")
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("vectors", "names", "source") if name in arrays.files}
+            wanted = [name for name in ("vectors", "names", "source") if name in arrays.files]
+            found = {name: np.asarray(arrays[name]) for name in wanted}
+        for name in found.keys() - {"vectors"}:
+            found[name].tolist()  # raises here where a text holds what is no character
+        return found
     except (DatasetError, PermissionError):
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds on damaged files

@@ -220,6 +220,7 @@ class Worker:
         resource.setrlimit(resource.RLIMIT_AS, (size + GROWTH, size + GROWTH))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         desk.watch()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes there whatever it thinks
         for number in self.left[:RECYCLED_AFTER]:
             case = Case(self._one, self._seed, number, desk.good)
             STATE.pack_into(self._state, 0, number, time.time())
