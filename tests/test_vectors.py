@@ -166,7 +166,7 @@ def test_zero_vectors_are_warned_about(tmp_path: Path, caplog: pytest.LogCapture
     ]
 
 
-@pytest.mark.parametrize("member", ["vectors", "names"])
+@pytest.mark.parametrize("member", ["vectors", "names", "source"])
 def test_a_member_that_is_no_array_or_no_text_is_named(tmp_path: Path, member: str) -> None:
     path = tmp_path / "vectors.npz"
     write_vectors(path, np.ones((2, 3)), ["a", "b"], {"file": "x"})
