@@ -1,5 +1,6 @@
 """What is read again as figures or weights proves itself: one flipped weight, digit or setting is named."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -89,6 +90,17 @@ def test_one_flipped_weight_stops_a_resumed_training(
             continue_run(run, cache)
 
 
+def test_another_interrupted_runs_checkpoint_is_named(
+    make_cache: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeatureCache(make_cache()) as cache:
+        run = crashed(cache, monkeypatch, "append_metrics", calls=2)
+        other = crashed(cache, monkeypatch, "append_metrics", calls=2, seed=1)
+        run.checkpoint.write_bytes(other.checkpoint.read_bytes())
+        with pytest.raises(RunError, match="belongs to another run"):
+            continue_run(run, cache)
+
+
 def test_another_runs_checkpoint_is_named(run: Run, make_cache: Callable[..., Path]) -> None:
     with FeatureCache(run.manifest["cache"]["path"]) as cache:
         other = train_model(cache, settings_of("msdn", epochs=2, batch_size=8, seed=1), run.path.parent)
@@ -137,7 +149,9 @@ def test_a_flipped_figure_of_a_study_is_not_drawn(tmp_path: Path, caplog: pytest
     assert read_sweep(file) is None and f"{file}: not used" in caplog.text
 
 
-def crashed(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch, where: str, calls: int) -> Run:
+def crashed(
+    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch, where: str, calls: int, seed: int = 0
+) -> Run:
     """A run whose process died before the n-th call of a method of `Run`, or of `save_checkpoint`."""
     owner: Any = training if where == "save_checkpoint" else Run
     plain, made, left = getattr(owner, where), [], [calls]
@@ -150,7 +164,8 @@ def crashed(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch, where: str, ca
 
     with monkeypatch.context() as patch, pytest.raises(Crashed):
         patch.setattr(owner, where, dies)
-        train_model(cache, SETTINGS, cache.path.parents[1] / "runs", device="cpu", on_start=made.append)
+        settings = dataclasses.replace(SETTINGS, seed=seed)
+        train_model(cache, settings, cache.path.parents[1] / "runs", device="cpu", on_start=made.append)
     return Run(made[0].path)
 
 

@@ -164,3 +164,19 @@ def test_zero_vectors_are_warned_about(tmp_path: Path, caplog: pytest.LogCapture
         "attribute 2 (man-made) has a vector of zeros, which says nothing about it",
         "attribute 2 has a vector of zeros, which says nothing about it",
     ]
+
+
+@pytest.mark.parametrize("member", ["vectors", "names", "source"])
+def test_a_member_that_is_no_array_or_no_text_is_named(tmp_path: Path, member: str) -> None:
+    path = tmp_path / "vectors.npz"
+    write_vectors(path, np.ones((2, 3)), ["a", "b"], {"file": "x"})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[f"{member}.npy"] = {"vectors": b"no array"}.get(
+        member, members[f"{member}.npy"][:-4] + b"\xff" * 4
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(DatasetError, match=r"vectors\.npz: "):
+        read_vectors(path, ["a", "b"])

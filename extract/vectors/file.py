@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,12 +65,25 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         if _unpacked_size(path) > LARGEST:
             raise DatasetError(f"{path}: is larger than {LARGEST >> 20} MiB, too large for attribute vectors")
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("vectors", "names", "source") if name in arrays.files}
+            wanted = [name for name in ("vectors", "names", "source") if name in arrays.files]
+            found = {name: np.asarray(arrays[name]) for name in wanted}
+        for name, array in found.items():
+            if array.dtype.kind == "U" and _largest_code(array) > sys.maxunicode:
+                raise ValueError(
+                    f"'{name}' holds what is no character"
+                )  # NumPy makes a text of it all the same
+        return found
     except (DatasetError, PermissionError):
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
         reason = ascii(str(error) or type(error).__name__)[:200]
         raise DatasetError(f"{path}: attribute vectors cannot be read ({reason}); {MAKE_AGAIN}") from error
+
+
+def _largest_code(texts: np.ndarray) -> int:
+    """The number of the last character that texts use."""
+    native = np.ascontiguousarray(texts.reshape(-1).astype(texts.dtype.newbyteorder("=")))
+    return int(native.view(np.uint32).max(initial=0))
 
 
 def _unpacked_size(path: Path) -> int:

@@ -1,9 +1,9 @@
 """Damages files of every format by their structure, and reads each as the commands do: `python tests/trust/fuzz.py`.
 
 A damaged file has to end in a sentence (an `MsdnError`), or be read exactly as the good one was; a file without a
-digest of its own (images, tables, what others publish) may also be read as another file in good order. A crash, a
-hang, a memory that grows by more than a gigabyte, code that runs, a file written elsewhere, another exception or a
-changed value without a sentence is a failure, printed with what repeats it:
+digest of its own (images, tables, what others publish) may also be read as another file in good order. A failure is a
+crash, a hang (over 20 seconds, twice), a memory that grows by more than a gigabyte, code that runs, a file written
+elsewhere, another exception, or a changed value without a sentence. It is printed with what repeats it:
 
     python tests/trust/fuzz.py --format cache --seed 0 --case 1234
 """
@@ -188,6 +188,7 @@ class Worker:
         self.left = list(numbers)
         self._one, self._seed, self._template, self._values = one, seed, template, values
         self._state = mmap.mmap(-1, STATE.size)
+        self._waited_for = -1  # the case that took too long once
         self._begin()
 
     def _begin(self) -> None:
@@ -219,6 +220,7 @@ class Worker:
         resource.setrlimit(resource.RLIMIT_AS, (size + GROWTH, size + GROWTH))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         desk.watch()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes there whatever it thinks
         for number in self.left[:RECYCLED_AFTER]:
             case = Case(self._one, self._seed, number, desk.good)
             STATE.pack_into(self._state, 0, number, time.time())
@@ -238,7 +240,9 @@ class Worker:
         if pid == 0:
             return True
         os.close(self._reading)
-        if status:
+        if is_late and self._waited_for != number:  # the machine may have had other things to do
+            self._waited_for = number
+        elif status:
             what = f"took more than {SECONDS:.0f} seconds" if is_late else f"ended with status {status}"
             if os.WIFSIGNALED(status) and not is_late:
                 what = f"ended by signal {os.WTERMSIG(status)}"

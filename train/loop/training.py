@@ -44,7 +44,7 @@ from msdn.train.measure.selection import (
 )
 from msdn.train.models.parts.base import build_model, check_buildable, preparation
 from msdn.train.models.parts.problem import AttributeGroup
-from msdn.train.models.registry import find_model
+from msdn.train.models.registry import find_model, settings_from_json
 from msdn.train.runs.basis import FILE as BASIS
 from msdn.train.runs.basis import basis_of, pack_basis
 from msdn.train.runs.run import VALIDATED, FollowedRun, Run, create_run, metrics_lines
@@ -206,7 +206,8 @@ class _Training:
         self.kept: dict[str, dict[str, Any]] = {}
         if run.checkpoint.exists():
             content = load_checkpoint(run.checkpoint)
-            if content["fingerprint"] != run.manifest["cache"]["fingerprint"]:
+            of = content["fingerprint"], settings_from_json(content["settings"])
+            if of != (run.manifest["cache"]["fingerprint"], run.settings):
                 raise RunError(f"{run.checkpoint}: belongs to another run; train the model again")
             self.records, self.kept, self._state = content["metrics"], content["kept"], content["trainer"]
             self._saved = content["digest"]
