@@ -4,6 +4,7 @@ import argparse
 import os
 import queue
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from shim import Call, why_not
 
 Trial = TypeVar("Trial")
 SEED = 12
+MOST_LINES = 8  # of one trial's mistakes
 
 
 @dataclass
@@ -56,13 +58,23 @@ class Campaign(Generic[Trial]):
 def parser(about: str) -> argparse.ArgumentParser:
     """The options that all of them have."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--command", action="append", choices=CASES, help="only this command; can be repeated")
+    parser.add_argument(
+        "--command", action="append", choices=CASES, help="only this command; can be repeated"
+    )
     parser.add_argument("--call", type=int, help="only this call")
     parser.add_argument("--most", type=int, default=40, help="trials of each command (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="every trial there is")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the choice of trials (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="of the choice of trials (default: %(default)s)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="commands at once")
     return parser
+
+
+def shorten(wrong: Sequence[str]) -> list[str]:
+    """What was wrong, without a run's time, and no more lines than one can read."""
+    lines = list(dict.fromkeys(re.sub(r"\d{8}-\d{6}", "TIME", line) for line in wrong))
+    return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"and {len(lines) - MOST_LINES} more"]
 
 
 def choose(trials: Sequence[Trial], most: int | None, seed: int) -> list[Trial]:
@@ -72,7 +84,14 @@ def choose(trials: Sequence[Trial], most: int | None, seed: int) -> list[Trial]:
     return [trials[n] for n in sorted(random.Random(seed).sample(range(len(trials)), most))]
 
 
-def run_case(campaign: Campaign[Trial], place: Place, case: Case, most: int | None, seed: int, wanted: Callable[[Trial], bool]) -> Tally[Trial]:
+def run_case(
+    campaign: Campaign[Trial],
+    place: Place,
+    case: Case,
+    most: int | None,
+    seed: int,
+    wanted: Callable[[Trial], bool],
+) -> Tally[Trial]:
     """All chosen trials of one command."""
     tally, began = Tally[Trial](case.name), time.monotonic()
     try:
@@ -89,8 +108,10 @@ def run_case(campaign: Campaign[Trial], place: Place, case: Case, most: int | No
             wrong = campaign.judge(place, case, trial, end)
             tally.tried += 1
             if wrong:
-                again = f"python tests/trust/{campaign.name}.py --command {case.name} {campaign.repeat(trial)}"
-                tally.failed.append(f"{again}\n    {'; '.join(wrong)}")
+                again = (
+                    f"python tests/trust/{campaign.name}.py --command {case.name} {campaign.repeat(trial)}"
+                )
+                tally.failed.append("\n    ".join([again, *shorten(wrong)]))
                 print(tally.failed[-1], flush=True)
     except CampaignError as error:
         tally.failed.append(str(error))
@@ -99,9 +120,18 @@ def run_case(campaign: Campaign[Trial], place: Place, case: Case, most: int | No
     return tally
 
 
-def run_campaign(campaign: Campaign[Trial], cases: Sequence[Case], most: int | None, *, seed: int = SEED, jobs: int = 1, wanted: Callable[[Trial], bool] = lambda _trial: True) -> list[Tally[Trial]]:
+def run_campaign(
+    campaign: Campaign[Trial],
+    cases: Sequence[Case],
+    most: int | None,
+    *,
+    seed: int = SEED,
+    jobs: int = 1,
+    light: bool = False,
+    wanted: Callable[[Trial], bool] = lambda _trial: True,
+) -> list[Tally[Trial]]:
     """Every command's trials, several commands at once; a line for each on standard output."""
-    with workshop(min(jobs, len(cases))) as places, ThreadPoolExecutor(len(places)) as pool:
+    with workshop(min(jobs, len(cases)), light) as places, ThreadPoolExecutor(len(places)) as pool:
         free: queue.SimpleQueue[Place] = queue.SimpleQueue()
         for place in places:
             free.put(place)
@@ -112,7 +142,9 @@ def run_campaign(campaign: Campaign[Trial], cases: Sequence[Case], most: int | N
                 tally = run_case(campaign, place, case, most, seed, wanted)
             finally:
                 free.put(place)
-            line = f"{case.name:16} {tally.calls:4} calls  {tally.tried:5} tried  {len(tally.failed):4} failed"
+            line = (
+                f"{case.name:16} {tally.calls:4} calls  {tally.tried:5} tried  {len(tally.failed):4} failed"
+            )
             print(f"{line}  {tally.seconds:6.0f} s", flush=True)
             return tally
 
@@ -132,5 +164,7 @@ def main(campaign: Campaign[Trial], options: argparse.Namespace, wanted: Callabl
     failed = sum(len(one.failed) for one in tallies)
     chosen = "all" if most is None else f"at most {most} of each, seed {options.seed}"
     minutes = (time.monotonic() - began) / 60
-    print(f"{campaign.name}: {len(cases)} commands, {calls} writing calls found; {tried} tried ({chosen}), {failed} failed; {minutes:.1f} min")
+    print(
+        f"{campaign.name}: {len(cases)} commands, {calls} writing calls found; {tried} tried ({chosen}), {failed} failed; {minutes:.1f} min"
+    )
     sys.exit(bool(failed) or not tried)

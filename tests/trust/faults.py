@@ -31,7 +31,9 @@ def list_faults(calls: Sequence[Call]) -> list[Fault]:
         Fault(call.number, name, on, call.name)
         for call in calls
         for name, (_, _, kinds) in FAULTS.items()
-        if call.kind in kinds and (name != "short" or call.bytes > 1) and call.name not in ("fopen", "mmap", "sync")
+        if call.kind in kinds
+        and (name != "short" or call.bytes > 1)
+        and call.name not in ("fopen", "mmap", "sync")
         for on in ((False, True) if name in ENDLESS else (False,))
     ]
 

@@ -29,6 +29,7 @@ class Disk:
         self.data: dict[str, Call] = {}  # a file's last write that is not flushed
         self.before_mark: dict[str, Call] = {}  # the same, of bytes that are not marks
         self.names: dict[str, dict[str, Call]] = defaultdict(dict)  # by folder: new names in it
+        self.early: dict[str, list[str]] = {}  # files that were not flushed at the last renewal of a manifest
         self.wrong: list[str] = []
 
     def see(self, call: Call) -> None:
@@ -60,13 +61,15 @@ class Disk:
         for folder, names in self.names.items():
             for call in names.values():
                 self._blame(call, f"gets a name, and its folder {self._short(folder)} is never flushed")
-        return self.wrong
+        return self.wrong + [one for early in self.early.values() for one in early]
 
     def _write(self, call: Call) -> None:
         start, stop = self._marks.get(call.path, (0, 0))
         if start <= call.offset < stop:
             if call.path in self.before_mark:
-                self._blame(call, f"is marked before its data is flushed ({self.before_mark[call.path].name})")
+                self._blame(
+                    call, f"is marked before its data is flushed ({self.before_mark[call.path].name})"
+                )
         else:
             self.before_mark[call.path] = call
         self.data[call.path] = call
@@ -90,9 +93,11 @@ class Disk:
                 self._blame(call, f"gets its name before names in {self._short(folder)} are flushed")
             del self.names[folder]
         if Path(new).name == MANIFEST:
-            for path in self.data:
-                if Path(path).parent == Path(new).parent:
-                    self._blame(call, f"is renewed before {self._short(path)} is flushed")
+            beside = [path for path in self.data if Path(path).parent == Path(new).parent]
+            self.early[new] = [
+                f"{self._short(new)}: its last renewal comes before {self._short(path)} is flushed"
+                for path in beside
+            ]
         self._forget(new)
         if call.name != "linkat":
             self._forget(old)

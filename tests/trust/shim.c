@@ -7,6 +7,8 @@
  * Flushes are numbered and logged, but not done: what a killed process has written stays in the kernel, and order.py
  * reads from the log whether a power cut would have found everything in its order.
  *
+ * The date stands still, so that two runs write the same bytes.
+ *
  * Not seen: writes of glibc's own stdio (an fopen for writing is logged, so that nobody relies on it), and stores
  * through a shared memory map (its mmap is logged). */
 #define _GNU_SOURCE
@@ -24,12 +26,15 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FICLONE_CODE 0x40049409UL
 #define FICLONERANGE_CODE 0x4020940dUL
 #define PATH 1024
+#define NOW 1767225600 /* 2026-01-01 00:00:00 UTC */
 
 enum kind { OPEN = 1, WRITE = 2, FLUSH = 4, NAME = 8, REMOVE = 16, FOLDER = 32, SIZE = 64, COPY = 128, CLOSE = 256 };
 enum action { NOTHING = 0, KILL = 1, FAIL = 2, SHORT = 3 };
@@ -354,4 +359,22 @@ int close(int fd) { /* numbered for files open for writing: some file systems te
         !find_path(path, fd, NULL))
         return (int)syscall(SYS_close, fd);
     AROUND(CLOSE, "close", path, "", 0LL, 0LL, "", int, (int)syscall(SYS_close, fd));
+}
+
+int clock_gettime(clockid_t clock, struct timespec *out) {
+    int failed = (int)syscall(SYS_clock_gettime, clock, out);
+    if (!failed && control && clock == CLOCK_REALTIME) *out = (struct timespec){NOW, 0};
+    return failed;
+}
+
+int gettimeofday(struct timeval *restrict out, void *restrict zone) {
+    int failed = (int)syscall(SYS_gettimeofday, out, zone);
+    if (!failed && control) *out = (struct timeval){NOW, 0};
+    return failed;
+}
+
+time_t time(time_t *out) {
+    time_t now = control ? NOW : (time_t)syscall(SYS_time, NULL);
+    if (out) *out = now;
+    return now;
 }

@@ -132,7 +132,17 @@ class Control:
     def arm(self, folder: Path, log: Path, order: Order) -> None:
         """Count from one again, and do what is ordered to calls below `folder`."""
         last = _TO_THE_END if order.on else order.first
-        numbers = (1, 0, 0, order.first, last, order.action, WHENS.index(order.when), order.error, order.kinds)
+        numbers = (
+            1,
+            0,
+            0,
+            order.first,
+            last,
+            order.action,
+            WHENS.index(order.when),
+            order.error,
+            order.kinds,
+        )
         self._block[:] = _BLOCK.pack(_MAGIC, *numbers, os.fsencode(folder), os.fsencode(log))
 
     def disarm(self) -> tuple[int, int]:

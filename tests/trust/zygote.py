@@ -22,22 +22,30 @@ from typing import Any
 
 from shim import CONTROL, Action, Control, Kind, Order
 
-SLOW = ("torch", "torch._dynamo", "torchvision.models", "scipy.io", "matplotlib.pyplot", "PIL.Image", "rich.console")
+LIGHT = "--light"  # only what needs no torch
+SLOW = (
+    "torch",
+    "torch._dynamo",
+    "torchvision.models",
+    "scipy.io",
+    "matplotlib.pyplot",
+    "PIL.Image",
+    "rich.console",
+)
 
 
 def load() -> None:
     """Import all that a command may."""
     import msdn
-    from msdn.cli import COMMANDS  # noqa: F401
 
+    importlib.import_module("cases").register()
+    if LIGHT in sys.argv:
+        return
     for module in pkgutil.walk_packages(msdn.__path__, "msdn."):
         if module.name.split(".")[1] in ("cache", "extract", "train", "app"):
             importlib.import_module(module.name)
     for name in SLOW:
         importlib.import_module(name)
-    import cases
-
-    cases.register()
 
 
 def serve() -> dict[str, Any] | None:
@@ -96,7 +104,9 @@ def end(code: object) -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    for library in {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libhdf5-" in line}:
+    for library in {
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libhdf5-" in line
+    }:
         ctypes.CDLL(library).H5close()  # its own last words
     os._exit(code if isinstance(code, int) else 1)
 
@@ -116,3 +126,4 @@ if __name__ == "__main__":
             sys.excepthook(*sys.exc_info())
             ended = 1
         end(ended)
+    os._exit(0)
