@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow check bench results pointing docs clean
+.PHONY: demo test test-slow trust check bench results pointing docs clean
 
 demo: $(READY)
 	$(BIN)/msdn demo
@@ -14,6 +14,12 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+trust: $(READY)
+	$(BIN)/python tests/trust/order.py
+	$(BIN)/python tests/trust/kills.py --all
+	$(BIN)/python tests/trust/faults.py --most 200
+	$(BIN)/python -m pytest -m slow tests/test_kill_campaign.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -164,7 +164,6 @@ def main(campaign: Campaign[Trial], options: argparse.Namespace, wanted: Callabl
     failed = sum(len(one.failed) for one in tallies)
     chosen = "all" if most is None else f"at most {most} of each, seed {options.seed}"
     minutes = (time.monotonic() - began) / 60
-    print(
-        f"{campaign.name}: {len(cases)} commands, {calls} writing calls found; {tried} tried ({chosen}), {failed} failed; {minutes:.1f} min"
-    )
+    found = f"{len(cases)} commands, {calls} writing calls found"
+    print(f"{campaign.name}: {found}; {tried} tried ({chosen}), {failed} failed; {minutes:.1f} min")
     sys.exit(bool(failed) or not tried)

@@ -246,6 +246,12 @@ CASES = {
         Case("train-val", CHOOSE, CACHED, choose_again),
         Case("train-seeds", ("train", *MANY, "0-1"), CACHED, most=12),
         Case(
+            "train-jobs",
+            ("train", *HOW, *SHORT, "--epochs", "1", "--jobs", "2", "--seeds", "0-1"),
+            CACHED,
+            most=4,
+        ),
+        Case(
             "sweep",
             ("sweep", *MANY, "0-1", "--over", "lambda_cal", "--values", "0.1,0.5", "--name", "s"),
             CACHED,
@@ -277,7 +283,7 @@ CASES = {
         Case("vectors", VECTORS),
         Case(
             "groups",
-            ("data", "groups", "birds", "--csv", "out/groups.csv", *HOME),
+            ("data", "groups", "birds", "--cache", CACHE, "--csv", "out/groups.csv", *HOME),
             CACHED,
             refuses="exists already",
         ),

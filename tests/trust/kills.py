@@ -22,19 +22,18 @@ class Kill:
     text: str = ""
 
 
-def list_kills(calls: Sequence[Call], every: bool = False) -> list[Kill]:
+def list_kills(calls: Sequence[Call], with_after: bool = False) -> list[Kill]:
     """A kill before every call, in the middle of every write, and after the last call.
 
-    What lies on the disk after one call is what lies there before the next; with `every`, both are tried all the same.
+    What lies on the disk after one call is what lies there before the next; `--when after` tries it all the same.
     """
-    kills = []
-    for call in calls:
-        halves = call.kind in (Kind.WRITE, Kind.COPY) and call.bytes > 1
-        whens = [when for when in WHENS if (when != "inside" or halves)]
-        if not every:
-            whens = [when for when in whens if when != "after" or call is calls[-1]]
-        kills += [Kill(call.number, when, call.name) for when in whens]
-    return kills
+    return [
+        Kill(call.number, when, call.name)
+        for call in calls
+        for when in WHENS
+        if when != "inside" or (call.kind in (Kind.WRITE, Kind.COPY) and call.bytes > 1)
+        if when != "after" or call is calls[-1] or with_after
+    ]
 
 
 def judge(place: Place, case: Case, kill: Kill, end: Snapshot) -> list[str]:
@@ -52,14 +51,14 @@ def repeat(kill: Kill) -> str:
 
 
 KILLS = Campaign("kills", list_kills, judge, repeat)
-EVERY_KILL = Campaign("kills", lambda calls: list_kills(calls, every=True), judge, repeat)
+KILLS_AFTER = Campaign("kills", lambda calls: list_kills(calls, with_after=True), judge, repeat)
 
 if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--when", choices=WHENS, help="only before, inside or after the calls")
     given = options.parse_args()
     main(
-        EVERY_KILL if given.all or given.call is not None else KILLS,
+        KILLS_AFTER if given.when == "after" else KILLS,
         given,
         lambda kill: given.call in (None, kill.call) and given.when in (None, kill.when),
     )
