@@ -15,6 +15,7 @@ from msdn.train.loop.trainer import Trainer
 from msdn.train.loop.training import continue_run, train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.registry import settings_of
+from msdn.train.runs.basis import FILE as BASIS
 from msdn.train.runs.run import VALIDATED, Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,6 +73,16 @@ def figures(run: Run, cache: FeatureCache) -> dict[str, Any]:
     """All that an evaluation gives, but for where the run is and how long it took."""
     result = evaluate_run(run, cache)
     return {name: value for name, value in result.items() if name not in ("run", "training_seconds")}
+
+
+def test_a_run_that_was_killed_when_it_had_only_a_manifest_gets_its_basis(
+    cache: FeatureCache, tmp_path: Path
+) -> None:
+    run = interrupted(cache, tmp_path, changed(BY_VAL, model="dedn"), "epoch", 1)
+    basis = (run.path / BASIS).read_bytes()
+    (run.path / BASIS).unlink()
+    continue_run(run, cache)
+    assert (run.path / BASIS).read_bytes() == basis
 
 
 @pytest.mark.parametrize("settings", [BY_VAL, BY_TEST], ids=["val", "test"])
