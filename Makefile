@@ -16,6 +16,10 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 trust: $(READY)
+	$(BIN)/python tests/trust/order.py
+	$(BIN)/python tests/trust/kills.py --all
+	$(BIN)/python tests/trust/faults.py --most 200
+	$(BIN)/python -m pytest -m slow tests/test_kill_campaign.py
 	$(BIN)/python tests/trust/fuzz.py
 	$(BIN)/python tests/trust/soak.py
 	$(BIN)/python tests/trust/crafted.py

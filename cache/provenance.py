@@ -79,7 +79,7 @@ def _find_missing(provenance: Mapping[str, Any]) -> str | None:
     misfit = empty[0] if empty else find_misfit(dict(provenance), kinds)
     if (
         not misfit
-        and is_table(backbone)
+        and isinstance(backbone, dict)
         and backbone["library"] != "file"
         and backbone["name"].endswith(".py")
     ):

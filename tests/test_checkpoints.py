@@ -49,6 +49,18 @@ def test_a_checkpoint_is_read_as_written(path: Path) -> None:
     }
 
 
+def test_what_was_read_is_written_with_the_same_bytes(path: Path) -> None:
+    texts = {
+        "phase": "".join(["valida", "tion"]),
+        "shared": CONTENT["metrics"][0]["phase"],
+    }  # equal, not the same
+    save_checkpoint(path, CONTENT | {"settings": texts})
+    content = load_checkpoint(path)
+    again = path.with_name("again.pt")
+    save_checkpoint(again, {name: content[name] for name in CONTENT})
+    assert again.read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize("version", [1, 3, None, "3", torch.ones(3), "x" * 9999])
 def test_another_version_says_so(path: Path, version: Any) -> None:
     save_checkpoint(path, {**CONTENT, "version": version})

@@ -5,6 +5,7 @@ between its writing and the manifest's. The manifest of a finished run names the
 """
 
 import io
+import sys
 from hashlib import sha256
 from pathlib import Path
 from reprlib import repr as shorten
@@ -63,12 +64,27 @@ _CHECKPOINT: dict[str, Kind] = {
 def save_checkpoint(path: Path, content: dict[str, Any]) -> str:
     """Write a checkpoint, in one piece; return its digest."""
     buffer = io.BytesIO()
-    torch.save({"version": _VERSION, **content}, buffer)
+    torch.save({"version": _VERSION, **_settle(content)}, buffer)
     digest = sha256(buffer.getbuffer()).hexdigest()
     buffer.seek(0, io.SEEK_END)
     buffer.write(_LAST_LINE + digest.encode())
     replace_file(path, buffer.getvalue())
     return digest
+
+
+def _settle(value: Any) -> Any:
+    """The same values, of which only equal texts are one object: pickle writes what is shared in another way.
+
+    So a run that was stopped and resumed ends with the same bytes as one that never stopped.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        settled: Any = type(value)((_settle(key), _settle(one)) for key, one in value.items())
+        if hasattr(value, "_metadata"):  # of a network's state
+            settled._metadata = _settle(value._metadata)
+        return settled
+    return type(value)(map(_settle, value)) if isinstance(value, (list, tuple)) else value
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

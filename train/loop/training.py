@@ -164,7 +164,10 @@ def continue_run(
             )
         run.check_features(cache)
         run.check_model()
-        divisions = _divide(cache, run.settings, run.groups(cache.annotations.attributes.shape[1]))
+        groups = run.groups(cache.annotations.attributes.shape[1])
+        divisions = _divide(cache, run.settings, groups)
+        if ranks.is_first and not (run.path / BASIS).exists():  # stopped when there was only a manifest
+            replace_file(run.path / BASIS, pack_basis(basis_of(cache, groups)))
         with _undisturbed(run, target, threads):
             _warn_of_changes(run, target)
             if on_start:
