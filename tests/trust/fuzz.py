@@ -2,8 +2,8 @@
 
 A damaged file has to end in a sentence (an `MsdnError`), or be read exactly as the good one was; a file without a
 digest of its own (images, tables, what others publish) may also be read as another file in good order. A failure is a
-crash, a hang (over 20 seconds, twice), a memory that grows by more than a gigabyte, code that runs, a file written
-elsewhere, another exception, or a changed value without a sentence. It is printed with what repeats it:
+crash, a hang (over 20 seconds of work, or 3 minutes), a memory that grows by more than a gigabyte, code that runs, a
+file written elsewhere, another exception, or a changed value without a sentence. It is printed with what repeats it:
 
     python tests/trust/fuzz.py --format cache --seed 0 --case 1234
 """
@@ -37,9 +37,10 @@ from trust.subjects import FORMATS, Format, Sample, digest  # noqa: E402
 from msdn.cache.errors import MsdnError  # noqa: E402
 
 SECONDS, GROWTH = 20.0, 2**30  # what one file may take
+PATIENCE = 9  # times as long by the clock: the machine may have other things to do
 START = 60.0  # seconds that a process may take to begin
 RECYCLED_AFTER = 1500  # files that one process reads
-STATE = struct.Struct("qd")  # the case in work, and when it began
+STATE = struct.Struct("qdd")  # the case in work, when it began, and the processor's seconds then
 RUNS_CODE = (
     "os.system",
     "os.exec",
@@ -188,12 +189,11 @@ class Worker:
         self.left = list(numbers)
         self._one, self._seed, self._template, self._values = one, seed, template, values
         self._state = mmap.mmap(-1, STATE.size)
-        self._waited_for = -1  # the case that took too long once
         self._begin()
 
     def _begin(self) -> None:
         reading, writing = os.pipe()
-        STATE.pack_into(self._state, 0, -1, time.time() + START)
+        STATE.pack_into(self._state, 0, -1, time.time() + START, START)
         sys.stdout.flush()
         self._pid = os.fork()
         if self._pid == 0:
@@ -223,7 +223,7 @@ class Worker:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes there whatever it thinks
         for number in self.left[:RECYCLED_AFTER]:
             case = Case(self._one, self._seed, number, desk.good)
-            STATE.pack_into(self._state, 0, number, time.time())
+            STATE.pack_into(self._state, 0, number, time.time(), time.process_time())
             end, what = desk.read(case)
             out.write(json.dumps({"case": number, "deep": case.deep, "end": end, "what": what}) + "\n")
         desk.close()
@@ -231,8 +231,10 @@ class Worker:
     def poll(self, tally: Tally) -> bool:
         """Take what was told; false once all cases are done."""
         pid, status = os.waitpid(self._pid, os.WNOHANG)
-        number, began = STATE.unpack_from(self._state)
-        is_late = pid == 0 and time.time() - began > SECONDS
+        number, began, used = STATE.unpack_from(self._state)
+        is_late = pid == 0 and (
+            self._seconds_used() - used > SECONDS or time.time() - began > PATIENCE * SECONDS
+        )
         if is_late:
             os.kill(self._pid, signal.SIGKILL)
             pid, status = os.waitpid(self._pid, 0)
@@ -240,9 +242,7 @@ class Worker:
         if pid == 0:
             return True
         os.close(self._reading)
-        if is_late and self._waited_for != number:  # the machine may have had other things to do
-            self._waited_for = number
-        elif status:
+        if status:
             what = f"took more than {SECONDS:.0f} seconds" if is_late else f"ended with status {status}"
             if os.WIFSIGNALED(status) and not is_late:
                 what = f"ended by signal {os.WTERMSIG(status)}"
@@ -252,6 +252,11 @@ class Worker:
         if self.left:
             self._begin()
         return bool(self.left)
+
+    def _seconds_used(self) -> float:
+        """What the process has had of the processor, which other work does not lengthen."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _take(self, tally: Tally) -> None:
         with suppress(BlockingIOError):

@@ -215,6 +215,8 @@ def _config(folder: Path) -> list[Sample]:
         )
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
+        if done.exit_code:
+            raise MsdnError(done.stderr)
         return done.exit_code
 
     return [Sample("msdn.toml", read, loose=(m.damage_bytes, m.damage_table), magic=1)]
