@@ -20,7 +20,7 @@ from shim import CONTROL, Action, Call, Control, Order, compile_shim, read_log
 from toy_source import ZIP
 from zygote import LIGHT
 
-TIMEOUT = 120.0  # seconds until a command counts as hung
+TIMEOUT = 300.0  # seconds until a command counts as hung: some start processes, on a machine that may be busy
 DRY = Order()
 _STAMP = re.compile(
     rb"20260101-000000(-\d+)?"
