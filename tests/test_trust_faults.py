@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "trust"))
 
 from campaign import Campaign, run_campaign
-from cases import CASES, READERS
+from cases import CASES, HOME, READERS
 from faults import FAULTY
 from kills import KILLS
 from order import ORDERS, check_order
@@ -149,6 +149,9 @@ def test_every_command(campaign: Campaign) -> None:
 def test_commands_that_only_look_write_nothing() -> None:
     with workshop() as (place,):
         place.prepare(CASES["report"])
+        before = place.snapshot()
+        place.run(("doctor", *HOME))  # tries whether it may write, with a file that has no name
+        assert place.snapshot() == before
         for arguments in READERS:
             ended = place.run(arguments, DRY)
             assert ended.status in (0, 1), (arguments, ended.words)

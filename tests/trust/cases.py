@@ -304,7 +304,6 @@ READERS = (  # commands that only look, and what lies there
     ("runs", "show", RUN, *HOME),
     ("cache", "info", CACHE),
     ("cache", "verify", CACHE),
-    ("doctor", *HOME),
     ("predict", *SEE, "--json"),
     ("compare", *HOME),
     ("presets", *HOME),

@@ -10,23 +10,30 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from cases import DECOYS, LEFT, SERVER, TESTS, Case, base
+from cases import DECOYS, LEFT, SERVER, Case, base
 from shim import CONTROL, Action, Call, Control, Order, compile_shim, read_log
 from toy_source import ZIP
 from zygote import LIGHT
 
-TIMEOUT = 120.0  # seconds until a command counts as hung
+TIMEOUT = 300.0  # seconds until a command counts as hung: some start processes, on a machine that may be busy
 DRY = Order()
 _STAMP = re.compile(
     rb"20260101-000000(-\d+)?"
-)  # in names of runs; a number follows where one of that name is left
+)  # in runs' names, with a number where one of that name is left
 _THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+_PLAIN = {
+    "PYTHONHASHSEED": "0",
+    "MPLBACKEND": "Agg",
+    "COLUMNS": "200",
+    "TERM": "dumb",
+    "TZ": "UTC",
+    "NO_PROXY": "*",
+}
 Snapshot = dict[str, str]
 
 
@@ -63,22 +70,9 @@ class Place:
         self._control = Control(root / "control")
         here = Path(__file__).parent
         paths = [str(here / "still"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = (
-            os.environ
-            | _THREADS
-            | {
-                "LD_PRELOAD": str(library),
-                CONTROL: str(root / "control"),
-                SERVER: address,
-                "PYTHONPATH": os.pathsep.join(paths),
-                "PYTHONHASHSEED": "0",
-                "MPLBACKEND": "Agg",
-                "COLUMNS": "200",
-                "TERM": "dumb",
-                "TZ": "UTC",
-                "NO_PROXY": "*",
-            }
-        )
+        environment = os.environ | _THREADS | _PLAIN
+        environment |= {"LD_PRELOAD": str(library), CONTROL: str(root / "control"), SERVER: address}
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         environment.pop("MSDN_HOME", None)
         self._process = subprocess.Popen(
             [sys.executable, str(here / "zygote.py"), *[LIGHT] * light],
@@ -91,12 +85,8 @@ class Place:
         if "ready" not in self._answer():
             raise CampaignError("the process that runs commands did not start")
 
-    def __enter__(self) -> "Place":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the process."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
@@ -228,24 +218,19 @@ def workshop(count: int = 1, light: bool = False) -> Iterator[list[Place]]:
 
     quick = Path("/dev/shm")
     within = quick if os.access(quick, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="msdn-trust-", dir=within) as temporary, FlakyServer() as server:
+    with ExitStack() as open_:
+        temporary = open_.enter_context(tempfile.TemporaryDirectory(prefix="msdn-trust-", dir=within))
+        build = open_.enter_context(
+            tempfile.TemporaryDirectory()
+        )  # /dev/shm may forbid running what is there
+        server = open_.enter_context(FlakyServer())
         server.serve("/toy.zip", ZIP)
         server.serve("/plain.pth", b"weights" * 1000)
-        build = Path(
-            tempfile.mkdtemp(prefix="build-", dir=tempfile.gettempdir())
-        )  # /dev/shm may forbid running
-        try:
-            library = compile_shim(build)
-            places = []
-            for number in range(count):
-                root = Path(temporary) / f"place{number}"
-                root.mkdir()
-                places.append(Place(root, library, server.address, light))
-            yield places
-        finally:
-            for place in places:
-                place.__exit__(None, None, None)
-            shutil.rmtree(build)
-
-
-__all__ = ["TESTS", "CampaignError", "Ended", "Place", "Snapshot", "differences", "workshop"]
+        library = compile_shim(Path(build))
+        places = []
+        for number in range(count):
+            root = Path(temporary) / f"place{number}"
+            root.mkdir()
+            places.append(Place(root, library, server.address, light))
+            open_.callback(places[-1].close)
+        yield places

@@ -284,7 +284,9 @@ int remove(const char *path) {
 
 int mkdirat(int fd, const char *given, mode_t mode) {
     char path[PATH];
-    if (!find_path(path, fd, given)) return (int)syscall(SYS_mkdirat, fd, given, mode);
+    struct stat stat; /* one that is there already changes nothing */
+    if (!find_path(path, fd, given) || !syscall(SYS_newfstatat, fd, given, &stat, AT_SYMLINK_NOFOLLOW))
+        return (int)syscall(SYS_mkdirat, fd, given, mode);
     AROUND(FOLDER, "mkdir", path, "", 0LL, 0LL, "", int, (int)syscall(SYS_mkdirat, fd, given, mode));
 }
 int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
