@@ -10,7 +10,7 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.annotations import NAME_LISTS, SPLIT_NAMES, Annotations, check_annotations, settle_types
-from msdn.cache.errors import CacheError
+from msdn.cache.errors import CacheError, explain_damage
 from msdn.cache.files import check_free_space, new_file
 from msdn.cache.header import read_header
 from msdn.cache.index import room_for, write_index
@@ -84,7 +84,7 @@ def _check_written(making: Path, digest: str) -> None:
     """Refuse a file that is not what was meant, as a disk that loses writes leaves it."""
     try:
         header = read_header(making)
-        with h5py.File(making, "r", locking=False) as file:
+        with explain_damage(making, "damaged"), h5py.File(making, "r", locking=False) as file:
             same = file.attrs["digest"] == digest.encode()
     except CacheError as error:
         raise CacheError(_NOT_WRITTEN.format(making.parent)) from error

@@ -157,7 +157,7 @@ def test_killed_at_any_instant_the_old_cache_stays_and_the_same_command_goes_on(
     assert [file.name for file in home.features.iterdir()] == [path.name]
 
 
-def stop(*_: object) -> None:
+def stop(*_: object, **__: object) -> None:
     raise StoppedError
 
 

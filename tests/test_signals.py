@@ -39,6 +39,14 @@ def no_process_outlives_its_test() -> Iterator[None]:
             process.communicate()
 
 
+@pytest.fixture(autouse=True)
+def hears_hang_ups() -> Iterator[None]:
+    """These tests may run under nohup themselves, and what they start would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def start(words: list[str], home: Home, *before: str, **how: object) -> subprocess.Popen[str]:
     command = [*before, sys.executable, "-c", PROGRAM, *words, "--home", str(home.root)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if not how else {}
