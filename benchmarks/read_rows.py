@@ -62,9 +62,8 @@ def write_cache(path: Path, features: np.ndarray) -> FeatureCache:
         None,
         splits,
     )
-    create_structure(
-        partial_path(path), annotations, [MapSpec(MAIN, *SHAPE, features.dtype, signed=False)], {}, {}
-    )
+    spec = MapSpec(MAIN, *SHAPE, features.dtype, signed=False)
+    create_structure(partial_path(path), annotations, [spec], {"weights": {"kind": "random"}}, {})
     with PartialCache(path) as partial:
         partial.write_rows(rows.tolist(), {MAIN: features})
         partial.finish()
