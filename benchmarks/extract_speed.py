@@ -30,7 +30,7 @@ from msdn.cache.layout import MapSpec
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.structure import create_structure
 from msdn.extract.backbones.entry import Plan, make_plan
-from msdn.extract.backbones.frozen import FrozenNetwork, fixed_arithmetic
+from msdn.extract.backbones.frozen import CompileError, FrozenNetwork, fixed_arithmetic
 from msdn.extract.backbones.network import calibrate, mean_and_std, normalise, read_maps
 from msdn.extract.backbones.registry import build_network, find_backbone
 from msdn.extract.backbones.weights import load_network
@@ -137,7 +137,11 @@ def make_ways(
             start = perf_counter()
             frozen = FrozenNetwork(copy.deepcopy(network), plan, device, precision, "float16")
             if compiled:
-                frozen.compile(BLOCK_ROWS)
+                try:
+                    frozen.compile(BLOCK_ROWS)
+                except CompileError as error:
+                    print(f"{precision}, compiled: left out, {error}", flush=True)
+                    continue
             yield Way(f"{precision}{', compiled' * compiled}", frozen, perf_counter() - start)
 
 
