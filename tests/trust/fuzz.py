@@ -105,18 +105,25 @@ class Desk:
         shutil.copytree(template, self.files)
         self.good = {sample.file: (template / sample.file).read_bytes() for sample in one.samples}
         self.ran: list[str] = []
+        self._pid = os.getpid()
         os.chdir(self.folder)
 
     def watch(self) -> None:
         """From now on note what would run code, or write outside of the folder."""
+        forbidden = [event for event in RUNS_CODE if not (self.one.forks and event == "os.fork")]
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in RUNS_CODE:
-                self.ran.append(f"{event} {arguments!r:.200}")
+            if event in forbidden:
+                self._note(f"{event} {arguments!r:.200}")
             elif event == "open" and self._is_stranger(*arguments[:2]):
-                self.ran.append(f"wrote {arguments[0]!r:.200}")
+                self._note(f"wrote {arguments[0]!r:.200}")
 
         sys.addaudithook(hook)
+
+    def _note(self, what: str) -> None:
+        self.ran.append(what)
+        if os.getpid() != self._pid:  # a forked process, whose memory is its own
+            (self.folder / "ran").write_text(what)
 
     def _is_stranger(self, path: Any, mode: Any) -> bool:
         """Whether a file is opened to be written outside of the folder."""
@@ -139,8 +146,11 @@ class Desk:
         finally:
             place.write_bytes(self.good[case.sample.file])
             shutil.rmtree(self.files / "unpacked", ignore_errors=True)
-        strangers = [one.name for one in self.folder.iterdir() if one.name != "files"]
+        strangers = [one for one in self.folder.iterdir() if one != self.files]
         if self.ran or strangers:
+            for one in strangers:
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
+            strangers = [one.name for one in strangers]
             return "failed", f"code ran, or a file was written elsewhere: {self.ran} {strangers}"
         return end
 
