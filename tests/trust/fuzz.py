@@ -32,6 +32,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
+from trust.forked import RUNS_CODE  # noqa: E402
 from trust.subjects import FORMATS, Format, Sample, digest  # noqa: E402
 
 from msdn.cache.errors import MsdnError  # noqa: E402
@@ -41,15 +42,6 @@ PATIENCE = 9  # times as long by the clock: the machine may have other things to
 START = 60.0  # seconds that a process may take to begin
 RECYCLED_AFTER = 1500  # files that one process reads
 STATE = struct.Struct("qdd")  # the case in work, when it began, and the processor's seconds then
-RUNS_CODE = (
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "subprocess.Popen",
-    "socket.connect",
-    "os.fork",
-)
 KINDS = ("sentence", "same", "other", "failed")
 
 
@@ -105,25 +97,18 @@ class Desk:
         shutil.copytree(template, self.files)
         self.good = {sample.file: (template / sample.file).read_bytes() for sample in one.samples}
         self.ran: list[str] = []
-        self._pid = os.getpid()
         os.chdir(self.folder)
 
     def watch(self) -> None:
         """From now on note what would run code, or write outside of the folder."""
-        forbidden = [event for event in RUNS_CODE if not (self.one.forks and event == "os.fork")]
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in forbidden:
-                self._note(f"{event} {arguments!r:.200}")
+            if event in RUNS_CODE:
+                self.ran.append(f"{event} {arguments!r:.200}")
             elif event == "open" and self._is_stranger(*arguments[:2]):
-                self._note(f"wrote {arguments[0]!r:.200}")
+                self.ran.append(f"wrote {arguments[0]!r:.200}")
 
         sys.addaudithook(hook)
-
-    def _note(self, what: str) -> None:
-        self.ran.append(what)
-        if os.getpid() != self._pid:  # a forked process, whose memory is its own
-            (self.folder / "ran").write_text(what)
 
     def _is_stranger(self, path: Any, mode: Any) -> bool:
         """Whether a file is opened to be written outside of the folder."""
@@ -205,12 +190,13 @@ class Worker:
         reading, writing = os.pipe()
         STATE.pack_into(self._state, 0, -1, time.time() + START, START)
         sys.stdout.flush()
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             status = 1
             try:
                 desk = Desk(self._one, self._template, self._values)
-                self._work(desk, os.fdopen(writing, "w", buffering=1))
+                self._work(desk, os.fdopen(writing, "w", buffering=1), parent)
                 status = 0
             except BaseException:
                 traceback.print_exc()
@@ -220,7 +206,7 @@ class Worker:
         os.set_blocking(reading, False)
         self._reading, self._buffer = reading, b""
 
-    def _work(self, desk: Desk, out: Any) -> None:
+    def _work(self, desk: Desk, out: Any, parent: int) -> None:
         logging.disable(logging.CRITICAL)
         warnings.simplefilter("ignore")
         for sample in self._one.samples:  # whatever is imported late is here before anybody watches
@@ -232,6 +218,8 @@ class Worker:
         desk.watch()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes there whatever it thinks
         for number in self.left[:RECYCLED_AFTER]:
+            if os.getppid() != parent:  # which was killed
+                break
             case = Case(self._one, self._seed, number, desk.good)
             STATE.pack_into(self._state, 0, number, time.time(), time.process_time())
             end, what = desk.read(case)

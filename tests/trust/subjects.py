@@ -88,7 +88,6 @@ class Format:
     name: str
     make: Callable[[Path], list[Sample]]
     samples: list[Sample] = field(default_factory=list)
-    forks: bool = False  # whether reading may fork a process
 
 
 def _refuse_nothing(value: Any) -> Any:
@@ -150,7 +149,7 @@ def _caches(folder: Path, which: str) -> list[Sample]:
 def _published(folder: Path) -> list[Sample]:
     """Files as others publish them, in the old and the new structure of HDF5, and one that was exported here.
 
-    Each is opened by `PublishedReader` itself, whose process is forked instead of started (see `forked.py`).
+    Each is opened by `PublishedReader` itself, whose process is forked (see `forked.py`).
     """
     write_foreign(folder / "foreign.h5")
     with (
@@ -475,7 +474,7 @@ def _weights(folder: Path) -> list[Sample]:
 
 FORMATS = [
     *(Format(name, partial(_caches, which=name)) for name in ("cache", "features", "marks")),
-    Format("published", _published, forks=True),
+    Format("published", _published),
     Format("json", _json),
     Format("config", _config),
     Format("csv", _csv),
