@@ -16,7 +16,6 @@ import os
 import resource
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -41,7 +40,6 @@ SECONDS, GROWTH = 20.0, 2**30  # what one file may take
 PATIENCE = 9  # times as long by the clock: the machine may have other things to do
 START = 60.0  # seconds that a process may take to begin
 RECYCLED_AFTER = 1500  # files that one process reads
-STATE = struct.Struct("qdd")  # the case in work, when it began, and the processor's seconds then
 KINDS = ("sentence", "same", "other", "failed")
 
 
@@ -183,12 +181,13 @@ class Worker:
     ) -> None:
         self.left = list(numbers)
         self._one, self._seed, self._template, self._values = one, seed, template, values
-        self._state = mmap.mmap(-1, STATE.size)
+        # when the case in work began, the processor's seconds then, its number: each is written at once
+        self._state = memoryview(mmap.mmap(-1, 24)).cast("d")
         self._begin()
 
     def _begin(self) -> None:
         reading, writing = os.pipe()
-        STATE.pack_into(self._state, 0, -1, time.time() + START, START)
+        self._note(-1, time.time() + START, START)
         sys.stdout.flush()
         parent = os.getpid()
         self._pid = os.fork()
@@ -221,7 +220,7 @@ class Worker:
             if os.getppid() != parent:  # which was killed
                 break
             case = Case(self._one, self._seed, number, desk.good)
-            STATE.pack_into(self._state, 0, number, time.time(), time.process_time())
+            self._note(number, time.time(), time.process_time())
             end, what = desk.read(case)
             out.write(json.dumps({"case": number, "deep": case.deep, "end": end, "what": what}) + "\n")
         desk.close()
@@ -229,7 +228,7 @@ class Worker:
     def poll(self, tally: Tally) -> bool:
         """Take what was told; false once all cases are done."""
         pid, status = os.waitpid(self._pid, os.WNOHANG)
-        number, began, used = STATE.unpack_from(self._state)
+        began, used, number = self._state
         is_late = pid == 0 and (
             self._seconds_used() - used > SECONDS or time.time() - began > PATIENCE * SECONDS
         )
@@ -244,12 +243,15 @@ class Worker:
             what = f"took more than {SECONDS:.0f} seconds" if is_late else f"ended with status {status}"
             if os.WIFSIGNALED(status) and not is_late:
                 what = f"ended by signal {os.WTERMSIG(status)}"
-            broken = number if number in self.left else self.left[0]
+            broken = int(number) if number in self.left else self.left[0]
             tally.add({"case": broken, "deep": True, "end": "failed", "what": what})
             self.left = self.left[self.left.index(broken) + 1 :]
         if self.left:
             self._begin()
         return bool(self.left)
+
+    def _note(self, number: int, began: float, used: float) -> None:
+        self._state[0], self._state[1], self._state[2] = began, used, number
 
     def _seconds_used(self) -> float:
         """What the process has had of the processor, which other work does not lengthen."""
