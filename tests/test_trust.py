@@ -25,7 +25,7 @@ def run(script: str, *arguments: str, timeout: int = 110) -> str:
 
 
 def test_a_few_damaged_files_of_every_format() -> None:
-    assert "168 files tried, 0 failed" in run("fuzz.py", "--count", "12", "--seed", "5")
+    assert "168 files tried, 0 failed" in run("fuzz.py", "--count", "12", "--seed", "5", "--workers", "1")
 
 
 def test_a_few_trainings_and_extractions_leave_nothing_behind() -> None:
@@ -59,6 +59,7 @@ def test_the_fuzz_finds_what_reads_damaged_bytes(tmp_path: Path) -> None:
         "by signal 9",
         "more than 1 seconds",
         "code ran",
+        "[] ['ran os.system']",
         "MemoryError",
         "KeyError",
     ):
@@ -70,6 +71,7 @@ import os, pickle, signal, sys, tempfile, time
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 from trust import fuzz
+from trust.forked import Forked
 from trust.mutations import damage_bytes
 from trust.subjects import Format, Sample
 
@@ -82,15 +84,21 @@ def runs(data): os.system("true")
 def grows(data): return len(bytearray(2**31))
 def stumbles(data): return {}[data]
 
+def forks(data):
+    with Forked(Path("true"), "os:system") as process:
+        return data if data == GOOD else process.ask("")
+
 def make(read, folder):
     (folder / "file").write_bytes(GOOD)
     def careful(folder):
         data = (folder / "file").read_bytes()
+        if read is forks:
+            return forks(data)
         return data if data == GOOD else read(data)
     return [Sample("file", careful, exact=(damage_bytes,))]
 
 fuzz.SECONDS = 1
-for read in (trusts, crashes, hangs, runs, grows, stumbles):
+for read in (trusts, crashes, hangs, runs, grows, stumbles, forks):
     with tempfile.TemporaryDirectory() as root:
         one = Format(read.__name__, lambda folder, read=read: make(read, folder))
         fuzz.report(one.name, fuzz.fuzz(one, 2, 0, 2, Path(root)), 0, 1.0)

@@ -1,8 +1,9 @@
 """Crafted files: every one is built here, and met by the commands that would open it; none may do harm.
 
 `python tests/trust/crafted.py [PART OF A NAME …]` tries all and prints tried and failed. A command may refuse a file
-in a sentence, or take it where only what msdn never reads was changed. It may not crash, hang over 20 s, grow by 1 GB,
-show or copy a file that is none of its own, run code, write through a link, or send control characters to the terminal.
+in a sentence, or take it where only what msdn never reads was changed. It may not crash, compute for over 20 s, grow
+by 1 GB, show or copy a file that is none of its own, run code, write through a link, or send control characters to the
+terminal.
 """
 
 import argparse

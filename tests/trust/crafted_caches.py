@@ -183,7 +183,7 @@ HARMLESS: dict[str, Craft] = {  # only the structure is changed, which is never 
     "groups in a circle": alter(_cycle),
     "zeros in the superblock": zeros(lambda start, _: start),
     "zeros in the root group": zeros(lambda start, _: start + 48),
-    "zeros in object headers": zeros(lambda start, _: start + 600, 512),
+    "zeros in object headers": zeros(lambda start, _: start + 200, 512),
     "zeros before the first dataset": zeros(lambda _, first: first - 64),
 }
 NAMES: dict[str, Craft] = {  # what they say is shown, so that nothing happens

@@ -16,7 +16,6 @@ import os
 import resource
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
+from trust.forked import RUNS_CODE  # noqa: E402
 from trust.subjects import FORMATS, Format, Sample, digest  # noqa: E402
 
 from msdn.cache.errors import MsdnError  # noqa: E402
@@ -40,16 +40,6 @@ SECONDS, GROWTH = 20.0, 2**30  # what one file may take
 PATIENCE = 9  # times as long by the clock: the machine may have other things to do
 START = 60.0  # seconds that a process may take to begin
 RECYCLED_AFTER = 1500  # files that one process reads
-STATE = struct.Struct("qdd")  # the case in work, when it began, and the processor's seconds then
-RUNS_CODE = (
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "subprocess.Popen",
-    "socket.connect",
-    "os.fork",
-)
 KINDS = ("sentence", "same", "other", "failed")
 
 
@@ -139,8 +129,11 @@ class Desk:
         finally:
             place.write_bytes(self.good[case.sample.file])
             shutil.rmtree(self.files / "unpacked", ignore_errors=True)
-        strangers = [one.name for one in self.folder.iterdir() if one.name != "files"]
+        strangers = [one for one in self.folder.iterdir() if one != self.files]
         if self.ran or strangers:
+            for one in strangers:
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
+            strangers = [one.name for one in strangers]
             return "failed", f"code ran, or a file was written elsewhere: {self.ran} {strangers}"
         return end
 
@@ -188,19 +181,21 @@ class Worker:
     ) -> None:
         self.left = list(numbers)
         self._one, self._seed, self._template, self._values = one, seed, template, values
-        self._state = mmap.mmap(-1, STATE.size)
+        # when the case in work began, the processor's seconds then, its number: each is written at once
+        self._state = memoryview(mmap.mmap(-1, 24)).cast("d")
         self._begin()
 
     def _begin(self) -> None:
         reading, writing = os.pipe()
-        STATE.pack_into(self._state, 0, -1, time.time() + START, START)
+        self._note(-1, time.time() + START, START)
         sys.stdout.flush()
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             status = 1
             try:
                 desk = Desk(self._one, self._template, self._values)
-                self._work(desk, os.fdopen(writing, "w", buffering=1))
+                self._work(desk, os.fdopen(writing, "w", buffering=1), parent)
                 status = 0
             except BaseException:
                 traceback.print_exc()
@@ -210,7 +205,7 @@ class Worker:
         os.set_blocking(reading, False)
         self._reading, self._buffer = reading, b""
 
-    def _work(self, desk: Desk, out: Any) -> None:
+    def _work(self, desk: Desk, out: Any, parent: int) -> None:
         logging.disable(logging.CRITICAL)
         warnings.simplefilter("ignore")
         for sample in self._one.samples:  # whatever is imported late is here before anybody watches
@@ -222,8 +217,10 @@ class Worker:
         desk.watch()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes there whatever it thinks
         for number in self.left[:RECYCLED_AFTER]:
+            if os.getppid() != parent:  # which was killed
+                break
             case = Case(self._one, self._seed, number, desk.good)
-            STATE.pack_into(self._state, 0, number, time.time(), time.process_time())
+            self._note(number, time.time(), time.process_time())
             end, what = desk.read(case)
             out.write(json.dumps({"case": number, "deep": case.deep, "end": end, "what": what}) + "\n")
         desk.close()
@@ -231,7 +228,7 @@ class Worker:
     def poll(self, tally: Tally) -> bool:
         """Take what was told; false once all cases are done."""
         pid, status = os.waitpid(self._pid, os.WNOHANG)
-        number, began, used = STATE.unpack_from(self._state)
+        began, used, number = self._state
         is_late = pid == 0 and (
             self._seconds_used() - used > SECONDS or time.time() - began > PATIENCE * SECONDS
         )
@@ -246,12 +243,15 @@ class Worker:
             what = f"took more than {SECONDS:.0f} seconds" if is_late else f"ended with status {status}"
             if os.WIFSIGNALED(status) and not is_late:
                 what = f"ended by signal {os.WTERMSIG(status)}"
-            broken = number if number in self.left else self.left[0]
+            broken = int(number) if number in self.left else self.left[0]
             tally.add({"case": broken, "deep": True, "end": "failed", "what": what})
             self.left = self.left[self.left.index(broken) + 1 :]
         if self.left:
             self._begin()
         return bool(self.left)
+
+    def _note(self, number: int, began: float, used: float) -> None:
+        self._state[0], self._state[1], self._state[2] = began, used, number
 
     def _seconds_used(self) -> float:
         """What the process has had of the processor, which other work does not lengthen."""

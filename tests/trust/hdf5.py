@@ -1,28 +1,72 @@
-"""The parts of an HDF5 file as this library writes it, and its own checksums, repaired after damage."""
+"""The parts of caches and of HDF5 files, and their checksums, repaired after damage."""
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
 from random import Random
 
+import h5py
+from h5py import h5o
 from trust.mutations import Mutator, Region, damage_bytes
+
+from msdn.cache.index import read_index
 
 SUPERBLOCK = 48  # bytes of version 2, the last four of which are its checksum
 _WORD = 0xFFFFFFFF
 
 
-def parts(places: Sequence[Region]) -> Callable[[bytes], list[Region]]:
-    """The superblock, each object's header, each dataset of `places`, and all that lies between."""
+@dataclass(frozen=True)
+class CacheParts:
+    """Where the parts of a cache lie: the index's line and JSON, each dataset by name, and what is between them."""
 
-    def find(content: bytes) -> list[Region]:
-        headers = [
-            (m.start() + 4, m.start() + 300)
-            for m in re.finditer(b"OHDR|OCHK|FRHP|BTHD|SNOD|TREE|HEAP", content)
-        ]
-        first = min((start for start, _ in places), default=len(content))
-        return [(8, SUPERBLOCK), (SUPERBLOCK, first), *headers, *places]
+    index: list[Region]
+    places: dict[str, Region]
+    gaps: list[Region]
 
-    return find
+
+def cache_parts(path: Path) -> CacheParts:
+    """Find the parts of a good cache; the gaps are the structure of HDF5."""
+    with path.open("rb") as file:
+        line = file.readline()
+        file.seek(0)
+        places = {name: (place.offset, place.end) for name, place in read_index(path, file).places.items()}
+    places = {name: place for name, place in places.items() if place[0] < place[1]}
+    end = len(line) + int(line.split()[3])
+    known = [(0, end), *sorted(places.values()), (path.stat().st_size, path.stat().st_size)]
+    gaps = [(before[1], after[0]) for before, after in pairwise(known) if before[1] < after[0]]
+    return CacheParts([(0, len(line)), (len(line), end)], places, gaps)
+
+
+def in_index(mutator: Mutator) -> Mutator:
+    """Change the JSON of a cache's index, and write it with a length and a SHA-256 that fit."""
+
+    def damage(rng: Random, content: bytes) -> bytes:
+        line, behind = content.split(b"\n", 1)
+        length = int(line.split()[3])
+        made = mutator(rng, behind[:length])
+        name, schema, *_ = line.split()
+        start = b"%s %s %s %d\n" % (name, schema, sha256(made).hexdigest().encode(), len(made))
+        return start + made + content[len(start) + len(made) :]
+
+    return damage
+
+
+def headers(path: Path) -> list[Region]:
+    """Where the object headers of an HDF5 file begin, and some bytes more."""
+    with h5py.File(path, "r") as file:
+        things = [file["/"]]
+        file.visititems(lambda _name, thing: things.append(thing))
+        starts = [h5o.get_info(thing.id).addr for thing in things]
+    return [(start, start + 300) for start in starts]
+
+
+def parts(content: bytes) -> list[Region]:
+    """The superblock, and whatever has a signature."""
+    found = re.finditer(b"OHDR|OCHK|FRHP|BTHD|SNOD|TREE|HEAP|GCOL|FAHD|FADB", content)
+    return [(8, SUPERBLOCK), *((one.start() + 4, one.start() + 300) for one in found)]
 
 
 def with_checksums(mutator: Mutator) -> Mutator:

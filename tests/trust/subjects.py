@@ -8,6 +8,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -22,14 +23,17 @@ from toy_published_weights import random_model, released_state
 from toy_results import FIGURES, make_run
 from trust import hdf5
 from trust import mutations as m
+from trust.forked import Forked
 
 from msdn.app.report.subjects import Subject
 from msdn.app.report.sweeps import read_sweep
-from msdn.cache import FeatureCache, Home
+from msdn.cache import FeatureCache, Home, published_reading
 from msdn.cache.errors import MsdnError
-from msdn.cache.header import _find_places, read_header
-from msdn.cache.published import open_published, read_blocks, read_lists
-from msdn.cache.reader import find_damaged_rows
+from msdn.cache.header import read_header
+from msdn.cache.layout import ROW_TABLES
+from msdn.cache.published import write_published
+from msdn.cache.published_reading import PublishedReader
+from msdn.cache.reader import check_complete, refuse_damaged_rows
 from msdn.cache.records import write_sealed
 from msdn.cli import main
 from msdn.extract import tars
@@ -100,54 +104,78 @@ def _toy_features(seed: int = 0) -> np.ndarray:
     return np.random.RandomState(seed).uniform(0.5, 2, (30, 2, 2, 16)).astype(np.float16)
 
 
-def _read_cache(folder: Path, file: str = "toy.h5") -> Any:
-    header = read_header(folder / file)
+def _read_cache(folder: Path, file: str) -> Any:
+    """What training reads, each row as `read_rows` checks it."""
     with FeatureCache(folder / file) as cache:
         rows = np.setdiff1d(np.arange(cache.shape[0]), cache.masked_rows)
-        values = (
-            cache.read_rows(rows),
-            cache.annotations,
-            cache.provenance,
-            cache.fingerprint,
-            cache.masked_rows,
-        )
-    for name, row in find_damaged_rows(header):
-        raise MsdnError(f"row {row} of {name} is damaged")
-    return values
+        values = cache.read_rows(rows)
+        return values, cache.annotations, cache.provenance, cache.mask_reasons, cache.backbone_state
 
 
-def _cache_places(path: Path) -> dict[str, m.Region]:
-    with h5py.File(path, "r") as file:
-        found = {name: (place.offset, place.end) for name, place in _find_places(path, file)}
-    return {name: place for name, place in found.items() if place[0] < place[1]}
+def _verify_cache(folder: Path, file: str) -> Any:
+    """What 'msdn cache verify' says of a cache whose rows are all whole."""
+    header = read_header(folder / file)
+    check_complete(header)
+    refuse_damaged_rows(header)
+    return header.fingerprint
 
 
 def _caches(folder: Path, which: str) -> list[Sample]:
-    path = write_cache(folder / "toy.h5", make_annotations(), _toy_features(), {7: "not an image"})
-    places = _cache_places(path)
-    features, marks = places.pop("features"), [at for name, at in places.items() if name.startswith("row_")]
-    ways: dict[str, tuple[m.Mutator, ...]] = {
-        "cache": (
-            m.in_regions(hdf5.parts([*places.values(), features])),
-            hdf5.with_checksums(hdf5.damage_header),
-            m.in_regions(lambda _content: list(places.values())),
-        ),
-        "features": (m.in_regions(lambda _content: [features]),),
-        "marks": (m.in_regions(lambda _content: marks),),
-    }
-    return [Sample("toy.h5", _read_cache, exact=ways[which], magic=8)]
+    """A cache for each way to read it.
+
+    The fingerprint is of the strong checksums, which `read_rows` does not compute: it is proved as 'msdn cache verify'
+    reads it. Who writes an index with a right checksum may choose it, but no features, labels or names.
+    """
+    path = write_cache(folder / "read.h5", make_annotations(), _toy_features(), {7: "not an image"})
+    parts = hdf5.cache_parts(path)
+    marks = [parts.places[name] for name in ROW_TABLES]
+    features = parts.places["features"]
+    metadata = [place for name, place in parts.places.items() if name not in (*ROW_TABLES, "features")]
+    regions = {"cache": [*parts.index, *metadata, *parts.gaps], "features": [features], "marks": marks}
+    ways = tuple(m.in_regions(lambda _content, found=found: found) for found in [regions[which]])
+    if which == "cache":
+        ways += (m.in_regions(lambda _content: metadata), m.in_regions(lambda _content: parts.index))
+    samples = {"read.h5": (_read_cache, ways), "verified.h5": (_verify_cache, ways)}
+    if which == "cache":
+        samples["indexed.h5"] = (_read_cache, (hdf5.in_index(m.damage_json), hdf5.in_index(m.flip_digit)))
+    for name in samples:
+        (folder / name).write_bytes(path.read_bytes())
+    return [
+        Sample(name, partial(read, file=name), exact=exact, magic=8)
+        for name, (read, exact) in samples.items()
+    ]
 
 
 def _published(folder: Path) -> list[Sample]:
+    """Files as others publish them, in the old and the new structure of HDF5, and one that was exported here.
+
+    Each is opened by `PublishedReader` itself, whose process is forked (see `forked.py`).
+    """
     write_foreign(folder / "foreign.h5")
+    with (
+        h5py.File(folder / "foreign.h5", "r") as source,
+        h5py.File(folder / "latest.h5", "w", libver="latest") as target,
+    ):
+        for name in source:
+            source.copy(name, target)
+    path = write_cache(folder / "cache.h5", make_annotations(), _toy_features(), {7: "not an image"})
+    with FeatureCache(path) as cache:
+        write_published(cache, folder / "own.h5", compress=True)
 
-    def read(folder: Path) -> Any:
-        with open_published(folder / "foreign.h5") as file:
-            lists = read_lists(file)
-            return lists, list(read_blocks(file, np.arange(lists.shape[0])))
+    def read(folder: Path, name: str) -> Any:
+        with patch.object(published_reading, "Apart", Forked), PublishedReader(folder / name) as file:
+            return file.lists, list(file.read_blocks(np.arange(file.lists.shape[0])))
 
-    ways = m.behind(8), m.in_regions(hdf5.parts([])), hdf5.with_checksums(hdf5.damage_header)
-    return [Sample("foreign.h5", read, loose=ways, magic=8)]
+    def ways(name: str) -> tuple[m.Mutator, ...]:
+        headers = hdf5.headers(folder / name)
+        return m.behind(8), m.in_regions(lambda content: [*headers, *hdf5.parts(content)])
+
+    checked = hdf5.with_checksums(hdf5.damage_header)
+    more = {"foreign.h5": (), "latest.h5": (checked, checked), "own.h5": ()}
+    return [
+        Sample(name, partial(read, name=name), loose=(*ways(name), *again), magic=8)
+        for name, again in more.items()
+    ]
 
 
 # JSON and other text ----------------------------------------------------------------------------------------------
