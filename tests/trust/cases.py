@@ -182,7 +182,7 @@ def with_results(folder: Path, msdn: Msdn) -> None:
 
 def train_again(folder: Path) -> Commands:
     """What a user does about a stopped training: resume it; begin where there is nothing to resume."""
-    status = [json.loads(path.read_text())["status"] for path in folder.glob("home/runs/*/manifest.json")]
+    status = [json.loads(path.read_text())["status"] for path in folder.glob("home/runs/[!.]*/manifest.json")]
     if not status:
         return [TRAIN]
     if status[-1] != "finished":
