@@ -178,8 +178,11 @@ def fetch_source(
     folder = downloads_folder(home)
     make_folder(folder)
     with FileLock(folder / f"{source.file}.lock", f"downloading {source.file}"):
-        if settings.force or not source_state(source, home).is_here:
-            _Download(name, source, home, settings, report).run()
+        state, download = source_state(source, home), _Download(name, source, home, settings, report)
+        if settings.force or not state.is_here:
+            download.run()
+        elif state.status == "complete":
+            download.tidy()
     return home.data / source.proof[0]
 
 
@@ -220,8 +223,21 @@ class _Download:
             self._unpack(sha256)
         else:
             self._place_as_it_is(sha256)
+        self._clear()
+
+    def tidy(self) -> None:
+        """Finish what a killed process had left to remove: the folder that it unpacked into goes last."""
+        if _staging_folder(self._home, self._name).exists():
+            self._clear()
+        elif not measure(self._archive) + measure(partial_path(self._archive)):
+            remove_download(self._archive)  # its note
+
+    def _clear(self) -> None:
         if not self._source.rules or not self._settings.keep_archives:
             remove_download(self._archive)
+        staging = _staging_folder(self._home, self._name)
+        if staging.exists():
+            shutil.rmtree(staging)
 
     def _fetch(self) -> str:
         urls, mirror = self._source.mirrors, self._settings.mirror
@@ -291,7 +307,6 @@ class _Download:
         flush_tree(staging)  # whoever finds the receipt finds the files' content
         place_tree(staging, self._home.data)
         self._write_receipt(sha256, count, proof, digests)
-        shutil.rmtree(staging)
 
     def _place_as_it_is(self, sha256: str) -> None:
         """Move the file itself; the receipt comes first, it counts only where the file is."""
