@@ -255,11 +255,12 @@ def test_killed_while_it_removes_it_goes_on_removing(
     server.serve("/toy.zip", ZIP)
     note = downloads_folder(home) / "toy.zip.json"
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(
-            steps.shutil if step == "note" else steps, "rmtree" if step == "note" else "remove_download", fail
-        )
-        if step == "archive":
+        if step == "note":
+            patch.setattr(steps.shutil, "rmtree", fail)
+        elif step == "archive":
             patch.setattr(steps, "remove_download", lambda path: (path.unlink(), fail()))
+        else:
+            patch.setattr(steps, "remove_download", fail)
         fetch(home)
     assert note.exists() == (step != "note")
     assert source_state("toy", home).status == "complete"
