@@ -18,6 +18,7 @@ from msdn.cache.errors import CacheError, MsdnError
 
 UNFINISHED = ".msdn-new"  # ends the names of files that are being written
 _LONGEST = 58  # letters of a name that begin the name of its unfinished file: 255 bytes are room for these
+_HOLDER = re.compile(rb"process \d+( on |( on?| )?$)")  # begins what a lock's file says
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of file systems without hard links
 _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP)  # of file systems that do not flush folders
 
@@ -341,7 +342,11 @@ class FileLock:
 
     def _refuse_foreign(self, fd: int) -> None:
         """Leave a file alone that is no lock: it would be emptied and removed."""
-        is_ours = re.match(rb"(process \d+ on |$)", os.pread(fd, 200, 0)) and os.fstat(fd).st_nlink == 1
+        content = os.pread(
+            fd, 200, 0
+        )  # perhaps only the beginning, of a holder that was killed while it wrote
+        is_ours = b"process ".startswith(content) or _HOLDER.match(content)
+        is_ours = is_ours and os.fstat(fd).st_nlink == 1
         if not stat.S_ISREG(os.fstat(fd).st_mode) or not is_ours:
             os.close(fd)
             raise LockError(f"{self._path}: exists and is no lock of msdn's; rename or remove it")

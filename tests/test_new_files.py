@@ -13,6 +13,8 @@ from msdn.cache import files
 from msdn.cache.errors import CacheError
 from msdn.cache.files import (
     UNFINISHED,
+    FileLock,
+    LockError,
     check_new,
     create_file,
     create_folder,
@@ -199,3 +201,17 @@ def test_a_killed_makers_folder_goes_and_a_living_ones_stays(
     monkeypatch.setattr(files, "flush_folder", make_another)
     create_folder(tmp_path / "first", {"a": OLD})
     assert len(seen[0]) == 1 and seen[0] != killed and names(tmp_path) == ["first", "second"]
+
+
+def test_a_lock_whose_holder_was_killed_while_it_wrote_is_taken_over(path: Path) -> None:
+    said = b"process 4321 on a-machine"
+    for length in range(len(said) + 1):
+        path.write_bytes(said[:length])
+        with FileLock(path, "testing"):
+            pass
+        assert not path.exists()
+    for other in (b"process", b"process 12", b"notes"):
+        path.write_bytes(other + b" of others")
+        with pytest.raises(LockError, match=r"a\.csv: exists and is no lock"), FileLock(path, "testing"):
+            pass
+        assert path.read_bytes() == other + b" of others"
