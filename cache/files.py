@@ -342,12 +342,10 @@ class FileLock:
 
     def _refuse_foreign(self, fd: int) -> None:
         """Leave a file alone that is no lock: it would be emptied and removed."""
-        content = os.pread(
-            fd, 200, 0
-        )  # perhaps only the beginning, of a holder that was killed while it wrote
-        is_ours = b"process ".startswith(content) or _HOLDER.match(content)
-        is_ours = is_ours and os.fstat(fd).st_nlink == 1
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or not is_ours:
+        content = os.pread(fd, 200, 0)  # only a beginning, where its holder was killed in the middle
+        is_ours = b"process ".startswith(content) or bool(_HOLDER.match(content))
+        is_plain = stat.S_ISREG(os.fstat(fd).st_mode) and os.fstat(fd).st_nlink == 1
+        if not is_plain or not is_ours:
             os.close(fd)
             raise LockError(f"{self._path}: exists and is no lock of msdn's; rename or remove it")
 
