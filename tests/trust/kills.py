@@ -35,6 +35,7 @@ def list_kills(calls: Sequence[Call], with_after: bool = False) -> list[Kill]:
         for when in WHENS
         if when != "inside" or (call.kind in (Kind.WRITE, Kind.COPY) and call.bytes > 1)
         if when != "after" or call is calls[-1] or with_after
+        if call.name != "sync"  # the shim only notes it
     ]
 
 
