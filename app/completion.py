@@ -89,7 +89,7 @@ def backbone_names(_context: click.Context) -> Iterable[str]:
 
 def run_names(context: click.Context) -> Iterable[str]:
     """The runs of the home, by their folders and by the names they were given; the latest folder first."""
-    manifests = list(_home(context).runs.glob("*/manifest.json"))
+    manifests = list(_home(context).runs.glob("[!.]*/manifest.json"))
     yield from (path.parent.name for path in sorted(manifests, key=lambda path: -path.stat().st_mtime))
     for path in manifests:
         with suppress(OSError, ValueError, AttributeError):

@@ -9,6 +9,7 @@ import numpy as np
 
 from msdn.cache import layout
 from msdn.cache.errors import CacheError
+from msdn.cache.files import remove_leftovers
 from msdn.cache.header import Header, read_header
 from msdn.cache.layout import MAIN, MapSpec
 from msdn.cache.merging import merge_parts
@@ -112,6 +113,7 @@ def export(cache: Path, out: Path, map_name: str, compress: bool, force: bool, a
     with FeatureCache(cache, map_name) as opened:
         if out.exists() and out.samefile(cache):
             raise CacheError(f"{out}: is the cache itself; choose another name for the export")
+        remove_leftovers(out)
         try:
             if out.exists() and not force:
                 raise FileExistsError

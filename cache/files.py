@@ -8,7 +8,7 @@ import secrets
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
@@ -18,6 +18,7 @@ from msdn.cache.errors import CacheError, MsdnError
 
 UNFINISHED = ".msdn-new"  # ends the names of files that are being written
 _LONGEST = 58  # letters of a name that begin the name of its unfinished file: 255 bytes are room for these
+_HOLDER = re.compile(rb"process \d+( on |( on?| )?$)")  # begins what a lock's file says
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of file systems without hard links
 _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP)  # of file systems that do not flush folders
 
@@ -87,7 +88,7 @@ def _open_beside(path: Path) -> tuple[Path, int]:
         with suppress(FileExistsError):
             fd = os.open(beside, flags, 0o666)
             with suppress(OSError):  # without locks, nobody removes it
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX)
             if os.fstat(fd).st_nlink:
                 return beside, fd
             os.close(fd)  # removed as a leftover between our open and our lock
@@ -133,6 +134,68 @@ def _remove_leftover(path: Path) -> None:
             os.close(fd)
 
 
+def create_folder(path: Path, contents: Mapping[str, bytes]) -> Path:
+    """Make a folder with these files, whole or not at all; return it: where the name is taken, a number ends its name.
+
+    What killed processes left of folders that they were making beside it is removed.
+    """
+    _remove_unfinished_folders(path.parent)
+    place, fd = _make_hidden(path)
+    try:
+        for name, content in contents.items():
+            with named(place / name), (place / name).open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        flush_folder(place)
+        place = _give_free_name(place, path)
+        flush_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    finally:
+        os.close(fd)
+    return place
+
+
+def _make_hidden(path: Path) -> tuple[Path, int]:
+    """Make a hidden folder; its lock tells others that somebody fills it."""
+    while True:
+        hidden = path.with_name(f".{path.name[:_LONGEST]}.{secrets.token_hex(4)}{UNFINISHED}")
+        with suppress(FileExistsError, FileNotFoundError):  # removed as a leftover before our lock
+            hidden.mkdir()
+            fd = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            with suppress(OSError):  # without locks, nobody removes it
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if hidden.is_dir() and os.path.samestat(os.fstat(fd), hidden.stat()):
+                return hidden, fd
+            os.close(fd)
+
+
+def _give_free_name(hidden: Path, path: Path) -> Path:
+    number = 1
+    while True:
+        goal = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            if not os.path.lexists(goal):
+                return hidden.rename(goal)
+        except OSError as error:  # somebody made a folder or file of that name meanwhile
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+        number += 1
+
+
+def _remove_unfinished_folders(within: Path) -> None:
+    for entry in within.glob(f".*{UNFINISHED}"):
+        with suppress(OSError):
+            fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(entry)
+            finally:
+                os.close(fd)
+
+
 def make_folder(path: Path) -> None:
     """Create a folder where there is none, and those above it; a power cut takes none of them away."""
     for folder in (*reversed(path.parents), path):
@@ -155,10 +218,10 @@ def check_folder(path: Path, option: str) -> None:
 
 def check_new(path: Path, option: str) -> None:
     """Refuse a file for the user that exists, or whose folder does not."""
+    remove_leftovers(path)
     if path.exists():
         raise exists_already(path, option)
     check_folder(path, option)
-    remove_leftovers(path)
 
 
 def exists_already(path: Path, option: str) -> CacheError:
@@ -279,8 +342,10 @@ class FileLock:
 
     def _refuse_foreign(self, fd: int) -> None:
         """Leave a file alone that is no lock: it would be emptied and removed."""
-        is_ours = re.match(rb"(process \d+ on |$)", os.pread(fd, 200, 0)) and os.fstat(fd).st_nlink == 1
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or not is_ours:
+        content = os.pread(fd, 200, 0)  # only a beginning, where its holder was killed in the middle
+        is_ours = b"process ".startswith(content) or bool(_HOLDER.match(content))
+        is_plain = stat.S_ISREG(os.fstat(fd).st_mode) and os.fstat(fd).st_nlink == 1
+        if not is_plain or not is_ours:
             os.close(fd)
             raise LockError(f"{self._path}: exists and is no lock of msdn's; rename or remove it")
 

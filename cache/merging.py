@@ -11,7 +11,7 @@ from msdn.cache import layout
 from msdn.cache.annotations import digest, join
 from msdn.cache.copying import copy_rows
 from msdn.cache.errors import CacheError
-from msdn.cache.files import FileLock, new_file
+from msdn.cache.files import FileLock, new_file, remove_leftovers
 from msdn.cache.header import Header, read_header
 from msdn.cache.partial import partial_path
 from msdn.cache.parts import (
@@ -40,10 +40,12 @@ def merge_parts(
     Args:
         final: the cache to write.
         allow_mixed: take parts that were made on different devices or by different versions, and record which.
-        remove: remove the parts afterwards.
+        remove: remove the parts afterwards; where the cache is there, finish that.
         on_progress: called with the number of parts that are in, and of all.
     """
     with FileLock(final.with_name(final.name + ".lock"), f"writing {final}"):
+        if remove and remove_merged(final):
+            return read_header(final)
         headers = _read_parts(final)
         _check_alike(headers)
         provenance = _join_provenance(headers, allow_mixed)
@@ -61,6 +63,34 @@ def merge_parts(
         if remove:
             _remove(headers, final)
     return read_header(final)
+
+
+def remove_merged(final: Path) -> bool:
+    """Remove what a killed merge left beside a cache, whose place must be locked; return whether parts were there.
+
+    A part whose rows are not all in the cache stays, and so do all others.
+    """
+    remove_leftovers(final)
+    parts = find_parts(final).finished.values()
+    if not parts or not final.exists():
+        return False
+    headers, whole = [read_header(path) for path in parts], read_header(final)
+    if not all(_is_part(header, whole) for header in headers):
+        return False
+    _remove(headers, final)
+    return True
+
+
+def _is_part(header: Header, whole: Header) -> bool:
+    """Whether the rows of a cache, with their images and checksums, are in another one where its provenance says."""
+    first = header.provenance.get(layout.PART, {}).get("first_row")
+    if not isinstance(first, int) or first < 0 or header.maps != whole.maps:
+        return False
+    rows = slice(first, first + len(header.states))
+    return header.annotations.image_paths == whole.annotations.image_paths[rows] and all(
+        np.array_equal(getattr(header, name), getattr(whole, name)[rows])
+        for name in ("states", "checksums", "crc32")
+    )
 
 
 def _remove(headers: Sequence[Header], final: Path) -> None:

@@ -45,12 +45,17 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def write_sealed(file: Path, record: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Write a table as JSON with its seal; a crash leaves the old content or the new, never a part."""
+def seal(record: Mapping[str, Any], indent: int | None = 2) -> bytes:
+    """A table as JSON with its seal."""
     stored = json.loads(json.dumps(record))
     stored.pop(SEAL, None)
     text = json.dumps(stored | {SEAL: _digest(stored)}, indent=indent)
-    replace_file(file, (text + "\n").encode())
+    return (text + "\n").encode()
+
+
+def write_sealed(file: Path, record: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write a table as JSON with its seal; a crash leaves the old content or the new, never a part."""
+    replace_file(file, seal(record, indent))
 
 
 def read_sealed(file: Path) -> dict[str, Any]:

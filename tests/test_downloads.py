@@ -246,3 +246,43 @@ def test_a_file_with_another_checksum_than_the_published_one_is_named(
     assert not caplog.records
     warn_of_change(put, "0" * 64, home)
     assert str(put) in caplog.text and "expected 63fe2227" in caplog.text
+
+
+@pytest.mark.parametrize("step", ["unpacked", "archive", "note"])
+def test_killed_while_it_removes_it_goes_on_removing(
+    server: FlakyServer, toy: Source, home: Home, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    server.serve("/toy.zip", ZIP)
+    note = downloads_folder(home) / "toy.zip.json"
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        if step == "note":
+            patch.setattr(steps.shutil, "rmtree", fail)
+        elif step == "archive":
+            patch.setattr(steps, "remove_download", lambda path: (path.unlink(), fail()))
+        else:
+            patch.setattr(steps, "remove_download", fail)
+        fetch(home)
+    assert note.exists() == (step != "note")
+    assert source_state("toy", home).status == "complete"
+    fetch(home)
+    assert_right(home)
+    assert sorted(path.name for path in downloads_folder(home).iterdir()) == ["receipts"]
+
+
+def test_an_archive_that_was_to_stay_stays(server: FlakyServer, toy: Source, home: Home) -> None:
+    server.serve("/toy.zip", ZIP)
+    fetch(home, keep_archives=True)
+    fetch(home)
+    assert {path.name for path in downloads_folder(home).iterdir()} == {"receipts", "toy.zip", "toy.zip.json"}
+
+
+def test_a_note_that_was_left_alone_goes(
+    server: FlakyServer, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.serve("/toy.pth", NOISE)
+    use(monkeypatch, Source("toy.pth", (url,), ("weights/toy.pth",)))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(steps, "remove_download", fail)
+        fetch(home)
+    fetch(home)
+    assert [path.name for path in downloads_folder(home).iterdir()] == ["receipts"]

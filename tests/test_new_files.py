@@ -11,7 +11,17 @@ import pytest
 
 from msdn.cache import files
 from msdn.cache.errors import CacheError
-from msdn.cache.files import UNFINISHED, create_file, make_folder, new_file, replace_file
+from msdn.cache.files import (
+    UNFINISHED,
+    FileLock,
+    LockError,
+    check_new,
+    create_file,
+    create_folder,
+    make_folder,
+    new_file,
+    replace_file,
+)
 
 OLD, NEW = b"old", b"new content"
 
@@ -129,3 +139,79 @@ def test_folders_are_flushed_into_those_above(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         make_folder(tmp_path / "file/c")
+
+
+@pytest.mark.parametrize("refuse", [check_new, lambda path, option: create_file(path, NEW, option)])
+def test_what_a_killed_writer_left_goes_also_where_its_file_is_whole(
+    path: Path, refuse: Callable[[Path, str], None]
+) -> None:
+    path.write_bytes(OLD)
+    path.with_name(f"a.csv.01234567{UNFINISHED}").hardlink_to(path)  # killed between link and unlink
+    with pytest.raises(CacheError, match=r"a\.csv: exists already"):
+        refuse(path, "--csv")
+    assert path.read_bytes() == OLD and names(path.parent) == [path.name]
+
+
+def test_a_folder_gets_its_name_when_all_files_are_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {"a": OLD, "b": NEW}
+    calls: list[str] = []
+    flush, rename = os.fsync, os.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (calls.append(Path(f"/proc/self/fd/{fd}").readlink().name), flush(fd))
+    )
+    monkeypatch.setattr(os, "rename", lambda *given: (calls.append("name"), rename(*given)))
+    (tmp_path / "run").mkdir()
+    assert create_folder(tmp_path / "run", contents) == tmp_path / "run-2"
+    assert {name: (tmp_path / "run-2" / name).read_bytes() for name in contents} == contents
+    assert calls[:2] == ["a", "b"] and calls[2].endswith(UNFINISHED)
+    assert calls[3:] == ["name", tmp_path.name] and names(tmp_path) == ["run", "run-2"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_folder_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(os, call, fail(errno.EIO))
+    with pytest.raises(OSError, match="Errno 5"):
+        create_folder(tmp_path / "run", {"a": OLD})
+    assert names(tmp_path) == []
+
+
+def test_a_killed_makers_folder_goes_and_a_living_ones_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom msdn.cache import files\n"
+        "files.flush_folder = lambda _: os.kill(os.getpid(), 9)\n"
+        "files.create_folder(Path(sys.argv[1]), {'a': b'part'})"
+    )
+    assert subprocess.run([sys.executable, "-c", program, tmp_path / "run"], check=False).returncode == -9
+    killed = names(tmp_path)
+    assert len(killed) == 1 and killed[0].endswith(UNFINISHED)
+    flush, seen = files.flush_folder, list[list[str]]()
+
+    def make_another(folder: Path) -> None:
+        if not seen:
+            seen.append(names(tmp_path))
+            create_folder(tmp_path / "second", {"a": NEW})
+        flush(folder)
+
+    monkeypatch.setattr(files, "flush_folder", make_another)
+    create_folder(tmp_path / "first", {"a": OLD})
+    assert len(seen[0]) == 1 and seen[0] != killed and names(tmp_path) == ["first", "second"]
+
+
+def test_a_lock_whose_holder_was_killed_while_it_wrote_is_taken_over(path: Path) -> None:
+    said = b"process 4321 on a-machine"
+    for length in range(len(said) + 1):
+        path.write_bytes(said[:length])
+        with FileLock(path, "testing"):
+            pass
+        assert not path.exists()
+    for other in (b"process", b"process 12", b"notes"):
+        path.write_bytes(other + b" of others")
+        with pytest.raises(LockError, match=r"a\.csv: exists and is no lock"), FileLock(path, "testing"):
+            pass
+        assert path.read_bytes() == other + b" of others"

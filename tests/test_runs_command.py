@@ -1,6 +1,8 @@
 """`msdn runs`: listed, shown, named and deleted; and a run is known by its name everywhere."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from toy_studies import SHORT
 from msdn.cache import Home
 from msdn.cache.records import write_sealed
 from msdn.cli import main
+from msdn.train.measure import evaluate
 from msdn.train.runs.run import Run, find_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,3 +116,35 @@ def test_a_training_that_was_killed_is_not_running(runs: list[Run], run_msdn: Ca
     assert json.loads(run_msdn("runs", "--json").stdout)["runs"][1]["status"] == "interrupted"
     with runs[1].lock():
         assert json.loads(run_msdn("runs", "--json").stdout)["runs"][1]["status"] == "running"
+
+
+def test_what_a_killed_deletion_left_is_no_run_and_goes_with_the_next(
+    runs: list[Run], home: Home, run_msdn: Callable[..., Result]
+) -> None:
+    left = home.runs / f".{runs[0].path.name}.msdn-deleted"
+    runs[0].path.rename(left)
+    listed = json.loads(run_msdn("runs", "--json").stdout)["runs"]
+    assert [run["run"] for run in listed] == [runs[1].path.name]
+    again = run_msdn("runs", "delete", "first-try", "--yes")
+    assert again.exit_code == 1 and "no such run" in again.stderr and not left.exists()
+    assert runs[1].path.exists()
+
+
+@pytest.mark.parametrize(
+    "number, code", [(errno.EROFS, 0), (errno.EACCES, 0), (errno.EIO, 1), (errno.ENOSPC, 1)]
+)
+def test_figures_that_cannot_be_kept_are_shown(
+    runs: list[Run],
+    run_msdn: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: int,
+    code: int,
+) -> None:
+    def fail(file: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(file))
+
+    monkeypatch.setattr(evaluate, "write_sealed", fail)
+    done = run_msdn("evaluate", "--run", "first-try", "--json", "--out", tmp_path / "all.json")
+    assert done.exit_code == code and str(runs[0].results) in done.stderr
+    assert "acc" in json.loads(done.stdout) and (tmp_path / "all.json").exists() == (code == 0)

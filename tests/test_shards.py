@@ -412,3 +412,22 @@ def test_the_library_takes_shards(tmp_path: Path) -> None:
     with pytest.raises(msdn.MsdnError, match="worker 3 of 3"):
         msdn.extract(data, shard=(3, 3))
     assert ExtractSettings(dataset="").worker is None
+
+
+def test_what_a_killed_merge_left_to_remove_goes_with_the_next(home: Home) -> None:
+    share(home, 0, 1)
+    parts = {part.path: part.path.read_bytes() for part in divide(home.root / "f.h5", 30, 4)}
+    final = merge_parts(home.root / "f.h5").path
+    leftover = final.with_name("f.h5.01234567.msdn-new")
+    leftover.hardlink_to(final)
+    assert merge_parts(final, remove=True).path == final and beside(home) == ["f.h5"]
+    for path in list(parts)[3:5]:
+        path.write_bytes(parts[path])
+    assert extract(replace(SMALL, out=final), home).was_complete and beside(home) == ["f.h5"]
+    path = list(parts)[5]
+    path.write_bytes(parts[path])
+    content = bytearray(final.read_bytes())
+    extract(replace(SMALL, out=final, dtype="float32", restart=True), home)
+    assert content != final.read_bytes() and path.exists(), "rows that are not in the cache stay"
+    with pytest.raises(CacheError, match=r"f.h5: exists already"):
+        merge_parts(final, remove=True)

@@ -215,3 +215,11 @@ def test_a_run_is_locked_against_a_second_process(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     with run.lock(), pytest.raises(LockError, match="is training this run already"), run.lock():
         pass
+
+
+def test_a_run_that_a_killed_process_was_making_is_none(tmp_path: Path) -> None:
+    path = make_run(tmp_path).path
+    path.rename(tmp_path / f".{path.name}.01234567.msdn-new")
+    assert find_runs(tmp_path) == []
+    assert make_run(tmp_path).path.name in [entry.name for entry in tmp_path.iterdir()]
+    assert len(list(tmp_path.iterdir())) == 1

@@ -83,13 +83,15 @@ def _fetch_all(
     names: Sequence[str], home: Home, settings: "DownloadSettings", view: "DownloadView"
 ) -> list[Exception]:
     """Fetch all that can be had: one dead server does not stand in the way of the others."""
-    from msdn.extract.downloads.download import fetch_source, source_state
+    from msdn.extract.downloads.download import fetch_source, has_leftovers, source_state
     from msdn.extract.downloads.sources import SOURCES
     from msdn.extract.errors import DownloadError
 
     failures: list[Exception] = []
     for name in names:
         if source_state(name, home).is_here and not settings.force:
+            if has_leftovers(name, home):
+                fetch_source(name, home, settings, view.report)
             continue
         source = SOURCES[name]
         size = f"about {source.about / 1e6:,.0f} MB" if source.about else "size not known"

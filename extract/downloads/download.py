@@ -19,6 +19,7 @@ from msdn.extract.downloads.fetch import (
     Report,
     check_room,
     ignore_report,
+    note_path,
     partial_path,
     read_note,
     read_record,
@@ -146,6 +147,15 @@ def source_state(source: str | Source, home: Home) -> SourceState:
     return SourceState("partial" if begun or is_unpacking else "missing", begun)
 
 
+def has_leftovers(source: str | Source, home: Home) -> bool:
+    """Whether a process ended after a source was complete, while it removed what was of no more use."""
+    name, source = _look_up(source)
+    archive = downloads_folder(home) / source.file
+    is_note_alone = note_path(archive).exists() and not (archive.exists() or partial_path(archive).exists())
+    is_left = is_note_alone or _staging_folder(home, name).exists()
+    return is_left and source_state(source, home).status == "complete"
+
+
 def measure_proof(source: Source, folder: Path) -> dict[str, int | None]:
     """Return the proof paths that are in `folder`, with the size of those that are files."""
     found: dict[str, int | None] = {}
@@ -178,8 +188,11 @@ def fetch_source(
     folder = downloads_folder(home)
     make_folder(folder)
     with FileLock(folder / f"{source.file}.lock", f"downloading {source.file}"):
-        if settings.force or not source_state(source, home).is_here:
-            _Download(name, source, home, settings, report).run()
+        state, download = source_state(source, home), _Download(name, source, home, settings, report)
+        if settings.force or not state.is_here:
+            download.run()
+        elif has_leftovers(source, home):
+            download.clear()
     return home.data / source.proof[0]
 
 
@@ -220,8 +233,15 @@ class _Download:
             self._unpack(sha256)
         else:
             self._place_as_it_is(sha256)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what is of no use once all is in place; the folder that it was unpacked into goes last."""
         if not self._source.rules or not self._settings.keep_archives:
             remove_download(self._archive)
+        staging = _staging_folder(self._home, self._name)
+        if staging.exists():
+            shutil.rmtree(staging)
 
     def _fetch(self) -> str:
         urls, mirror = self._source.mirrors, self._settings.mirror
@@ -291,7 +311,6 @@ class _Download:
         flush_tree(staging)  # whoever finds the receipt finds the files' content
         place_tree(staging, self._home.data)
         self._write_receipt(sha256, count, proof, digests)
-        shutil.rmtree(staging)
 
     def _place_as_it_is(self, sha256: str) -> None:
         """Move the file itself; the receipt comes first, it counts only where the file is."""

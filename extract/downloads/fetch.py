@@ -207,7 +207,7 @@ class Fetch:
 
     def _take_note(self, note: Note) -> None:
         self._note = note
-        write_record(_note_path(self._final), note)
+        write_record(note_path(self._final), note)
 
 
 def check_room(folder: Path, what: str, needed: int) -> None:
@@ -225,18 +225,19 @@ def partial_path(final: Path) -> Path:
     return final.with_name(final.name + ".partial")
 
 
-def _note_path(final: Path) -> Path:
+def note_path(final: Path) -> Path:
+    """Where it is written down what a file on its way is, and where it came from."""
     return final.with_name(final.name + ".json")
 
 
 def read_note(final: Path) -> Note:
     """Return what is known of a file on its way or arrived; an empty note where there is none."""
-    return read_record(_note_path(final), Note) or Note()
+    return read_record(note_path(final), Note) or Note()
 
 
 def remove_download(final: Path) -> None:
     """Remove a file, its beginning, and the note of where it came from."""
-    for path in (final, partial_path(final), _note_path(final)):
+    for path in (final, partial_path(final), note_path(final)):
         path.unlink(missing_ok=True)
 
 

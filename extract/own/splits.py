@@ -11,7 +11,7 @@ import numpy as np
 
 from msdn.cache.annotations import SPLIT_NAMES, Annotations
 from msdn.cache.csv_table import CsvTable, quote, write_rows
-from msdn.cache.files import create_file
+from msdn.cache.files import create_file, remove_leftovers
 from msdn.extract.datasets.proposed_splits import divide_trainval
 from msdn.extract.errors import DatasetError
 from msdn.extract.own.mistakes import Mistake, Report, refuse
@@ -75,6 +75,7 @@ def _complete(split_of: np.ndarray, labels: np.ndarray) -> Splits:
 
 def write_splits_csv(path: Path, annotations: Annotations) -> None:
     """Write a division down, so that it stays when images or classes are added."""
+    remove_leftovers(path)
     if path.exists():
         raise DatasetError(f"{path}: already exists and is used; remove it to write a new one")
     parts = [name for name in SPLIT_NAMES if name not in TRAINING]

@@ -16,6 +16,7 @@ from msdn.cache.files import FileLock, check_folder, make_folder
 from msdn.cache.header import Header, read_header, refuse_foreign_file
 from msdn.cache.home import Home, command_line, name_cache, typed_dataset
 from msdn.cache.layout import DONE, GROWN, PART, TODO, MapSpec
+from msdn.cache.merging import remove_merged
 from msdn.cache.partial import PartialCache, partial_path
 from msdn.cache.parts import find_parts
 from msdn.cache.reader import check_rows, find_damaged_rows
@@ -90,7 +91,9 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) ->
         job = Job(settings, dataset, plan, network, weights, device, final, watcher)
         if not (worker or len(devices) > 1 or job.has_shards()):
             with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
-                return job.run()
+                done = job.run()
+                remove_merged(final)
+                return done
         done = take_finished(job)
         if done is None and len(devices) > 1:
             done = run_on_devices(extract, replace(settings, out=final), home, devices, watcher)

@@ -153,6 +153,11 @@ def with_new_images(folder: Path, msdn: Msdn) -> None:
         file.write("auk,0.2,1,1,0\n")
 
 
+def with_many_images(folder: Path, msdn: Msdn) -> None:
+    for number in range(40):
+        paint(folder / f"birds/images/crane/more-{number}.png", 100 + number)
+
+
 def with_masked_row(folder: Path, msdn: Msdn) -> None:
     good = (folder / "birds/images/wren/2.png").read_bytes()
     (folder / "birds/images/wren/2.png").write_bytes(b"not a picture")
@@ -182,7 +187,7 @@ def with_results(folder: Path, msdn: Msdn) -> None:
 
 def train_again(folder: Path) -> Commands:
     """What a user does about a stopped training: resume it; begin where there is nothing to resume."""
-    status = [json.loads(path.read_text())["status"] for path in folder.glob("home/runs/*/manifest.json")]
+    status = [json.loads(path.read_text())["status"] for path in folder.glob("home/runs/[!.]*/manifest.json")]
     if not status:
         return [TRAIN]
     if status[-1] != "finished":
@@ -201,6 +206,7 @@ CASES = {
     case.name: case
     for case in (
         Case("extract", MAKE),
+        Case("extract-rows", (*MAKE, "--batch-size", "1"), (with_many_images,)),
         Case("extract-resume", MAKE, (with_half_a_cache,)),
         Case("extract-grow", MAKE, (with_cache, with_new_images)),
         Case("extract-restart", (*MAKE, "--restart"), CACHED),

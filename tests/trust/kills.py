@@ -1,6 +1,7 @@
 """SIGKILL at the writing calls of every command: the same command goes on, to the same bytes.
 
 python tests/trust/kills.py [--all] [--command export --call 17 --when inside]
+python tests/trust/kills.py --command extract-rows --at .h5.partial --all
 """
 
 import signal
@@ -20,6 +21,7 @@ class Kill:
     call: int
     when: str
     text: str = ""
+    path: str = ""
 
 
 def list_kills(calls: Sequence[Call], with_after: bool = False) -> list[Kill]:
@@ -28,11 +30,12 @@ def list_kills(calls: Sequence[Call], with_after: bool = False) -> list[Kill]:
     What lies on the disk after one call is what lies there before the next; `--when after` tries it all the same.
     """
     return [
-        Kill(call.number, when, call.name)
+        Kill(call.number, when, call.name, call.path)
         for call in calls
         for when in WHENS
         if when != "inside" or (call.kind in (Kind.WRITE, Kind.COPY) and call.bytes > 1)
         if when != "after" or call is calls[-1] or with_after
+        if call.name != "sync"  # the shim only notes it
     ]
 
 
@@ -56,9 +59,14 @@ KILLS_AFTER = Campaign("kills", lambda calls: list_kills(calls, with_after=True)
 if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--when", choices=WHENS, help="only before, inside or after the calls")
+    options.add_argument("--at", default="", metavar="END", help="only at files whose names end so")
     given = options.parse_args()
     main(
         KILLS_AFTER if given.when == "after" else KILLS,
         given,
-        lambda kill: given.call in (None, kill.call) and given.when in (None, kill.when),
+        lambda kill: (
+            given.call in (None, kill.call)
+            and given.when in (None, kill.when)
+            and kill.path.endswith(given.at)
+        ),
     )

@@ -314,11 +314,13 @@ def _report(run: "Run", cache: "FeatureCache", as_json: bool) -> None:
     from msdn.train.measure.evaluate import evaluate_run, keep_results
 
     result = evaluate_run(run, cache, device=manifest["device"])
-    keep_results(run, result)
     facts["test"] = {name: result[name] for name in _SHOWN}
     notes[2:2] = learning_notes(result)
     notes += [
         f"margin: {result['margin']:.4g}",
         f"see this again with: {command_line('evaluate', '--run', run.path)}",
     ]
-    show(Result(facts, [figures_table(result)], notes), as_json)
+    try:
+        keep_results(run, result)
+    finally:
+        show(Result(facts, [figures_table(result)], notes), as_json)

@@ -19,7 +19,6 @@ import torch
 import msdn
 from msdn.cache import FeatureCache, layout
 from msdn.cache.errors import UnknownNameError
-from msdn.cache.files import replace_file
 from msdn.cache.home import command_line
 from msdn.machine import choose_device, fastest_precision, keep_freed_memory, keep_threads
 from msdn.train.errors import RunError, TrainError
@@ -120,8 +119,8 @@ def train_model(
     }
     with joined_ranks(target) as ranks:
         if ranks.is_first:
-            run = create_run(runs, cache.annotations.dataset, settings, {**facts, "processes": ranks.count})
-            replace_file(run.path / BASIS, basis)
+            facts["processes"] = ranks.count
+            run = create_run(runs, cache.annotations.dataset, settings, facts, {BASIS: basis})
         path = ranks.tell(run.path if ranks.is_first else None)
         if not ranks.is_first:
             run = FollowedRun(path)
@@ -166,8 +165,6 @@ def continue_run(
         run.check_model()
         groups = run.groups(cache.annotations.attributes.shape[1])
         divisions = _divide(cache, run.settings, groups)
-        if ranks.is_first and not (run.path / BASIS).exists():  # stopped when there was only a manifest
-            replace_file(run.path / BASIS, pack_basis(basis_of(cache, groups)))
         with _undisturbed(run, target, threads):
             _warn_of_changes(run, target)
             if on_start:

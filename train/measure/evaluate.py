@@ -1,6 +1,7 @@
 """Test figures of a model: what `msdn evaluate` reports, and keeps in the run's folder."""
 
 import dataclasses
+import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from msdn.train.models.registry import DEFAULT, find_model
 from msdn.train.runs.run import Run
 
 log = logging.getLogger(__name__)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)  # a home that is not the user's to write to
 PUBLISHED_MARGIN = 1.0
 _MOST_TRAINING_IMAGES = 256  # evenly chosen: enough to tell learning from guessing
 FIGURES = ("U", "S", "H", "H_no_margin", "H_published", "H_val_margin", "AUSUC", "acc")
@@ -126,10 +128,12 @@ def evaluate_run(
 
 
 def keep_results(run: Run, result: dict[str, Any]) -> None:
-    """Write what a run's evaluation gave into its folder, where that may be written to."""
+    """Write what a run's evaluation gave into its folder, where that may be written to; any other OSError is raised."""
     try:
         write_sealed(run.results, result, indent=None)
     except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
         log.warning("%s: not written (%s)", run.results, error.strerror)
 
 

@@ -137,6 +137,12 @@ def evaluate(
     registry.use_home(home)
     model = model and registry.choose_model(model).name
     dataset = dataset and dataset_name(dataset)
+    hidden = {*_DETAILS, *(() if gzsl == czsl else _GZSL if czsl else _CZSL)}
+
+    def show_figures(result: dict[str, Any]) -> None:
+        facts = {name: value for name, value in result.items() if name not in hidden}
+        show(Result(facts, [figures_table(facts)], figures_notes(facts)), as_json)
+
     answers: list[Line] = []
     measuring["answers"] = None if predictions is None else answers
     if checkpoint is not None:
@@ -155,16 +161,12 @@ def evaluate(
         if checkpoint is not None:
             result = _measure_checkpoint(home, checkpoint, str(model), dataset, cache, measuring)
         else:
-            result = _measure_run(home, run_path, dataset, model, cache, measuring)
+            result = _measure_run(home, run_path, dataset, model, cache, measuring, show_figures)
     if out is not None:
         create_file(out, (json.dumps(result) + "\n").encode(), "--out")
     if predictions is not None:
         create_file(predictions, csv_text(answers).encode(), "--predictions")
-    hidden = set(_DETAILS)
-    if gzsl != czsl:
-        hidden |= set(_GZSL if czsl else _CZSL)
-    facts = {name: value for name, value in result.items() if name not in hidden}
-    show(Result(facts, [figures_table(facts)], figures_notes(facts)), as_json)
+    show_figures(result)
 
 
 def _measure_checkpoint(
@@ -190,7 +192,9 @@ def _measure_run(
     model: str | None,
     cache: Path | None,
     measuring: dict[str, Any],
+    on_unkept: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
+    """Measure a run and keep its figures; where that fails, `on_unkept` is given them before the error ends all."""
     from msdn.train.measure.evaluate import evaluate_run, keep_results
     from msdn.train.runs.results import check_kept
     from msdn.train.runs.run import find_run, open_run_cache
@@ -201,7 +205,11 @@ def _measure_run(
         result = evaluate_run(run, opened, on_scores=collect, **measuring)
     if measuring["margin"] is None:
         check_kept(run)
-        keep_results(run, result)
+        try:
+            keep_results(run, result)
+        except OSError:
+            on_unkept(result)
+            raise
     return result
 
 

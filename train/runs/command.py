@@ -115,6 +115,8 @@ def delete(home: Home, runs: tuple[Path, ...], yes: bool) -> None:
     A run that is being trained is refused, and so is a folder that is not a run.
     """
     _use(home)
+    for folder in {home.runs, *(given.parent for given in runs)}:
+        _remove_leftovers(folder)
     found = list(dict.fromkeys(_folder(home, given) for given in runs))
     for path in found:
         say(f"{path}  {_size(path) / 1e6:.1f} MB")
@@ -170,10 +172,14 @@ def _looks_like_a_run(path: Path) -> bool:
     return isinstance(manifest, dict) and {"version", "settings", "status"} <= manifest.keys()
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of runs that they were deleting."""
+    for leftover in folder.glob(f".*{_DELETED}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _delete(path: Path) -> None:
     gone = path.with_name(f".{path.name}{_DELETED}")
-    for leftover in path.parent.glob(f".*{_DELETED}"):  # of a killed process
-        shutil.rmtree(leftover, ignore_errors=True)
     with lock_of(path):  # refuses while a training holds it
         path.rename(gone)
     try:
@@ -183,7 +189,7 @@ def _delete(path: Path) -> None:
         if not gone.exists():
             return  # another process took it for a leftover
         raise RunError(
-            f"{gone}: not completely deleted ({error.strerror}); delete the rest by hand"
+            f"{gone}: not completely deleted ({error.strerror}); the next 'msdn runs delete' removes the rest"
         ) from error
 
 

@@ -3,18 +3,20 @@
 import json
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from reprlib import repr as shorten
+from types import MappingProxyType
 from typing import Any
 
 from msdn.cache import CacheError, FeatureCache, Home
 from msdn.cache.errors import UnknownNameError, WrongUsageError, nearest
 from msdn.cache.files import (
     FileLock,
+    create_folder,
     flush_file,
-    flush_folder,
     make_folder,
     named,
     open_itself,
@@ -34,6 +36,7 @@ from msdn.cache.records import (
     is_time,
     one_of,
     read_sealed,
+    seal,
     whole,
     write_sealed,
 )
@@ -48,6 +51,7 @@ from msdn.train.models.presets import known_datasets
 log = logging.getLogger(__name__)
 VERSION = 1
 MANIFEST = "manifest.json"
+ALL_MANIFESTS = f"[!.]*/{MANIFEST}"  # hidden folders are being made, or deleted
 FINISHED = "finished"
 VALIDATED = "validated"  # the status of a run that was only to choose on validation classes
 VALIDATION_FIGURES: dict[str, Kind] = {
@@ -278,10 +282,16 @@ def metrics_lines(records: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str, Any]) -> Run:
-    """Make a new folder below `runs` with a manifest of the settings and `facts`."""
+def create_run(
+    runs: Path,
+    dataset: str,
+    settings: RunSettings,
+    facts: dict[str, Any],
+    files: Mapping[str, bytes] = MappingProxyType({}),
+) -> Run:
+    """Make a new folder below `runs` with a manifest of the settings and `facts`, and other files by their names."""
     now = datetime.now(UTC).astimezone()
-    path = _make_folder(runs, f"{dataset}-{settings.model}-s{settings.seed}-{now:%Y%m%d-%H%M%S}")
+    name = f"{dataset}-{settings.model}-s{settings.seed}-{now:%Y%m%d-%H%M%S}"
     own = registry.model_file(settings.model)
     manifest = {
         "version": VERSION,
@@ -295,11 +305,12 @@ def create_run(runs: Path, dataset: str, settings: RunSettings, facts: dict[str,
         **facts,
     }
     try:
-        write_sealed(path / MANIFEST, manifest)
-    except BaseException:
-        with suppress(OSError):
-            path.rmdir()
-        raise
+        make_folder(runs)
+        path = create_folder(runs / name, {**files, MANIFEST: seal(manifest)})
+    except OSError as error:
+        raise RunError(
+            f"{runs}: cannot make a run folder there ({error.strerror}); choose another --home"
+        ) from error
     return Run(path, manifest)
 
 
@@ -316,7 +327,7 @@ def open_run(runs: Path, given: Path) -> Run:
     names = given_names(runs)
     if str(given) in names:
         return Run(names[str(given)])
-    hint = nearest(str(given), {*names, *(path.parent.name for path in runs.glob(f"*/{MANIFEST}"))})
+    hint = nearest(str(given), {*names, *(path.parent.name for path in runs.glob(ALL_MANIFESTS))})
     listed = command_line("runs", home=Home(runs.parent))
     raise RunError(
         f"{given}: no such run in {runs.absolute()}, and no such folder. {hint}To list them: {listed}"
@@ -326,7 +337,7 @@ def open_run(runs: Path, given: Path) -> Run:
 def given_names(runs: Path) -> dict[str, Path]:
     """The names that the user gave to runs below a folder, with their folders; what cannot be read has none."""
     found = {}
-    for manifest in sorted(runs.glob(f"*/{MANIFEST}")):
+    for manifest in sorted(runs.glob(ALL_MANIFESTS)):
         with suppress(OSError, ValueError):
             name = read_sealed(manifest).get("name")
             if isinstance(name, str) and name:
@@ -365,7 +376,7 @@ def find_run(runs: Path, given: Path | None, *, dataset: str | None = None, mode
 def find_runs(runs: Path, *, dataset: str | None = None, model: str | None = None) -> list[Run]:
     """List the runs below a folder, oldest first, of a dataset and model where given."""
     found, foreign = [], dict[str, tuple[ForeignModelError, int]]()
-    for manifest in sorted(runs.glob(f"*/{MANIFEST}")):
+    for manifest in sorted(runs.glob(ALL_MANIFESTS)):
         try:
             run = Run(manifest.parent)
         except ForeignModelError as error:
@@ -426,7 +437,8 @@ def open_run_cache(home: Home, run: Run, given: Path | None = None) -> FeatureCa
     if given is not None:
         return FeatureCache(given, run.map)
     recorded = Path(run.manifest["cache"]["path"])
-    others = [path for path in find_caches(home, run.dataset) if path != recorded]
+    replaced = ""
+    others = [path for path in find_caches(home, run.dataset) if path.resolve() != recorded.resolve()]
     for path in [recorded] * recorded.is_file() + others:
         try:
             cache = FeatureCache(path, run.map)
@@ -436,7 +448,8 @@ def open_run_cache(home: Home, run: Run, given: Path | None = None) -> FeatureCa
         if cache.fingerprint == run.manifest["cache"]["fingerprint"]:
             return cache
         cache.close()
-    replaced = " (the file there was annotated or made again since)" if recorded.is_file() else ""
+        if path == recorded:
+            replaced = " (the file there was annotated or made again since)"
     raise RunError(
         f"the features that {run.path.name} was trained on are neither at {recorded}{replaced} nor in {home.features}; "
         f"give their file with --cache, or train again on what there is"
@@ -476,21 +489,3 @@ def _advice(others: list[Run], finished: bool, dataset: str | None, home: Home) 
     if finished:
         return f"Finish {last.name} with: {command_line('train', '--resume', last, home=home)}"
     return f"{last.name} is finished: see it with: {command_line('evaluate', '--run', last, home=home)}"
-
-
-def _make_folder(runs: Path, name: str) -> Path:
-    try:
-        make_folder(runs)
-        number = 1
-        while True:
-            path = runs / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir()
-                flush_folder(runs)
-                return path
-            except FileExistsError:
-                number += 1
-    except OSError as error:
-        raise RunError(
-            f"{runs}: cannot make a run folder there ({error.strerror}); choose another --home"
-        ) from error
