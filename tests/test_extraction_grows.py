@@ -205,7 +205,7 @@ def test_sigkill_while_it_grows_costs_nothing(home: Home) -> None:
     assert counted.returncode == 0, counted.stderr
     calls = int(counted.stdout)
     assert calls > 20, "the copy, and data, marks and flushes of three rows"
-    for call in (1, calls // 2, calls - 12):  # each goes on where the last one was killed
+    for call in (1, calls // 2, calls - 6):  # each goes on where the last one was killed
         assert grow_until(call, folder, home.root).returncode == -signal.SIGKILL, call
         assert path.read_bytes() == old
     done = extract(settings, home)

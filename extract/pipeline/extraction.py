@@ -91,9 +91,9 @@ def extract(settings: ExtractSettings, home: Home, watcher: Watcher = SILENT) ->
         job = Job(settings, dataset, plan, network, weights, device, final, watcher)
         if not (worker or len(devices) > 1 or job.has_shards()):
             with FileLock(final.with_name(final.name + ".lock"), f"extracting to {final}"):
-                done = job.run()
+                alone = job.run()
                 remove_merged(final)
-                return done
+                return alone
         done = take_finished(job)
         if done is None and len(devices) > 1:
             done = run_on_devices(extract, replace(settings, out=final), home, devices, watcher)
