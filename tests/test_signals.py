@@ -23,7 +23,9 @@ from msdn.train.runs.run import find_runs
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 EXTRACT = ["extract", "--dataset", "toy", "--weights", "random", "--device", "cpu", "--batch-size", "1"]
 TRAIN = ["train", "--dataset", "toy", "--epochs", "30000", "--device", "cpu"]
-ENDING = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
+ENDING = pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=["TERM", "HUP"]
+)
 
 
 STARTED: list[subprocess.Popen[str]] = []
