@@ -15,7 +15,6 @@ from msdn.train.loop.trainer import Trainer
 from msdn.train.loop.training import continue_run, train_model
 from msdn.train.measure.evaluate import evaluate_run
 from msdn.train.models.registry import settings_of
-from msdn.train.runs.basis import FILE as BASIS
 from msdn.train.runs.run import VALIDATED, Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,16 +73,6 @@ def figures(run: Run, cache: FeatureCache) -> dict[str, Any]:
     result = evaluate_run(run, cache)
     varying = ("run", "training_seconds", "checkpoint_digest")  # a checkpoint holds the seconds of each epoch
     return {name: value for name, value in result.items() if name not in varying}
-
-
-def test_a_run_that_was_killed_when_it_had_only_a_manifest_gets_its_basis(
-    cache: FeatureCache, tmp_path: Path
-) -> None:
-    run = interrupted(cache, tmp_path, changed(BY_VAL, model="dedn"), "epoch", 1)
-    basis = (run.path / BASIS).read_bytes()
-    (run.path / BASIS).unlink()
-    continue_run(run, cache)
-    assert (run.path / BASIS).read_bytes() == basis
 
 
 @pytest.mark.parametrize("settings", [BY_VAL, BY_TEST], ids=["val", "test"])

@@ -64,6 +64,10 @@ def read_image(path: Path, preparation: Preparation) -> np.ndarray:
     """Return the image as [size, size, 3] uint8, or raise a `BadImageError` with the reason."""
     try:
         with open_image(path) as image:
+            if not preparation.squash:
+                scaled_size(
+                    image.size, preparation.resize or preparation.size
+                )  # refused before it takes memory
             turned = turn_upright(image) if preparation.upright else image
             return np.asarray(prepare(convert_to_rgb(turned), preparation))
     except MemoryError:
@@ -103,17 +107,22 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def resize_shorter_side(image: Image.Image, size: int, kind: Image.Resampling) -> Image.Image:
     """Scale so that the shorter side is `size`, the longer one cut to a whole number."""
-    width, height = image.size
-    shorter = min(width, height)
-    target = (int(size * width / shorter), int(size * height / shorter))
+    target = scaled_size(image.size, size)
+    return image if image.size == target else image.resize(target, kind)
+
+
+def scaled_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Width and height of an image whose shorter side is scaled to `shorter`; a ValueError where they are absurd."""
+    width, height = size
+    target = (int(shorter * width / min(size)), int(shorter * height / min(size)))
     if target[0] * target[1] > MOST_PIXELS:
         raise ValueError(f"{width}x{height} pixels are too long and narrow to be resized")
-    return image if image.size == target else image.resize(target, kind)
+    return target
 
 
 def crop_centre(image: Image.Image, size: int) -> Image.Image:
