@@ -113,7 +113,9 @@ def _write_pictures(draft: Path, on_progress: Progress) -> None:
             image, parts = draw_bird(*picture)
             path = draft / "images" / name_picture(*picture)
             path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path, quality=JPEG_QUALITY, subsampling=0)
+            jpeg = io.BytesIO()  # Pillow itself passes over a file that takes only a part
+            image.save(jpeg, "jpeg", quality=JPEG_QUALITY, subsampling=0)
+            path.write_bytes(jpeg.getvalue())
             table.writerows((f"images/{name_picture(*picture)}", part, *box) for part, box in parts.items())
             pixels.update(hashlib.sha256(image.tobytes()).digest())
             on_progress(done, len(pictures))
